@@ -1,0 +1,1 @@
+"""Splits: synthetic, folders of videos, and prepared data sets."""

@@ -1,0 +1,1 @@
+"""Decoding, encoding, audio and faces: the only place that touches PyAV and MediaPipe."""

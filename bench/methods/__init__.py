@@ -1,0 +1,1 @@
+"""Methods: control rows, classical baselines, the ACTalker adapter and the host for outside systems."""

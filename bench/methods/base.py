@@ -1,0 +1,45 @@
+"""What a method is: a spec and a `generate` that turns a sample into a video."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.spec import Gate, MethodSpec, Sample
+
+
+@dataclass(frozen=True, slots=True)
+class Video:
+    """Frames on their way to the encoder.
+
+    Attributes:
+        frames: iterable of uint8 arrays (height, width, 3), RGB; consumed once, so a generator keeps
+            memory bounded.
+        fps: frame rate of `frames`.
+        audio: int16 mono samples at 16 kHz to mux, or None to mux the sample's driving audio.
+    """
+
+    frames: Iterable[npt.NDArray[np.uint8]]
+    fps: float = 25.0
+    audio: npt.NDArray[np.int16] | None = None
+
+
+class Method(Protocol):
+    """A method that runs inside a worker; built once per worker, so it may keep a loaded model."""
+
+    spec: MethodSpec
+
+    def generate(self, sample: Sample, gate: Gate, seed: int) -> Video:
+        """Animate `sample.image`.
+
+        Inputs closed by the gate arrive as None: `sample.audio` for `visual`, `sample.video` for `audio`.
+        `sample.reference` and `sample.truth` arrive only for control rows. The video must have
+        `sample.frames` frames (plus or minus one) at `sample.fps`.
+
+        Raises:
+            bench.spec.Unscored: the sample cannot be used by this method (recorded as an input error).
+        """

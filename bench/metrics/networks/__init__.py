@@ -1,0 +1,1 @@
+"""Reference networks behind the metrics, in plain torch, with the official state-dict key names."""

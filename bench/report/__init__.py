@@ -1,0 +1,1 @@
+"""One Table model rendered as Markdown, HTML, LaTeX, CSV and JUnit XML."""

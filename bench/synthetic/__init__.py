@@ -1,0 +1,1 @@
+"""The synthetic talking-face world: renderer, speech, split, embedded extractors and their training."""
