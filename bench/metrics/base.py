@@ -42,7 +42,7 @@ class ClipView(Protocol):
         """Yield consecutive frames as uint8 arrays of shape (n, height, width, 3), n <= size."""
 
     def audio(self) -> npt.NDArray[np.int16] | None:
-        """Return 16 kHz mono int16 samples cropped to the clip's duration, or None without an audio stream."""
+        """Return 16 kHz mono int16 samples cropped to the clip, or None without an audio stream."""
 
     def features(self, extractor: str) -> Features:
         """Return the named extractor's arrays, computing and storing them on first use.
