@@ -28,9 +28,7 @@ def canonical_json(value: Any) -> str:
         TypeError: a type that has no canonical form.
         ValueError: NaN or infinity.
     """
-    return json.dumps(
-        _plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
-    )
+    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
 def _plain(value: Any) -> Any:
@@ -76,9 +74,7 @@ def code_digest(modules: tuple[str, ...]) -> str:
     for module in sorted(modules):
         for path in _sources(module):
             tree = ast.parse(path.read_text(encoding="utf-8"))
-            parts.append(
-                (path.name, hashlib.sha256(ast.dump(_without_docstrings(tree)).encode()).hexdigest())
-            )
+            parts.append((path.name, hashlib.sha256(ast.dump(_without_docstrings(tree)).encode()).hexdigest()))
     return digest(parts)
 
 
