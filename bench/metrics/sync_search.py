@@ -2,7 +2,7 @@
 
 Works on any pair of embedding sequences (SyncNet's, or the synthetic world's). Source: J. S. Chung and
 A. Zisserman, "Out of time: automated lip sync in the wild", 2016, with the arithmetic of the authors'
-released evaluation (zero rows around the audio, 1e-6 inside the norm), which the Wav2Lip metrics LSE-C/LSE-D reuse.
+released evaluation (zero rows around the audio, 1e-6 inside the norm), which Wav2Lip calls LSE-C and LSE-D.
 """
 
 from __future__ import annotations
