@@ -39,10 +39,16 @@ class Flow:
         metrics: those that can run here.
         home: the store.
         fresh: make every clip again, even those with a record (for noise floors).
+        retry: treat records that say `error` as missing.
     """
 
     def __init__(
-        self, plan: Plan, metrics: Sequence[ClipMetric | SetMetric], home: Home, fresh: bool = False
+        self,
+        plan: Plan,
+        metrics: Sequence[ClipMetric | SetMetric],
+        home: Home,
+        fresh: bool = False,
+        retry: bool = False,
     ) -> None:
         self.plan = plan
         self.home = home
@@ -69,24 +75,27 @@ class Flow:
         self._references_pending: set[str] = set()
         self._references_done: set[str] = set()
         self._held: dict[str, list[ScoreTask]] = defaultdict(list)
-        self._initial = self._start(fresh)
+        self._initial = self._start(fresh, retry)
 
     @property
     def initial(self) -> list[Task]:
         """Tasks that can be done at once."""
         return self._initial
 
-    def _start(self, fresh: bool) -> list[Task]:
+    def _start(self, fresh: bool, retry: bool) -> list[Task]:
+        def counts(record: Record) -> bool:
+            return not (retry and record["status"] == "error")
+
         if not fresh:
             known = self.home.records.read("gen", self._jobs)
-            self.generated = {k: r for k, r in known.items() if self._clip_is_there(r)}
+            self.generated = {k: r for k, r in known.items() if counts(r) and self._clip_is_there(r)}
         keys = [
             key
             for gen, record in self.generated.items()
             if record["status"] == "ok"
             for _, key, _ in self._score_keys(self._jobs[gen], record)
         ]
-        self.scores = self.home.records.read("score", keys)
+        self.scores = {k: r for k, r in self.home.records.read("score", keys).items() if counts(r)}
         tasks: list[Task] = []
         for job in self._jobs.values():
             if job.key in self.generated:

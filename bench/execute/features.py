@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import asdict
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from bench import catalogue
 from bench.flow import feature_digest
 from bench.keys import digest
-from bench.metrics.base import ClipView, Features
+from bench.metrics.base import ClipView, Extractor, Features
 from bench.spec import Reason, Unscored
 from bench.store.blobs import Blob
 from bench.store.home import Home
@@ -30,13 +30,9 @@ class FeatureBank:
         self.home = home
         self._recent: dict[str, Features | Unscored] = {}
 
-    def bind(self, sha256: str) -> Callable[[ClipView, str], Features]:
-        """Return the function that a clip with this content asks for its features."""
-
-        def features(clip: ClipView, name: str) -> Features:
-            return self.get(clip, sha256, name)
-
-        return features
+    def bind(self, sha256: str) -> Mapping[str, Extractor]:
+        """Return the extractors as a clip with this content asks for them: stored results first."""
+        return {name: _Stored(self, sha256, extractor) for name, extractor in catalogue.extractors().items()}
 
     def get(self, clip: ClipView, sha256: str, name: str) -> Features:
         """Return the arrays of one extractor for one clip.
@@ -95,3 +91,16 @@ class FeatureBank:
             "feature", key, {"kind": "feature", "status": "ok", "blob": asdict(blob), "fields": fields}
         )
         return arrays
+
+
+class _Stored:
+    """An extractor whose results for one clip are kept in the bank."""
+
+    def __init__(self, bank: FeatureBank, sha256: str, extractor: Extractor) -> None:
+        self.spec = extractor.spec
+        self._bank = bank
+        self._sha256 = sha256
+
+    def extract(self, clip: ClipView) -> Features:
+        """See `bench.metrics.base.Extractor.extract`."""
+        return self._bank.get(clip, self._sha256, self.spec.name)

@@ -1,7 +1,7 @@
 """The executor on Ray: Ray places workers and notices their death; we account.
 
-All retries are off in Ray and on in the scheduler. Messages carry keys and paths, never frames. Actors are named by
-lane; CPU tasks of every kind share actors, a GPU method has its own, so that its model stays loaded.
+All retries are off in Ray and on in the scheduler. Messages carry keys and paths, never frames. CPU tasks of
+every kind share actors; a GPU method has its own, so that its model stays loaded.
 """
 
 from __future__ import annotations
@@ -67,7 +67,11 @@ def run_on_ray(
 
 
 def _loop(
-    ray: Any, pool: _Pool, scheduler: Scheduler, observe: Callable[[Task, Outcome], None], interrupt: Interrupt
+    ray: Any,
+    pool: _Pool,
+    scheduler: Scheduler,
+    observe: Callable[[Task, Outcome], None],
+    interrupt: Interrupt,
 ) -> None:
     stop_by: float | None = None
     while not scheduler.finished:

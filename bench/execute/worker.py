@@ -128,6 +128,7 @@ class Worker:
         suffix = ".mp4" if isinstance(task, GenerateTask) else task.path.suffix.lower()
         record: dict[str, Any] = {
             "kind": "gen",
+            "key": task.key,
             "method": task.method,
             "sample": sample.id,
             "fields": dict(task.fields),
@@ -193,7 +194,7 @@ class Worker:
         for protocol, key, fields in task.protocols:
             began = time.perf_counter()
             metric = catalogue.metrics()[protocol]
-            record = {"kind": "score", "protocol": protocol, "fields": dict(fields)}
+            record = {"kind": "score", "key": key, "protocol": protocol, "fields": dict(fields)}
             record |= self._value(lambda m=metric: _clip_value(m, clip, reference))
             record["seconds"] = time.perf_counter() - began
             if record.get("reason") not in _ENVIRONMENT:
@@ -208,7 +209,12 @@ class Worker:
         from bench.metrics.sets import set_value
 
         metric = catalogue.metrics()[task.protocol]
-        record: dict[str, Any] = {"kind": "set", "protocol": task.protocol, "fields": dict(task.fields)}
+        record: dict[str, Any] = {
+            "kind": "set",
+            "key": task.key,
+            "protocol": task.protocol,
+            "fields": dict(task.fields),
+        }
         pairs = [(self.view(g), self.view(r)) for g, r in zip(task.generated, task.reference, strict=True)]
         record |= self._value(lambda: set_value(metric, pairs))  # type: ignore[arg-type]
         record["seconds"] = time.perf_counter() - start
@@ -239,7 +245,6 @@ def _clip_value(metric: Any, clip: ClipView, reference: ClipView | None) -> Mapp
         raise Unscored(Reason.NO_REFERENCE, "the sample has no ground-truth video")
     if "image" in spec.needs and clip.image is None:
         raise Unscored(Reason.NO_REFERENCE, "the sample has no reference picture")
-    assert isinstance(metric.spec.kind, str) and spec.kind == "clip"
     scored: ClipMetric = metric
     return scored.score(clip, reference)
 

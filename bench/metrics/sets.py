@@ -7,11 +7,13 @@ replacement, and the floor, the distance between two halves of the ground truth.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from bench.metrics.base import ClipView, Features, SetMetric
+from bench.metrics.frechet import half_subsets
 from bench.spec import Reason, Unscored
 
 _DRAWS = 10
@@ -22,8 +24,8 @@ def set_value(metric: SetMetric, pairs: Sequence[tuple[ClipView, ClipView]]) -> 
 
     A pair is left out when either clip has no state (too short, for instance). Besides the metric's columns the
     result has `n_clips`, and for every column `<column>.low`, `.high` (smallest and largest value over
-    ten half-size subsamples without replacement) and `.floor` (half against half of the references); these
-    are NaN with fewer than four clips.
+    ten half-size subsamples without replacement) and `.floor` (mean distance between halves of the references);
+    these are NaN with fewer than four clips.
 
     Raises:
         Unscored: too few usable clips.
@@ -46,35 +48,30 @@ def set_value(metric: SetMetric, pairs: Sequence[tuple[ClipView, ClipView]]) -> 
     values["n_clips"] = float(len(generated))
     values["coverage"] = len(generated) / len(pairs)
     columns = [column.key for column in metric.spec.columns]
-    low, high, floor = _spread(metric, generated, reference, columns)
-    for i, column in enumerate(columns):
-        values |= {f"{column}.low": low[i], f"{column}.high": high[i], f"{column}.floor": floor[i]}
-    return values
+    return values | _spread(metric, generated, reference, columns)
 
 
 def _spread(
     metric: SetMetric, generated: list[Features], reference: list[Features], columns: list[str]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    count = len(generated)
-    unknown = np.full(len(columns), np.nan)
-    if count < 4:
-        return unknown, unknown, unknown
-    # The same subsamples for every method over the same samples, so that differences can be compared.
-    draw = np.random.default_rng(count)
+) -> dict[str, float]:
+    """Return `<column>.low`, `.high` and `.floor` of every column; NaN where there are too few clips."""
+
+    def between(first: list[Features], second: list[Features]) -> list[float]:
+        values = metric.compute(metric.merge(first), metric.merge(second))
+        return [values[c] for c in columns]
+
+    # Subsets depend on the number of clips alone, so methods over the same samples are drawn alike.
+    halves = half_subsets(len(generated), _DRAWS, seed=0)
     try:
-        rows = []
-        for _ in range(_DRAWS):
-            half = draw.permutation(count)[: count // 2]
-            value = metric.compute(
-                metric.merge([generated[i] for i in half]), metric.merge([reference[i] for i in half])
-            )
-            rows.append([value[c] for c in columns])
-        order = draw.permutation(count)
-        first, second = order[: count // 2], order[count // 2 : 2 * (count // 2)]
-        floor = metric.compute(
-            metric.merge([reference[i] for i in first]), metric.merge([reference[i] for i in second])
-        )
+        spread = [between([generated[i] for i in h], [reference[i] for i in h]) for h, _ in halves]
+        floor = [between([reference[i] for i in a], [reference[i] for i in b]) for a, b in halves]
     except Unscored:
-        return unknown, unknown, unknown
-    table = np.asarray(rows, dtype=np.float64)
-    return table.min(axis=0), table.max(axis=0), np.asarray([floor[c] for c in columns])
+        spread = floor = []
+    if not spread:
+        return {f"{c}.{name}": math.nan for c in columns for name in ("low", "high", "floor")}
+    low, high, middle = np.min(spread, axis=0), np.max(spread, axis=0), np.mean(floor, axis=0)
+    return {
+        key: float(value)
+        for i, c in enumerate(columns)
+        for key, value in ((f"{c}.low", low[i]), (f"{c}.high", high[i]), (f"{c}.floor", middle[i]))
+    }
