@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from bench.catalogue import extractors, metric_code
@@ -81,6 +82,13 @@ class Flow:
     def initial(self) -> list[Task]:
         """Tasks that can be done at once."""
         return self._initial
+
+    @property
+    def settled(self) -> int:
+        """Number of clips whose scores are all there, or that failed."""
+        pending = {task.key for task in self._initial if isinstance(task, ScoreTask)}
+        pending |= {task.key for tasks in self._held.values() for task in tasks}
+        return len(self.generated) - len(pending & set(self.generated))
 
     def _start(self, fresh: bool, retry: bool) -> list[Task]:
         def counts(record: Record) -> bool:
@@ -197,7 +205,7 @@ class Flow:
         """Return the stored clip of a job."""
         blob = Blob(**record["clip"])
         sample = self.sample(job)
-        return ClipRef(blob.sha256, self.home.blobs.path(blob), sample.image, sample.truth)
+        return ClipRef(blob.sha256, self.home.blobs.path(blob), _picture(sample), sample.truth)
 
     def sample(self, job: Job) -> Sample:
         """Return the job's sample with nothing closed by a gate."""
@@ -208,7 +216,7 @@ class Flow:
         sample = self.sample(job)
         if sample.reference is None:
             return None
-        return ClipRef(sample.digests["reference"], sample.reference, sample.image, sample.truth)
+        return ClipRef(sample.digests["reference"], sample.reference, _picture(sample), sample.truth)
 
     def set_key(self, spec: MetricSpec, pairs: Sequence[tuple[ClipRef, ClipRef]]) -> tuple[str, dict[str, Any]]:
         """Return the record key of a set metric over clips, and the key's fields."""
@@ -239,6 +247,11 @@ class Flow:
 
     def _clip_is_there(self, record: Mapping[str, Any]) -> bool:
         return record["status"] != "ok" or self.home.blobs.has(Blob(**record["clip"]))
+
+
+def _picture(sample: Sample) -> Path | None:
+    """Return the reference picture; a video scored on its own has none."""
+    return sample.image if "image" in sample.digests else None
 
 
 def _protocol_digest(metric: ClipMetric | SetMetric) -> str:
