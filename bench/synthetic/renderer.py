@@ -238,15 +238,13 @@ class _Picture:
         blush = _coverage(_ellipse(across - 0.45, Y - 0.26, 0.24, 0.18), 1.0)
         blush = blush * (0.25 + 0.5 * np.maximum(self.now["smile"], 0))
         self._over(self.head, face * (1 - blush[:, None] * _colour(0.02, 0.16, 0.14)))
-        # Hair on the head is painted where the head covers at all (not with the head's own soft edge):
-        # squaring the edge's opacity would leave an outline of skin.
         beard = np.clip((who["beard"] - 0.68) / 0.12, 0, 1)
         chin = 0.44 - 0.55 * np.maximum(across - 0.35, 0) - Y
         self._over(_coverage(chin, 0.10) * beard * 0.80 * self.front, self.hair * 0.85 * shade)
         line = -0.78 + 0.34 * who["hairline"] + 0.55 * X**2 * (0.6 + 0.8 * who["hair_length"])
         line = line + 0.05 * np.sin(9 * X + 6 * who["hair_length"])
         sides = _coverage(self.Z + 0.02, 0.08) * _coverage(Y - 0.1 - 0.8 * (who["hair_length"] > 0.5), 0.1)
-        # Nearly full wherever the head covers at all: the head's own soft edge, squared, leaves a line of skin.
+        # Nearly full wherever the head covers at all: the soft edge, squared, would leave a line of skin.
         covered = np.minimum(self.head * 4, 1)
         cap = np.maximum(_coverage(Y - line, self.edge * 1.3), sides) * covered
         self._over(cap, self.hair * (0.9 * shade + 0.035 * np.sin(28 * X + 5 * Y)[:, None]))
