@@ -275,7 +275,9 @@ class ClipNet(nn.Module):
     def __init__(self, features: int = 32, width: int = 16) -> None:
         super().__init__()
 
-        def conv(channels_in: int, channels_out: int, kernel: tuple[int, int, int], step: int) -> nn.Sequential:
+        def conv(
+            channels_in: int, channels_out: int, kernel: tuple[int, int, int], step: int
+        ) -> nn.Sequential:
             return nn.Sequential(
                 nn.Conv3d(
                     channels_in,

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import io
+import tempfile
 from collections.abc import Callable, Iterator
-from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 import numpy.typing as npt
 
+from bench.media.decode import chunks, read_audio
+from bench.media.encode import write_clip
 from bench.metrics.mfcc import mfcc
 from bench.synthetic import clip, geometry, parameters, renderer
 from bench.synthetic.parameters import Floats, Partition
@@ -36,7 +36,8 @@ _CODEC_RUN = 64  # portraits compressed as one sequence
 
 
 def readings(identity: npt.ArrayLike, expression: npt.ArrayLike) -> Floats:
-    """Return the exact readings (B, 10), see `READINGS`, for identity (16,) or (B, 16), expression (B, 10)."""
+    """Return the exact readings (B, 10), see `READINGS`, for identity (16,) or (B, 16), expression (B,
+    10)."""
     expression = np.atleast_2d(np.asarray(expression, np.float32))
     columns = geometry.named(expression, parameters.EXPRESSION)
     columns |= geometry.named(geometry.mouth_drawn(identity, expression), geometry.MOUTH_DRAWN)
@@ -44,41 +45,19 @@ def readings(identity: npt.ArrayLike, expression: npt.ArrayLike) -> Floats:
 
 
 def compressed(
-    frames: npt.NDArray[np.uint8], audio: npt.NDArray[np.int16] | None, crf: int
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int16] | None]:
-    """Send frames (T, H, W, 3) and 16 kHz sound through x264 and AAC and back; lengths are kept.
+    frames: npt.NDArray[np.uint8], audio: npt.NDArray[np.int16] | None = None
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int16]]:
+    """Send frames (T, H, W, 3) and 16 kHz sound through the canonical clip file and back.
 
-    Quality varies during training (`crf`), so that the networks do not depend on one encoder setting.
+    Returns:
+        What a metric would see: frames of the same shape and samples (empty without audio).
     """
-    buffer = io.BytesIO()
-    with av.open(buffer, "w", format="mp4") as out:
-        video = out.add_stream("libx264", rate=clip.FPS, options={"crf": str(crf), "threads": "1"})
-        video.height, video.width = frames.shape[1:3]
-        video.pix_fmt = "yuv420p"
-        sound = out.add_stream("aac", rate=16_000, layout="mono") if audio is not None else None
-        for picture in frames:
-            out.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        out.mux(video.encode(None))
-        if sound is not None and audio is not None:
-            block = av.AudioFrame.from_ndarray(audio[None], format="s16", layout="mono")
-            block.sample_rate, block.pts, block.time_base = 16_000, 0, Fraction(1, 16_000)
-            out.mux(sound.encode(block))
-            out.mux(sound.encode(None))
-    buffer.seek(0)
-    with av.open(buffer) as back:
-        decoded = np.stack([f.to_ndarray(format="rgb24") for f in back.decode(video=0)])
-    if audio is None:
-        return decoded, None
-    buffer.seek(0)
-    heard = np.zeros(len(audio) + 4096, np.int16)
-    with av.open(buffer) as back:
-        for block in back.decode(audio=0):
-            samples = np.round(block.to_ndarray()[0] * 32767).clip(-32768, 32767).astype(np.int16)
-            start = round(float(block.pts * block.time_base) * 16_000)
-            samples = samples[max(-start, 0) :]
-            start = max(start, 0)
-            heard[start : start + len(samples)] = samples[: max(len(heard) - start, 0)]
-    return decoded, heard[: len(audio)]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "clip.mp4"
+        write_clip(path, frames, audio=audio)
+        seen = np.concatenate(list(chunks(path)))
+        heard = None if audio is None else read_audio(path)
+    return seen, np.zeros(0, np.int16) if heard is None else heard[: len(frames) * 640]
 
 
 def portraits(
@@ -94,8 +73,8 @@ def portraits(
         report: called with (frames done, frames in all).
 
     Returns:
-        `frames` (N, 64, 64, 3) uint8 after compression, `who` (N,) identity numbers, `readings` (N, 10), `pose`
-        (N, 6), `identity` (N, 16), `nuisance` (N, 9), `landmarks` (N, 43, 2) px.
+        `frames` (N, 64, 64, 3) uint8 after compression, `who` (N,) identity numbers, `readings` (N, 10),
+        `pose` (N, 6), `identity` (N, 16), `nuisance` (N, 9), `landmarks` (N, 43, 2) px.
     """
     rng = parameters.generator(partition, purpose)
     count = identities * each
@@ -108,7 +87,7 @@ def portraits(
     for start in range(0, count, _CODEC_RUN):
         part = slice(start, start + _CODEC_RUN)
         drawn = renderer.render(faces[order[part]], expression[part], pose[part], around[part])
-        frames[part] = compressed(drawn, None, int(rng.integers(10, 26)))[0]
+        frames[part] = compressed(drawn)[0]
         if report:
             report(min(start + _CODEC_RUN, count), count)
     who = faces[order]
@@ -147,7 +126,9 @@ def _free_pose(count: int, rng: np.random.Generator) -> Floats:
     return pose
 
 
-def talking(partition: Partition, start: int, count: int, frames: int, report: Report | None = None) -> Arrays:
+def talking(
+    partition: Partition, start: int, count: int, frames: int, report: Report | None = None
+) -> Arrays:
     """Make talking clips, each with its own identity, after compression.
 
     Args:
@@ -158,9 +139,9 @@ def talking(partition: Partition, start: int, count: int, frames: int, report: R
         report: called with (clips done, clips in all).
 
     Returns:
-        `frames` (N, T, 64, 64, 3) uint8, `mfcc` (N, 4 T, 13) float32, `readings` (N, T, 10), `pose` (N, T, 6).
+        `frames` (N, T, 64, 64, 3) uint8, `mfcc` (N, 4 T, 13) float32, `readings` (N, T, 10), `pose` (N, T,
+        6).
     """
-    rng = parameters.generator(partition, "codec", start)
     out: Arrays = {
         "frames": np.empty((count, frames, 64, 64, 3), np.uint8),
         "mfcc": np.empty((count, 4 * frames, 13), np.float32),
@@ -169,8 +150,7 @@ def talking(partition: Partition, start: int, count: int, frames: int, report: R
     }
     for i in range(count):
         made = clip.make_clip(partition, start + i, frames)
-        seen, heard = compressed(made.frames, made.audio, int(rng.integers(10, 26)))
-        assert heard is not None
+        seen, heard = compressed(made.frames, made.audio)
         out["frames"][i], out["mfcc"][i] = seen, padded_mfcc(heard, frames)
         out["readings"][i], out["pose"][i] = readings(made.identity, made.expression), made.pose
         if report:
@@ -185,7 +165,7 @@ def padded_mfcc(audio: npt.NDArray[np.int16], frames: int) -> Floats:
 
 
 def cached(path: Path, make: Callable[[], Arrays]) -> Arrays:
-    """Load arrays from a folder of .npy files (memory-mapped), making them first if the folder is not there."""
+    """Load arrays from a folder of .npy files (memory-mapped), making them first if it is not there."""
     if not path.is_dir():
         arrays = make()
         staging = path.with_name(path.name + ".partial")
