@@ -29,7 +29,7 @@ from bench.execute.tasks import (
     Task,
 )
 from bench.media.errors import DecodeError
-from bench.methods.base import Method
+from bench.methods.base import GenerationFailed, Method
 from bench.metrics.base import ClipMetric, ClipView
 from bench.spec import Cause, Reason, Sample, Unscored
 from bench.store.blobs import Blob
@@ -71,6 +71,8 @@ class Worker:
             return Outcome("fatal", Cause.INFRA, str(error))
         except JobTimeout:
             return Outcome("error", Cause.TIMEOUT, f"took longer than {task.limit:g} s")
+        except GenerationFailed as error:
+            return Outcome("error", error.cause, str(error))
         except Exception as error:
             cause = Cause.OOM if _is_out_of_memory(error) else Cause.INFRA
             return Outcome("error", cause, _last_lines(error))
@@ -157,7 +159,9 @@ class Worker:
         except Exception as error:
             if _is_out_of_memory(error):
                 raise
-            cause = Cause.INPUT if isinstance(task, IngestTask) else Cause.METHOD
+            cause = Cause.INPUT if isinstance(task, IngestTask) else getattr(error, "cause", Cause.METHOD)
+            if cause not in (Cause.INPUT, Cause.METHOD):
+                raise  # a state of this machine, not a result
             detail = str(error) if isinstance(error, BenchError) else _last_lines(error)
             record |= {"status": "error", "cause": cause, "detail": detail}
         record["seconds"] = time.perf_counter() - start
