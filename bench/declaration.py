@@ -54,9 +54,7 @@ class _Reader:
                 )
         values = {key: self.convert(hints[key], value, (*where, key)) for key, value in data.items()}
         for name, field in fields.items():
-            optional = (
-                field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
-            )
+            optional = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
             if name not in values and not optional:
                 raise self.error(where, f"field '{name}' is missing.")
         try:
@@ -79,9 +77,7 @@ class _Reader:
         if origin is tuple:
             if not isinstance(value, list):
                 raise self.error(where, f"must be a list, not {_name(value)}.")
-            return tuple(
-                self.convert(get_args(hint)[0], item, (*where, str(i))) for i, item in enumerate(value)
-            )
+            return tuple(self.convert(get_args(hint)[0], item, (*where, str(i))) for i, item in enumerate(value))
         if origin is not None and issubclass(origin, Mapping):
             if not isinstance(value, dict):
                 raise self.error(where, f"must be a table, not {_name(value)}.")
@@ -115,9 +111,7 @@ class _Reader:
         for number, line in enumerate(self.lines, 1):
             header = re.match(r"\s*\[\[?\s*([^\]]+?)\s*\]\]?", line)
             if header:
-                table = tuple(
-                    part.strip("\"' ") for part in re.findall(r'"[^"]*"|\'[^\']*\'|[^.]+', header[1])
-                )
+                table = tuple(part.strip("\"' ") for part in re.findall(r'"[^"]*"|\'[^\']*\'|[^.]+', header[1]))
                 seen[table] = seen.get(table, -1) + 1
                 if table == tuple(names) and (not line.lstrip().startswith("[[") or seen[table] == entry):
                     best = number
@@ -128,7 +122,7 @@ class _Reader:
         return best
 
 
-_ARTICLE = {str: "a string", int: "an integer", float: "a number", bool: "true or false"}
+_ARTICLE: Mapping[Any, str] = {str: "a string", int: "an integer", float: "a number", bool: "true or false"}
 
 
 def _name(value: Any) -> str:

@@ -6,6 +6,7 @@ describes every field; the dataclasses below are the schema.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Mapping
@@ -152,8 +153,8 @@ class Config:
     Attributes:
         base: file in the checkout to start from; empty starts from nothing.
         format: `yaml` or `json`.
-        set: values merged over the base; strings and keys may hold placeholders, and a string that is one
-            placeholder keeps its type (`"{seed}"` becomes an integer).
+        set: values that replace the base's at its top level; strings and keys may hold placeholders, and a
+            string that is one placeholder keeps its type (`"{seed}"` becomes an integer).
     """
 
     base: str = ""
@@ -353,9 +354,7 @@ class Contract:
         if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", self.name):
             raise ValueError(f"name must be lower-case letters, digits and '-', not {self.name!r}")
         if self.status == "runnable" and (not self.gates or not self.output.glob):
-            raise ValueError(
-                "a runnable system needs at least one [gates.<name>] with a command, and output.glob"
-            )
+            raise ValueError("a runnable system needs at least one [gates.<name>] with a command, and output.glob")
         if self.status != "runnable" and not self.reason:
             raise ValueError(f"status '{self.status}' needs a reason")
         for gate, commands in self.gates.items():
@@ -367,9 +366,7 @@ class Contract:
 def _check_gate(gate: str, commands: GateCommand) -> None:
     if gate not in ("audio", "visual", "audio+visual"):
         raise ValueError(f"gates.{gate}: a gate is 'audio', 'visual' or 'audio+visual'")
-    closed = (_AUDIO_ONLY if "audio" not in gate else set()) | (
-        _VISUAL_ONLY if "visual" not in gate else set()
-    )
+    closed = (_AUDIO_ONLY if "audio" not in gate else set()) | (_VISUAL_ONLY if "visual" not in gate else set())
     allowed = {k: v for k, v in PLACEHOLDERS.items() if k not in closed}
     if commands.config is None:
         allowed.pop("config")
@@ -383,9 +380,7 @@ def _check_gate(gate: str, commands: GateCommand) -> None:
         except ValueError as error:
             raise ValueError(f"gates.{gate}: {line!r} is not a command line: {error}") from None
         if not words or any(word in ("&&", ";", "|", ">", "cd") for word in words):
-            raise ValueError(
-                f"gates.{gate}: {line!r} needs a shell; use run.cwd, prepare or a script instead"
-            )
+            raise ValueError(f"gates.{gate}: {line!r} needs a shell; use run.cwd, prepare or a script instead")
 
 
 def _check_placeholders(where: str, text: str, allowed: Mapping[str, str]) -> None:
@@ -430,22 +425,26 @@ def load(path: Path) -> Contract:
     return contract
 
 
-def folders(extra: tuple[Path, ...] = ()) -> dict[str, Path]:
-    """Return the folders that hold a contract, by name: the project's own, then `extra` roots."""
-    found = {}
-    for root in (data_folder("baselines"), *extra):
-        for file in sorted(root.glob(f"*/{FILE}")):
-            found[file.parent.name] = file.parent
-    return found
+def contract_paths(roots: tuple[Path, ...] | None = None) -> dict[str, Path]:
+    """Return the folders that hold a contract, by name.
+
+    Args:
+        roots: where to look; None is the project's own folder, then those listed in `$BENCH_BASELINES`
+            (separated like PATH). A later one wins.
+    """
+    if roots is None:
+        listed = [Path(p).expanduser() for p in os.environ.get("BENCH_BASELINES", "").split(os.pathsep) if p]
+        roots = (data_folder("baselines"), *listed)
+    return {file.parent.name: file.parent for root in roots for file in sorted(root.glob(f"*/{FILE}"))}
 
 
-def find(name: str, extra: tuple[Path, ...] = ()) -> Contract:
+def find(name: str) -> Contract:
     """Return the contract called `name`.
 
     Raises:
         MissingError: there is none.
     """
-    known = folders(extra)
+    known = contract_paths()
     if name not in known:
         raise MissingError(
             f"No baseline called '{name}'.{did_you_mean(name, list(known))}",
