@@ -86,7 +86,8 @@ def clusters(values: Iterable[float], identities: Iterable[object]) -> Clusters:
     codes = np.unique(np.asarray([str(i) for i in identities]), return_inverse=True)[1]
     if len(data) == 0:
         raise ValueError("clusters() needs at least one value")
-    return Clusters(np.bincount(codes, weights=data), np.bincount(codes).astype(np.float64))
+    sums = np.asarray(np.bincount(codes, weights=data), dtype=np.float64)
+    return Clusters(sums, np.bincount(codes).astype(np.float64))
 
 
 def seed_from(digests: Iterable[str]) -> int:

@@ -128,9 +128,9 @@ def _canonical(rows: pd.DataFrame) -> pd.DataFrame:
             column = rows[name].astype(object)
             data[name] = column.where(column.notna(), "").astype(str).to_numpy(dtype=object)
         else:
-            column = pd.to_numeric(rows[name], errors="coerce")
-            data[name] = (column.fillna(0) if kind == "int64" else column).astype(kind).to_numpy()
-    frame = pd.DataFrame(data).sort_values(_SORT, kind="stable", ignore_index=True)
+            numbers = pd.to_numeric(rows[name], errors="coerce")
+            data[name] = (numbers.fillna(0) if kind == "int64" else numbers).to_numpy(dtype=kind)
+    frame: pd.DataFrame = pd.DataFrame(data).sort_values(_SORT, kind="stable", ignore_index=True)
     finite = frame["value"].abs() < float("inf")
     broken = (frame["status"] == "ok") & ~finite
     frame.loc[broken, ["status", "reason"]] = ["unscored", "not_finite"]

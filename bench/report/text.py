@@ -4,28 +4,41 @@ from __future__ import annotations
 
 import textwrap
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from bench.report.table import SECTION_TITLES, Column, Table, Value, has_gates, head_cells, plain, sections
+from bench.report.table import (
+    SECTION_TITLES,
+    Column,
+    Reason,
+    Row,
+    Table,
+    all_reasons,
+    has_gates,
+    head_cells,
+    sections,
+    shared_notes,
+    text,
+)
 
 _GAP = "  "
 _SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-def width_of(text: str) -> int:
+def width_of(line: str) -> int:
     """Return the number of terminal cells a text takes."""
     return sum(
-        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in line
     )
 
 
-def _printable(text: str) -> str:
+def _printable(raw: str) -> str:
     """Replace control characters, so that no name can move the cursor or colour the terminal."""
-    return "".join(c if c.isprintable() else "\ufffd" for c in text)
+    return "".join(c if c.isprintable() else "\ufffd" for c in raw)
 
 
-def _cell(value: Value | None, column: Column) -> str:
-    shown = plain(value, column)
+def _cell(row: Row, index: int, column: Column) -> str:
+    value = row.values[index]
+    shown = "".join(text(row, index, column))
     if value is not None and value.mark:
         shown = ("*" if value.mark == "best" else "_") + shown
     return shown
@@ -37,8 +50,11 @@ def _heading(column: Column) -> str:
     return _printable(f"{name} {column.arrow}".rstrip()) + note
 
 
-def table(model: Table, width: int = 120) -> str:
-    """Return one table as text of at most `width` cells (wider only when a single column does not fit)."""
+def table(model: Table, width: int = 120, said: Collection[str] = (), reasons: bool = True) -> str:
+    """Return one table as text of at most `width` cells (wider only when a single column does not fit).
+
+    Notes in `said` are not repeated; `reasons` explains the dashes here.
+    """
     groups = sections(model.rows)
     rows = [row for _, part in groups for row in part]
     left = 2 if has_gates(model) else 1
@@ -48,7 +64,7 @@ def table(model: Table, width: int = 120) -> str:
     ]
     cells = [
         [_heading(c) for c in model.columns],
-        *([_cell(v, c) for v, c in zip(r.values, model.columns, strict=True)] for r in rows),
+        *([_cell(r, i, c) for i, c in enumerate(model.columns)] for r in rows),
     ]
     lead_widths = [max(width_of(line[i]) for line in lead) for i in range(left + 1)]
     widths = [max(width_of(line[i]) for line in cells) for i in range(len(model.columns))]
@@ -67,7 +83,22 @@ def table(model: Table, width: int = 120) -> str:
             out += [lines[at + n] for n, keep in enumerate(shown) if keep]
             at += len(part)
         out.append("")
-    return "\n".join(out + _beneath(model, width)).rstrip() + "\n"
+    out += [
+        f"{str(n).translate(_SUPERSCRIPT)} {protocol}{': ' + about if about else ''}"
+        for n, protocol, about in model.footnotes
+    ]
+    out += _notes([note for note in model.notes if note not in said], model.reasons if reasons else ())
+    return "\n".join(_wrap(out, width)).rstrip() + "\n"
+
+
+def document(tables: Sequence[Table], width: int = 120) -> str:
+    """Return several tables, what they have in common said once at the end."""
+    if len(tables) == 1:
+        return table(tables[0], width)
+    shared = shared_notes(tables)
+    parts = [table(t, width, said=shared, reasons=False) for t in tables]
+    end = _wrap(_notes(shared, all_reasons(tables)), width)
+    return "\n".join(parts) + ("\n" + "\n".join(end) + "\n" if end else "")
 
 
 def _fit(widths: Sequence[int], room: int) -> list[list[int]]:
@@ -90,12 +121,16 @@ def _line(items: Sequence[str], sizes: Sequence[int], left: int) -> str:
     return _GAP.join(padded).rstrip()
 
 
-def _beneath(model: Table, width: int) -> list[str]:
-    lines = [
-        f"{str(n).translate(_SUPERSCRIPT)} {protocol}{': ' + about if about else ''}"
-        for n, protocol, about in model.footnotes
+def _notes(notes: Sequence[str], reasons: Sequence[Reason]) -> list[str]:
+    lines = [note.replace("Bold is best, underlined second", "* is best, _ second") for note in notes]
+    return lines + [f"— {reason}" for reason in reasons]
+
+
+def _wrap(lines: Sequence[str], width: int) -> list[str]:
+    """Break sentences at the width; table lines are already cut to it."""
+    return [
+        textwrap.fill(_printable(line), max(40, width), subsequent_indent="  ")
+        if width_of(line) > width
+        else line
+        for line in lines
     ]
-    lines += [note.replace("Bold is best, underlined second", "* is best, _ second") for note in model.notes]
-    lines += [f"why “—” or [n/N]: {reason}" for reason in model.reasons]
-    wrapped = [textwrap.fill(_printable(line), max(40, width), subsequent_indent="  ") for line in lines]
-    return wrapped
