@@ -100,6 +100,7 @@ def _build(
         Row(m, g, section[m, g], tuple(_value(e, marks.get((m, g, i), "")) for i, e in enumerate(line)))
         for (m, g), line in grid.items()
     ]
+    rows.sort(key=lambda row: row.section == "control")
     notes = _notes(summary, columns, estimates, unranked, mark)
     if dropped:
         notes.append(f"Columns without any value are left out: {', '.join(dropped)}.")

@@ -12,11 +12,7 @@ from bench.report.table import (
     Column,
     Row,
     Table,
-    all_reasons,
-    has_gates,
-    head_cells,
-    sections,
-    shared_notes,
+    lead,
     text,
 )
 
@@ -76,28 +72,26 @@ def _heading(column: Column) -> str:
 
 
 def _tabular(model: Table, chosen: Sequence[int]) -> list[str]:
-    left = 2 if has_gates(model) else 1
+    heads, firsts = lead(model)
+    left = sum(head != "n" for head in heads)
     columns = [model.columns[i] for i in chosen]
-    lines = [rf"\begin{{tabular}}{{@{{}}{'l' * left}r{'r' * len(columns)}@{{}}}}", r"\toprule"]
-    lines += _groups(columns, left + 1)
-    lines.append(_line([*model.row_heads[:left], "n", *map(_heading, columns)]))
-    lines.append(r"\midrule")
-    for number, (section, rows) in enumerate(sections(model.rows)):
-        shown = [r for r in rows if any(r.values[i] is not None for i in chosen)]
-        if not shown:
+    width = len(heads) + len(columns)
+    lines = [rf"\begin{{tabular}}{{@{{}}{'l' * left}{'r' * (width - left)}@{{}}}}", r"\toprule"]
+    lines += _groups(columns, len(heads))
+    lines += [_line([*heads, *map(_heading, columns)]), r"\midrule"]
+    section = "method"
+    for row, first in zip(model.rows, firsts, strict=True):
+        if all(row.values[i] is None for i in chosen):
             continue
-        if number:
-            lines.append(r"\addlinespace")
-        if SECTION_TITLES[section]:
-            width = left + 1 + len(columns)
-            title = rf"\textit{{{escape(SECTION_TITLES[section])}}}"
-            lines.append(rf"\multicolumn{{{width}}}{{@{{}}l}}{{{title}}} \\")
-        for row in shown:
-            heads = [escape(h) for h in head_cells(model, row)]
-            if section != "method":
-                heads = [rf"\benchgrey{{{h}}}" if h else "" for h in heads]
-            cells = [cell(row, i, model.columns[i]) for i in chosen]
-            lines.append(_line([*heads, escape(row.n_text), *cells]))
+        if row.section != section:
+            title = rf"\textit{{{escape(SECTION_TITLES[row.section])}}}"
+            gap = [] if lines[-1] == r"\midrule" else [r"\addlinespace"]
+            lines += [*gap, rf"\multicolumn{{{width}}}{{@{{}}l}}{{{title}}} \\"]
+            section = row.section
+        names = [escape(c) for c in first]
+        if section != "method":
+            names = [rf"\benchgrey{{{c}}}" if c else "" for c in names]
+        lines.append(_line([*names, *(cell(row, i, model.columns[i]) for i in chosen)]))
     return [*lines, r"\bottomrule", r"\end{tabular}"]
 
 
@@ -119,8 +113,8 @@ def _line(cells: Sequence[str]) -> str:
     return " & ".join(cells) + r" \\"
 
 
-def table(model: Table, said: Sequence[str] = ()) -> str:
-    """Return one table as a `table*` float with caption, label and footnotes; `said` notes are left out."""
+def table(model: Table) -> str:
+    """Return one table as a `table*` float with caption, label, footnotes, notes and reasons."""
     lines = [r"\begin{table*}[tp]", r"\centering", r"\footnotesize", r"\setlength{\tabcolsep}{4pt}"]
     caption = escape(model.title) + (". " + escape(model.caption) if model.caption else "")
     lines += [rf"\caption{{{caption}}}", rf"\label{{tab:bench-{model.id}}}"]
@@ -130,7 +124,7 @@ def table(model: Table, said: Sequence[str] = ()) -> str:
         f"$^{{{n}}}$~\\texttt{{{escape(protocol)}}}" + (f": {escape(about)}" if about else "")
         for n, protocol, about in model.footnotes
     ]
-    beneath += [escape(note) for note in model.notes if note not in said]
+    beneath += [escape(sentence) for sentence in (*model.notes, *map(str, model.reasons))]
     if beneath:
         lines += [r"\par\medskip", r"\begin{minipage}{\linewidth}\scriptsize\raggedright"]
         lines += [rf"{sentence}\par" for sentence in beneath]
@@ -139,13 +133,7 @@ def table(model: Table, said: Sequence[str] = ()) -> str:
 
 
 def document(tables: Sequence[Table], provenance: Mapping[str, Any]) -> str:
-    r"""Return a file for `\input` with every table and, after them, what they have in common."""
-    known = [
-        f"{k}: {provenance[k]}" for k in ("command", "version", "commit", "created") if provenance.get(k)
-    ]
-    head = "".join(f"% {re.sub(r'[^ -~]+', ' ', line)}\n" for line in known)
-    shared = shared_notes(tables) if len(tables) > 1 else ()
-    parts = [table(t, shared) for t in tables]
-    sentences = [*shared, *map(str, all_reasons(tables))]
-    end = "".join(rf"\noindent{{\scriptsize {escape(s)}\par}}" + "\n" for s in sentences)
-    return head + _HEAD + "\n" + "\n".join(parts) + ("\n" + end if end else "")
+    r"""Return a file for `\input` with every table as a float."""
+    known = [k for k in ("command", "version", "commit", "created") if provenance.get(k)]
+    head = "".join(f"% {k}: {re.sub(r'[^ -~]+', ' ', str(provenance[k]))}\n" for k in known)
+    return head + _HEAD + "\n" + "\n".join(table(t) for t in tables)

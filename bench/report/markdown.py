@@ -13,9 +13,7 @@ from bench.report.table import (
     Row,
     Table,
     all_reasons,
-    has_gates,
-    head_cells,
-    sections,
+    lead,
     shared_notes,
     text,
 )
@@ -47,11 +45,11 @@ def _heading(column: Column, grouped: bool) -> str:
     return f"{label} {column.arrow}".rstrip() + note
 
 
-def _row(row: Row, table: Table, chosen: Sequence[int]) -> list[str]:
-    heads = [escape(h) for h in head_cells(table, row)]
+def _row(row: Row, heads: Sequence[str], table: Table, chosen: Sequence[int]) -> list[str]:
+    name, *rest = map(escape, heads)
     if row.section != "method":
-        heads[0] = f"*{heads[0]}*" + (" (published)" if row.section == "published" else "")
-    return [*heads, row.n_text, *(cell(row, i, table.columns[i]) for i in chosen)]
+        name = f"*{name}*" + (" (published)" if row.section == "published" else "")
+    return [name, *rest, *(cell(row, i, table.columns[i]) for i in chosen)]
 
 
 def _grid(lines: Sequence[Sequence[str]], left: int) -> list[str]:
@@ -76,18 +74,18 @@ def table(model: Table, level: int = 3, said: Collection[str] = (), reasons: boo
     out = [f"{'#' * level} {escape(model.title)}", ""]
     if model.caption:
         out += [escape(model.caption), ""]
-    left = 2 if has_gates(model) else 1
+    heads, lines = lead(model)
+    left = sum(head != "n" for head in heads)
     grouped = any(c.group for c in model.columns)
     for chosen in model.parts(COLUMNS_PER_PART):
-        head = [*model.row_heads[:left], "n", *(_heading(model.columns[i], grouped) for i in chosen)]
+        head = [*heads, *(_heading(model.columns[i], grouped) for i in chosen)]
         body = [
-            _row(row, model, chosen)
-            for _, rows in sections(model.rows)
-            for row in rows
+            _row(row, line, model, chosen)
+            for row, line in zip(model.rows, lines, strict=True)
             if any(row.values[i] is not None for i in chosen)
         ]
         out += [*_grid([head, *body], left), ""]
-    titles = [SECTION_TITLES[s] for s, _ in sections(model.rows) if SECTION_TITLES[s]]
+    titles = [SECTION_TITLES[s] for s in dict.fromkeys(r.section for r in model.rows) if SECTION_TITLES[s]]
     if titles:
         out += ["In italics: " + "; ".join(t[0].lower() + t[1:] for t in titles) + ".", ""]
     if model.footnotes:

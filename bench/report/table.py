@@ -210,7 +210,8 @@ class Table:
     Attributes:
         id: file-name-safe identifier, unique in a report.
         title, caption: plain text.
-        columns, rows: as drawn; every row has one value per column (None: not planned).
+        columns, rows: as drawn (methods, then controls, then published); one value per column in every
+            row (None: not planned).
         footnotes: (number, protocol id, text) of every protocol in the columns.
         notes: sentences to print beneath, e.g. how marks were decided.
         reasons: what explains every dash and every incomplete cell.
@@ -268,24 +269,21 @@ def text(row: Row, index: int, column: Column) -> tuple[str, str]:
     return number, (f" ± {half}" if math.isfinite(value.half) else "") + partial
 
 
-def has_gates(table: Table) -> bool:
-    """Whether the second row head (the gate) carries information."""
-    return len(table.row_heads) > 1 and any(r.gate for r in table.rows)
+def lead(table: Table) -> tuple[list[str], list[list[str]]]:
+    """Return the headings of the leading columns and, for every row in order, their cells.
+
+    The gate is left out where no row has one, the count where nothing was counted (published numbers).
+    """
+    gates = len(table.row_heads) > 1 and any(row.gate for row in table.rows)
+    counts = any(row.n_text for row in table.rows)
+    heads = [*table.row_heads[: 1 + gates], *(["n"] if counts else [])]
+    cells = [
+        [row.label, *([row.gate] if gates else []), *([row.n_text] if counts else [])] for row in table.rows
+    ]
+    return heads, cells
 
 
-def head_cells(table: Table, row: Row) -> list[str]:
-    """Return the leading cells of a row: label and, where used, gate."""
-    return [row.label, row.gate] if has_gates(table) else [row.label]
-
-
-def sections(rows: Sequence[Row]) -> list[tuple[Section, list[Row]]]:
-    """Group rows into methods, controls and published numbers, in that order, leaving out empty ones."""
-    order: tuple[Section, ...] = ("method", "control", "published")
-    grouped = [(s, [r for r in rows if r.section == s]) for s in order]
-    return [(s, r) for s, r in grouped if r]
-
-
-SECTION_TITLES = {
+SECTION_TITLES: Mapping[Section, str] = {
     "method": "",
     "control": "Controls (not ranked)",
     "published": "Published (protocol unpublished; not ranked)",

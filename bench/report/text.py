@@ -13,9 +13,7 @@ from bench.report.table import (
     Row,
     Table,
     all_reasons,
-    has_gates,
-    head_cells,
-    sections,
+    lead,
     shared_notes,
     text,
 )
@@ -55,33 +53,32 @@ def table(model: Table, width: int = 120, said: Collection[str] = (), reasons: b
 
     Notes in `said` are not repeated; `reasons` explains the dashes here.
     """
-    groups = sections(model.rows)
-    rows = [row for _, part in groups for row in part]
-    left = 2 if has_gates(model) else 1
-    lead = [
-        [*model.row_heads[:left], "n"],
-        *([_printable(h) for h in head_cells(model, r)] + [r.n_text] for r in rows),
-    ]
+    heads, firsts = lead(model)
+    left = sum(head != "n" for head in heads)
+    leading = [heads, *([_printable(c) for c in line] for line in firsts)]
     cells = [
         [_heading(c) for c in model.columns],
-        *([_cell(r, i, c) for i, c in enumerate(model.columns)] for r in rows),
+        *([_cell(r, i, c) for i, c in enumerate(model.columns)] for r in model.rows),
     ]
-    lead_widths = [max(width_of(line[i]) for line in lead) for i in range(left + 1)]
+    lead_widths = [max(width_of(line[i]) for line in leading) for i in range(len(heads))]
     widths = [max(width_of(line[i]) for line in cells) for i in range(len(model.columns))]
     room = max(20, width - sum(lead_widths) - len(_GAP) * len(lead_widths))
     out = [_printable(model.title), ""]
     for chosen in _fit(widths, room):
         sizes = [*lead_widths, *(widths[i] for i in chosen)]
-        lines = [_line([*lead[n], *(cells[n][i] for i in chosen)], sizes, left) for n in range(len(lead))]
+        lines = [
+            _line([*leading[n], *(cells[n][i] for i in chosen)], sizes, left) for n in range(len(leading))
+        ]
         rule = "─" * max(width_of(line) for line in lines)
         out += [lines[0], rule]
-        at = 1
-        for section, part in groups:
-            if SECTION_TITLES[section]:
-                out.append(f"{_GAP}{SECTION_TITLES[section]}")
-            shown = [any(row.values[i] is not None for i in chosen) for row in part]
-            out += [lines[at + n] for n, keep in enumerate(shown) if keep]
-            at += len(part)
+        section = "method"
+        for row, line in zip(model.rows, lines[1:], strict=True):
+            if all(row.values[i] is None for i in chosen):
+                continue
+            if row.section != section and SECTION_TITLES[row.section]:
+                out.append(f"{_GAP}{SECTION_TITLES[row.section]}")
+            section = row.section
+            out.append(line)
         out.append("")
     out += [
         f"{str(n).translate(_SUPERSCRIPT)} {protocol}{': ' + about if about else ''}"
