@@ -52,7 +52,8 @@ def _row(row: Row, heads: Sequence[str], table: Table, chosen: Sequence[int]) ->
     return [name, *rest, *(cell(row, i, table.columns[i]) for i in chosen)]
 
 
-def _grid(lines: Sequence[Sequence[str]], left: int) -> list[str]:
+def grid(lines: Sequence[Sequence[str]], left: int) -> list[str]:
+    """Return escaped cells as an aligned Markdown table; the first `left` columns are text."""
     widths = [max(3, *(len(line[i]) for line in lines)) for i in range(len(lines[0]))]
     rule = ["-" * w if i < left else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
     padded = [
@@ -84,7 +85,7 @@ def table(model: Table, level: int = 3, said: Collection[str] = (), reasons: boo
             for row, line in zip(model.rows, lines, strict=True)
             if any(row.values[i] is not None for i in chosen)
         ]
-        out += [*_grid([head, *body], left), ""]
+        out += [*grid([head, *body], left), ""]
     titles = [SECTION_TITLES[s] for s in dict.fromkeys(r.section for r in model.rows) if SECTION_TITLES[s]]
     if titles:
         out += ["In italics: " + "; ".join(t[0].lower() + t[1:] for t in titles) + ".", ""]

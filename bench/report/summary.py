@@ -63,6 +63,7 @@ class Estimate:
         coverage: mean share of frames that could be measured; NaN when not reported.
         floor: half-vs-half floor of a set metric; NaN otherwise.
         missing: why results are missing, with how many.
+        incomplete: ids of the samples with any missing result (empty for set metrics).
     """
 
     cell: Cell
@@ -81,6 +82,7 @@ class Estimate:
     coverage: float
     floor: float
     missing: Counter[Missing]
+    incomplete: tuple[str, ...] = ()
 
     @property
     def half(self) -> float:
@@ -220,6 +222,7 @@ def _estimate(cell: Cell, block: Block) -> Estimate:
         high=math.nan,
         interval="none",
         floor=math.nan,
+        incomplete=tuple(sorted(set(block["sample"][~ok].tolist()))),
         **common._asdict(),
     )
 

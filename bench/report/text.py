@@ -29,7 +29,7 @@ def width_of(line: str) -> int:
     )
 
 
-def _printable(raw: str) -> str:
+def printable(raw: str) -> str:
     """Replace control characters, so that no name can move the cursor or colour the terminal."""
     return "".join(c if c.isprintable() else "\ufffd" for c in raw)
 
@@ -45,7 +45,7 @@ def _cell(row: Row, index: int, column: Column) -> str:
 def _heading(column: Column) -> str:
     note = str(column.footnote).translate(_SUPERSCRIPT) if column.footnote else ""
     name = f"{column.group}: {column.heading}" if column.group else column.heading
-    return _printable(f"{name} {column.arrow}".rstrip()) + note
+    return printable(f"{name} {column.arrow}".rstrip()) + note
 
 
 def table(model: Table, width: int = 120, said: Collection[str] = (), reasons: bool = True) -> str:
@@ -55,7 +55,7 @@ def table(model: Table, width: int = 120, said: Collection[str] = (), reasons: b
     """
     heads, firsts = lead(model)
     left = sum(head != "n" for head in heads)
-    leading = [heads, *([_printable(c) for c in line] for line in firsts)]
+    leading = [heads, *([printable(c) for c in line] for line in firsts)]
     cells = [
         [_heading(c) for c in model.columns],
         *([_cell(r, i, c) for i, c in enumerate(model.columns)] for r in model.rows),
@@ -63,7 +63,7 @@ def table(model: Table, width: int = 120, said: Collection[str] = (), reasons: b
     lead_widths = [max(width_of(line[i]) for line in leading) for i in range(len(heads))]
     widths = [max(width_of(line[i]) for line in cells) for i in range(len(model.columns))]
     room = max(20, width - sum(lead_widths) - len(_GAP) * len(lead_widths))
-    out = [_printable(model.title), ""]
+    out = [printable(model.title), ""]
     for chosen in _fit(widths, room):
         sizes = [*lead_widths, *(widths[i] for i in chosen)]
         lines = [
@@ -110,6 +110,13 @@ def _fit(widths: Sequence[int], room: int) -> list[list[int]]:
     return parts
 
 
+def grid(lines: Sequence[Sequence[str]], left: int) -> list[str]:
+    """Return cells as aligned lines with a rule under the first; the first `left` columns are text."""
+    sizes = [max(width_of(line[i]) for line in lines) for i in range(len(lines[0]))]
+    drawn = [_line(line, sizes, left) for line in lines]
+    return [drawn[0], "─" * max(map(width_of, drawn)), *drawn[1:]]
+
+
 def _line(items: Sequence[str], sizes: Sequence[int], left: int) -> str:
     padded = []
     for index, (item, size) in enumerate(zip(items, sizes, strict=True)):
@@ -126,7 +133,7 @@ def _notes(notes: Sequence[str], reasons: Sequence[Reason]) -> list[str]:
 def _wrap(lines: Sequence[str], width: int) -> list[str]:
     """Break sentences at the width; table lines are already cut to it."""
     return [
-        textwrap.fill(_printable(line), max(40, width), subsequent_indent="  ")
+        textwrap.fill(printable(line), max(40, width), subsequent_indent="  ")
         if width_of(line) > width
         else line
         for line in lines
