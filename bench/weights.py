@@ -314,9 +314,7 @@ def _fetch_member(weight: LockedWeight, folder: Path, progress: Progress | None)
     def difference(path: Path) -> str:
         found = _hash(path, "sha256", 0)
         return (
-            ""
-            if found == weight.archive_sha256
-            else f"has digest {found}, the lock says {weight.archive_sha256}"
+            "" if found == weight.archive_sha256 else f"has digest {found}, the lock says {weight.archive_sha256}"
         )
 
     part = _download(weight.archive, weight.urls, folder, difference, progress)

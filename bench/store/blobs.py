@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.keys import file_digest
-from bench.store.files import staged
+from bench.store.files import full_disk_explained, staged
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +55,19 @@ class Blobs:
 
     @contextmanager
     def scratch(self, suffix: str) -> Iterator[Path]:
-        """Yield a path on the blobs' file system to write a new file to; removed afterwards if still there."""
+        """Yield a path on the blobs' file system to write a new file to; removed afterwards if still there.
+
+        Raises:
+            StoreFull: the disk filled up while it was written.
+        """
         folder = self.root / "scratch"
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f".{os.getpid()}-{os.urandom(6).hex()}.part{suffix}"
-        try:
-            yield path
-        finally:
-            path.unlink(missing_ok=True)
+        with full_disk_explained(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            path = folder / f"{uuid.uuid4().hex}{suffix}"
+            try:
+                yield path
+            finally:
+                path.unlink(missing_ok=True)
 
     def adopt(self, path: Path, suffix: str) -> Blob:
         """Move a finished scratch file into the store."""
@@ -74,6 +79,5 @@ class Blobs:
     def copy_in(self, path: Path, suffix: str) -> Blob:
         """Copy a file from outside into the store."""
         with self.scratch(suffix) as scratch:
-            with staged(scratch) as temporary:
-                shutil.copyfile(path, temporary)
+            shutil.copyfile(path, scratch)
             return self.adopt(scratch, suffix)

@@ -17,6 +17,20 @@ class StoreFull(BenchError):
 
 
 @contextmanager
+def full_disk_explained(path: Path) -> Iterator[None]:
+    """Turn "no space left on device" into a `StoreFull` that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StoreFull(
+                f"The disk is full: could not write {path}. Finished results are safe.",
+                "Free some space (or pass --home on a larger disk) and run the same command again to resume.",
+            ) from error
+        raise
+
+
+@contextmanager
 def staged(final: Path) -> Iterator[Path]:
     """Yield a temporary path beside `final`; on success flush it to disk and rename it into place.
 
@@ -26,24 +40,16 @@ def staged(final: Path) -> Iterator[Path]:
         StoreFull: no space is left.
     """
     temporary = final.with_name(f".{final.name}.{uuid.uuid4().hex[:12]}.part")
-    try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(final)
-        _sync_folder(final.parent)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StoreFull(
-                f"The disk is full: could not write {final}. Finished results are safe.",
-                "Free some space (or pass --home on a larger disk) and run the same command again to resume.",
-            ) from error
-        raise
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with full_disk_explained(final):
+        try:
+            final.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(final)
+            _sync_folder(final.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def write_bytes(final: Path, data: bytes) -> None:
@@ -61,22 +67,24 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def sweep_parts(root: Path, older_than: float) -> int:
+def sweep(root: Path, older_than: float) -> int:
     """Remove temporary files left by killed processes; return how many.
 
     Args:
-        root: folder to walk.
-        older_than: modification time (seconds since the epoch) before which a part is abandoned.
+        root: the store; parts (`.*.part`) and scratch files below it are looked at.
+        older_than: modification time (seconds since the epoch) before which a file is abandoned.
     """
     removed = 0
     for folder, _, names in os.walk(root):
+        scratch = Path(folder).name == "scratch"
         for name in names:
-            if name.startswith(".") and name.endswith(".part"):
-                path = Path(folder) / name
-                try:
-                    if path.stat().st_mtime < older_than:
-                        path.unlink()
-                        removed += 1
-                except FileNotFoundError:
-                    continue
+            if not scratch and not (name.startswith(".") and name.endswith(".part")):
+                continue
+            path = Path(folder) / name
+            try:
+                if path.stat().st_mtime < older_than:
+                    path.unlink()
+                    removed += 1
+            except FileNotFoundError:
+                continue
     return removed

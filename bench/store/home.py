@@ -21,7 +21,8 @@ class Home:
         self.path = Path(path or os.environ.get("BENCH_HOME") or ".bench").expanduser().resolve()
         if self.path.exists() and not self.path.is_dir():
             raise UsageError(
-                f"{self.path} is a file; results need a folder.", "Pass another one with --home or $BENCH_HOME."
+                f"{self.path} is a file; results need a folder.",
+                "Pass another one with --home or $BENCH_HOME.",
             )
         self.blobs = Blobs(self.path / "blobs")
         self.records = Records(self.path / "records")
@@ -39,6 +40,7 @@ class Home:
             probe.unlink()
         except OSError as error:
             raise UsageError(
-                f"Cannot write to {self.path}: {error.strerror}.", "Pass another folder with --home or $BENCH_HOME."
+                f"Cannot write to {self.path}: {error.strerror}.",
+                "Pass another folder with --home or $BENCH_HOME.",
             ) from error
         return self
