@@ -103,6 +103,11 @@ class ControlMasks:
     audio: ControlMask | None = None
     motion: ControlMask | None = None
 
+    @property
+    def constant(self) -> bool:
+        """The masks do not vary over frames."""
+        return all(mask is None or mask.pixels.shape[1] == 1 for mask in (self.audio, self.motion))
+
     def frames(self, index: Tensor) -> ControlMasks:
         """The masks of the frames in `index`."""
         pick = [None if mask is None else mask.frames(index) for mask in (self.audio, self.motion)]
