@@ -24,7 +24,7 @@ class Context:
     motion: Tensor | None
 
     def over_time(self) -> Context:
-        """Tokens averaged over the clip's frames, (batch, 1, n, condition): context of the temporal blocks."""
+        """Tokens averaged over the clip's frames, (batch, 1, n, condition): context of temporal blocks."""
         identity, audio, motion = (
             None if t is None else t.mean(1, keepdim=True) for t in (self.identity, self.audio, self.motion)
         )

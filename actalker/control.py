@@ -252,7 +252,7 @@ class CrossAttentionControl(nn.Module):
 
 
 def build_control(width: int, condition: int, heads: int, config: ControlConfig) -> nn.ModuleList | None:
-    """The control layer of a transformer as a one-element list (checkpoint name `mamba_blocks.0`), or None."""
+    """The control layer of a transformer as a one-element list (key `mamba_blocks.0`), or None."""
     if config.kind == "none":
         return None
     if config.kind == "cross-attention":
@@ -261,7 +261,7 @@ def build_control(width: int, condition: int, heads: int, config: ControlConfig)
 
 
 def keep_scan_parameters_single(module: nn.Module) -> None:
-    """Bring decay, skip and step bias of every scan back to float32 after `module` was cast to half precision.
+    """Bring decay, skip and step bias of every scan back to float32 after a cast to half precision.
 
     They enter an exponential, so the released script does the same; values already rounded stay rounded.
     """

@@ -25,7 +25,7 @@ class LevelMask:
 
     Attributes:
         weight: interpolated values (m, tokens), or None when all are 1.
-        index: token indices of the selected cells (m, n); shorter rows repeat index 0 and are marked in `valid`.
+        index: token indices of the selected cells (m, n); shorter rows are filled up with 0, see `valid`.
         valid: bool (m, n), or None when every row has n selected cells.
         full: every token is selected.
         empty: no token is selected and every weight is zero.
@@ -56,7 +56,7 @@ class ControlMask:
             )
 
     def level(self, grid: tuple[int, int], batch: int, frames: int, like: Tensor) -> LevelMask:
-        """The mask on a (height, width) `grid` for `batch` clips of `frames`, on the device and dtype of `like`."""
+        """The mask on a (height, width) `grid` for `batch` clips of `frames`, typed and placed as `like`."""
         key = (grid, batch, frames, like.device, like.dtype)
         if key not in self._levels:
             self._levels[key] = self._build(grid, batch, frames, like.device, like.dtype)

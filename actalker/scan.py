@@ -2,7 +2,7 @@
 
 For every batch row b, channel d and state n, with Δ = softplus(delta + delta_bias):
 
-    h_t = exp(Δ_t A) h_{t-1} + Δ_t u_t B_t,        y_t = Σ_n C_t h_t + D u_t,        h before the first step = 0
+    h_t = exp(Δ_t A) h_{t-1} + Δ_t u_t B_t,        y_t = Σ_n C_t h_t + D u_t,        h_{-1} = 0
 
 Gu & Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces", Eq. 2-4 with the simplified
 discretisation of B. Tensors are token-major, (batch, length, channels), so no transposed copies of the
@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 from importlib.util import find_spec
+from itertools import pairwise
 from typing import Any, Literal
 
 import torch
@@ -141,7 +142,7 @@ def blocked_scan(
     x: Tensor, step: Tensor, A: Tensor, B: Tensor, C: Tensor, reverse: bool, outputs: int
 ) -> Tensor:
     """The recurrence in place over cache-sized blocks; no gradients. Arguments as `reference_scan`."""
-    batch, length, channels = x.shape
+    batch, _, channels = x.shape
     y = x.new_empty(batch, outputs, channels)
     rows = _rows_per_pass(A, batch, x.device)
     for first in range(0, batch, rows):
@@ -185,7 +186,7 @@ def chunked_scan(
 
 
 class _ChunkedScan(torch.autograd.Function):
-    """Gradient of h_t = a_t h_{t-1} + b_t: g_t = ∂L/∂h_t + a_{t+1} g_{t+1}, ∂b_t = g_t, ∂a_t = g_t h_{t-1}."""
+    """For h_t = a_t h_{t-1} + b_t: g_t = ∂L/∂h_t + a_{t+1} g_{t+1}, ∂b_t = g_t, ∂a_t = g_t h_{t-1}."""
 
     @staticmethod
     def forward(  # type: ignore[override]
@@ -235,7 +236,7 @@ class _ChunkedScan(torch.autograd.Function):
                 gC[:, start:kept] = torch.matmul(h[:m], block_gy.unsqueeze(3)).squeeze(3).transpose(0, 1)
             order = list(_order(stop - start, not reverse))
             g[order[0]].add_(inflow)
-            for later, now in zip(order, order[1:], strict=False):
+            for later, now in pairwise(order):
                 g[now].addcmul_(a[later], g[later])
             last = order[-1]
             inflow = a[last] * g[last]
