@@ -9,13 +9,13 @@ cell is selected when its four central pixels are inside).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-MaskMode = Literal["paper", "released", "none"]
+MaskMode = Literal["paper", "overlap", "released", "none"]
 Box = tuple[float, float, float, float]
 
 
@@ -151,7 +151,8 @@ def control_masks(
         mouth: mouth mask, same shape.
         audio, visual: which gates are open. A single open gate controls the whole face.
         mode: with both gates open, `paper` gives audio the mouth and motion the rest of the face, `released`
-            lets both act everywhere, as the published script does. `none` removes mask-drop altogether:
+            lets both act everywhere, as the published script does, and `overlap` gives audio the mouth and
+            motion the whole face, for motion tokens that leave articulation out. `none` removes mask-drop altogether:
             every open branch acts everywhere.
 
     Raises:
@@ -159,11 +160,12 @@ def control_masks(
     """
     if not (audio or visual):
         raise ValueError("at least one gate must be open")
-    if mode not in ("paper", "released", "none"):
-        raise ValueError(f"unknown mask mode {mode!r}; known: paper, released, none")
+    if mode not in get_args(MaskMode):
+        raise ValueError(f"unknown mask mode {mode!r}; known: {', '.join(get_args(MaskMode))}")
     zeros, ones = torch.zeros_like(face[:1, :1]), torch.ones_like(face[:1, :1])
     if audio and visual:
-        pair = (mouth, (face - mouth).clamp_min(0)) if mode == "paper" else (ones, ones)
+        both = {"paper": (mouth, (face - mouth).clamp_min(0)), "overlap": (mouth, face)}
+        pair = both.get(mode, (ones, ones))
     else:
         region = ones if mode == "none" else face
         pair = (region if audio else zeros, region if visual else zeros)

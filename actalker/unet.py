@@ -39,6 +39,8 @@ class UNetConfig:
         time_id_channels: sinusoidal channels of each of them.
         norm_groups: GroupNorm groups.
         temporal_masks: apply the control masks in the temporal cross-attention (released: False).
+        reference_skip: add the reference latents to the output, so that a clean-latent prediction starts as a
+            copy of the reference (released: False).
         control: the control layers' options.
     """
 
@@ -55,6 +57,7 @@ class UNetConfig:
     time_id_channels: int = 256
     norm_groups: int = 32
     temporal_masks: bool = False
+    reference_skip: bool = False
     control: ControlConfig = field(default_factory=ControlConfig)
 
     def __post_init__(self) -> None:
@@ -179,7 +182,10 @@ class ACTalkerUNet(Configured):
         for stage in self.up_blocks:
             x = stage(x, skips, embedding, conditioning)
         x = self.conv_out(F.silu(self.conv_norm_out(x)))
-        return x.unflatten(0, (batch, frames))
+        x = x.unflatten(0, (batch, frames))
+        if self.config.reference_skip:
+            x = x.to(sample.dtype) + sample[:, :, -self.config.out_channels :]
+        return x
 
     def _embed(self, sample: Tensor, timestep: Tensor | float, time_ids: Tensor | None) -> Tensor:
         """Time embedding (batch·frames, 4·channels[0]). Sinusoids are computed in single precision."""
