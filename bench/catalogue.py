@@ -37,9 +37,9 @@ class MethodEntry:
 
 def method_targets() -> dict[str, str]:
     """Return every known method name with what to load for it."""
-    from bench.methods.external import contract
+    from bench.methods.external.contract import contract_paths
 
-    contracts = {name: f"{CONTRACT}{name}" for name in contract.folders()}
+    contracts = {name: f"{CONTRACT}{name}" for name in contract_paths()}
     return {**contracts, **registry.targets(registry.METHODS, "bench.methods")}
 
 
@@ -164,16 +164,15 @@ def unavailable(metric: ClipMetric | SetMetric) -> Unavailable | None:
     from bench import weights
     from bench.spec import Reason, Unscored
 
-    sources = [metric.spec, *(extractors()[name].spec for name in metric.spec.features)]
-    packages = [p for s in sources for p in getattr(s, "packages", ())]
-    for package in packages:
+    read = [extractors()[name].spec for name in metric.spec.features]
+    for package in (p for spec in read for p in spec.packages):
         if find_spec(package) is None:
             return Unavailable(
                 metric.spec,
                 Reason.MISSING_PACKAGE,
                 f"{package} is not installed; run: pip install 'actalker-bench[faces]'",
             )
-    for ref in dict.fromkeys(ref for s in sources for ref in s.weights):
+    for ref in dict.fromkeys((*metric.spec.weights, *(ref for spec in read for ref in spec.weights))):
         try:
             weights.locate(ref.name)
         except Unscored as missing:

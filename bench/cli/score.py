@@ -67,7 +67,7 @@ def score(
     else:
         loaded = load_split(split, store, subset, StepProgress("split"))
         matched = match_files(loaded, folder, pattern)
-        files, notes = matched.files, matched.notes()
+        files, notes = dict(matched.files), matched.notes()
     for line in notes:
         errors.print(f"[yellow]![/] {line}", soft_wrap=True)
     wanted = options.names(metrics)

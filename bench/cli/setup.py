@@ -46,7 +46,8 @@ def prepare_run(
     chosen = choose_metrics(loaded.domain, names(metrics))
     if metrics is not None:
         require_available(chosen)
-    plan = plan_generation(loaded, entries, names(gates), seed, repeats, limit)
+    swaps = any("swapped" in m.spec.needs for m in chosen)
+    plan = plan_generation(loaded, entries, names(gates), seed, repeats, limit, swaps)
     return Prepared(plan, chosen)
 
 

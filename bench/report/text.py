@@ -66,9 +66,7 @@ def table(model: Table, width: int = 120, said: Collection[str] = (), reasons: b
     out = [printable(model.title), ""]
     for chosen in _fit(widths, room):
         sizes = [*lead_widths, *(widths[i] for i in chosen)]
-        lines = [
-            _line([*leading[n], *(cells[n][i] for i in chosen)], sizes, left) for n in range(len(leading))
-        ]
+        lines = [_line([*leading[n], *(cells[n][i] for i in chosen)], sizes, left) for n in range(len(leading))]
         rule = "─" * max(width_of(line) for line in lines)
         out += [lines[0], rule]
         section = "method"
@@ -133,8 +131,6 @@ def _notes(notes: Sequence[str], reasons: Sequence[Reason]) -> list[str]:
 def _wrap(lines: Sequence[str], width: int) -> list[str]:
     """Break sentences at the width; table lines are already cut to it."""
     return [
-        textwrap.fill(printable(line), max(40, width), subsequent_indent="  ")
-        if width_of(line) > width
-        else line
+        textwrap.fill(printable(line), max(40, width), subsequent_indent="  ") if width_of(line) > width else line
         for line in lines
     ]

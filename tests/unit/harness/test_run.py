@@ -139,11 +139,13 @@ def test_keys_change_with_what_matters_and_with_nothing_else(split: Split) -> No
     )
     assert keys(moved) == base
     redrawn = dataclasses.replace(
-        split, samples=tuple(dataclasses.replace(s, digests={**s.digests, "image": "0" * 64}) for s in split.samples)
+        split,
+        samples=tuple(dataclasses.replace(s, digests={**s.digests, "image": "0" * 64}) for s in split.samples),
     )
     assert keys(redrawn).isdisjoint(base)
     revoiced = dataclasses.replace(
-        split, samples=tuple(dataclasses.replace(s, digests={**s.digests, "video": "0" * 64}) for s in split.samples)
+        split,
+        samples=tuple(dataclasses.replace(s, digests={**s.digests, "video": "0" * 64}) for s in split.samples),
     )
     assert keys(revoiced, gates=["audio"]) <= base, "a video the gate hides does not count"
 

@@ -127,9 +127,7 @@ def test_video_without_frames(tmp_path):
 
 
 def test_truncated_at_any_point(mux):
-    whole = mux(
-        "whole.mp4", n=50, size=(128, 96), audio=click_track(2, [0.5]), options={"movflags": "faststart"}
-    )
+    whole = mux("whole.mp4", n=50, size=(128, 96), audio=click_track(2, [0.5]), options={"movflags": "faststart"})
     data = whole.read_bytes()
     for share in (0.1, 0.5, 0.8, 0.95):
         path = whole.with_name(f"cut{share}.mp4")
