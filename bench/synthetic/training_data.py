@@ -13,35 +13,12 @@ from bench.media.decode import chunks, read_audio
 from bench.media.encode import write_clip
 from bench.metrics.mfcc import mfcc
 from bench.synthetic import clip, geometry, parameters, renderer
+from bench.synthetic.labels import readings
 from bench.synthetic.parameters import Floats, Partition
-
-READINGS = (
-    "brow",
-    "furrow",
-    "blink_left",
-    "blink_right",
-    "gaze_x",
-    "gaze_y",
-    "half_width",
-    "opening",
-    "protrusion",
-    "smile",
-)
-"""What the face reader returns: expression numbers that can be read from one picture, with the drawn mouth
-geometry (see `geometry.MOUTH_DRAWN`) in place of the raw opening, width and rounding."""
 
 Arrays = dict[str, npt.NDArray[np.generic]]
 Report = Callable[[int, int], None]
 _CODEC_RUN = 64  # portraits compressed as one sequence
-
-
-def readings(identity: npt.ArrayLike, expression: npt.ArrayLike) -> Floats:
-    """Return the exact readings (B, 10), see `READINGS`, for identity (16,) or (B, 16), expression (B,
-    10)."""
-    expression = np.atleast_2d(np.asarray(expression, np.float32))
-    columns = geometry.named(expression, parameters.EXPRESSION)
-    columns |= geometry.named(geometry.mouth_drawn(identity, expression), geometry.MOUTH_DRAWN)
-    return np.stack([columns[name] for name in READINGS], -1).astype(np.float32)
 
 
 def compressed(
@@ -126,9 +103,7 @@ def _free_pose(count: int, rng: np.random.Generator) -> Floats:
     return pose
 
 
-def talking(
-    partition: Partition, start: int, count: int, frames: int, report: Report | None = None
-) -> Arrays:
+def talking(partition: Partition, start: int, count: int, frames: int, report: Report | None = None) -> Arrays:
     """Make talking clips, each with its own identity, after compression.
 
     Args:
