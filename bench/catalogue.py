@@ -37,9 +37,9 @@ class MethodEntry:
 
 def method_targets() -> dict[str, str]:
     """Return every known method name with what to load for it."""
-    from bench.methods.external.contract import contract_paths
+    from bench.methods.external import contract
 
-    contracts = {name: f"{CONTRACT}{name}" for name in contract_paths()}
+    contracts = {name: f"{CONTRACT}{name}" for name in contract.folders()}
     return {**contracts, **registry.targets(registry.METHODS, "bench.methods")}
 
 

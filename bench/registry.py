@@ -24,7 +24,10 @@ METHODS: Mapping[str, str] = {
 }
 
 # One module per metric family. Each lists its classes in METRICS and EXTRACTORS.
-METRIC_MODULES: tuple[str, ...] = ()
+METRIC_MODULES: tuple[str, ...] = (
+    "bench.metrics.pixels",
+    "bench.metrics.temporal",
+)
 
 
 class UnknownName(LookupError):

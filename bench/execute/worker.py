@@ -28,7 +28,7 @@ from bench.execute.tasks import (
     SetTask,
     Task,
 )
-from bench.media.errors import DecodeError
+from bench.media.probe import DecodeError
 from bench.methods.base import Method
 from bench.metrics.base import ClipMetric, ClipView
 from bench.spec import Cause, Reason, Sample, Unscored

@@ -52,7 +52,7 @@ def build_tables(
         measured = sorted(set(results.rows["protocol"]))
         raise UsageError(
             f"None of the columns of the recipe '{chosen.name}' was measured in {results.name}.",
-            f"It holds: {', '.join(measured) or 'no rows'}. Type `bench report {results.name} --recipe full`.",
+            f"It holds: {', '.join(measured) or 'no rows'}. Try --recipe full.",
         )
     return tables
 
@@ -135,4 +135,4 @@ def text_table(
     from bench.report import text
 
     tables = build_tables(results, recipe, intersection, published=False)
-    return "\n".join(text.table(table, width) for table in tables)
+    return text.document(tables, width)
