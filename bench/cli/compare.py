@@ -18,6 +18,7 @@ def compare(
     ] = "*",
     methods: Annotated[str, typer.Option(help="Method patterns, comma-separated.")] = "*",
     worst: Annotated[int, typer.Option(min=0, help="How many of the largest losses to list.")] = 10,
+    everything: Annotated[bool, typer.Option("--all", help="List what did not change, too.")] = False,
     format: Annotated[str, typer.Option(help="text, md or json.")] = "text",
     home: Annotated[Path | None, typer.Option(envvar="BENCH_HOME", help="Folder that holds runs/.")] = None,
 ) -> None:
@@ -43,6 +44,6 @@ def compare(
     if format == "json":
         typer.echo(changes.compare_json(found, names), nl=False)
     elif format == "md":
-        typer.echo(changes.compare_markdown(found, names, worst), nl=False)
+        typer.echo(changes.compare_markdown(found, names, worst, everything), nl=False)
     else:
-        typer.echo(changes.compare_text(found, names, worst), nl=False)
+        typer.echo(changes.compare_text(found, names, worst, everything), nl=False)

@@ -48,12 +48,34 @@ def _status(difference: Difference) -> str:
         return "identical"
     few = f"only {d.clusters} identities" if d.interval == "clustered-t" else ""
     verdict = ""
-    if d.direction != "none" and math.isfinite(d.p_holm) and d.p_holm <= 0.05:
+    if d.direction != "none" and math.isfinite(d.p_holm) and d.p_holm <= ALPHA:
         verdict = "better" if d.gain > 0 else "worse"
     return "; ".join(s for s in (verdict, d.coverage, few) if s)
 
 
 COMPARE_HEAD = ["Method", "Gate", "Metric", "first", "second", "gain", "95 % interval", "p (Holm)", "n", ""]
+COMPARE_TEXT = (0, 1, 2, 9)
+GATE_HEAD = ["", "Method", "Gate", "Metric", "reference", "this run", "gain", "interval", "p", "rule", "why"]
+GATE_TEXT = (0, 1, 2, 3, 9, 10)
+ALPHA = 0.05
+
+
+def _moved(difference: Difference) -> bool:
+    """Whether a difference deserves a line: significant, incomplete, or not comparable."""
+    return bool(difference.problem or difference.coverage or difference.p_holm <= ALPHA)
+
+
+def _split(differences: Sequence[Difference], everything: bool) -> tuple[list[Difference], str]:
+    """Return the differences to print and a sentence about the rest."""
+    same = sum(d.identical for d in differences)
+    shown = [d for d in differences if not d.identical and (everything or _moved(d))]
+    quiet = len(differences) - same - len(shown)
+    rest = []
+    if quiet:
+        rest.append(f"{quiet} without a significant change")
+    if same:
+        rest.append(f"{same} identical (same clips, same scores)")
+    return shown, f"Of {len(differences)} numbers: {', '.join(rest)}." if rest else ""
 
 
 def _compare_rows(differences: Sequence[Difference]) -> list[list[str]]:
@@ -88,49 +110,57 @@ def _largest(differences: Sequence[Difference], most: int) -> list[tuple[Differe
     return [(d, change) for _, d, change in found[:most]]
 
 
-def compare_text(differences: Sequence[Difference], names: tuple[str, str], most: int = 10) -> str:
-    """Return a comparison for the terminal: one line per number, then the largest losses with both clips."""
-    moved = [d for d in differences if not d.identical]
+def compare_text(
+    differences: Sequence[Difference], names: tuple[str, str], most: int = 10, everything: bool = False
+) -> str:
+    """Return a comparison for the terminal: what moved, then the largest losses with both clips.
+
+    Args:
+        differences: from `bench.compare.compare`.
+        names: how to call the two sides.
+        most: how many losses to list.
+        everything: print the numbers without a significant change, too.
+    """
+    shown, rest = _split(differences, everything)
     out = [f"first: {names[0]}   second: {names[1]}   gain: positive is better", ""]
-    if moved:
-        out += text.grid(
-            [COMPARE_HEAD, *([text.printable(c) for c in row] for row in _compare_rows(moved))], 3
-        )
-    same = len(differences) - len(moved)
-    if same:
-        out += [
-            "",
-            f"{same} {'number is' if same == 1 else 'numbers are'} identical: same clips, same scores.",
-        ]
-    largest = _largest(moved, most)
-    if largest:
-        out += ["", "Largest losses:"]
-    for d, change in largest:
-        out.append(f"  {d.label} of {d.cell.method} ({d.cell.gate}), {_change(change, column_of(d))}")
-        out += [f"    {path}" for path in (change.old_clip, change.new_clip) if path]
-    return "\n".join(line if i < 2 else line.rstrip() for i, line in enumerate(out)) + "\n"
-
-
-def compare_markdown(differences: Sequence[Difference], names: tuple[str, str], most: int = 10) -> str:
-    """Return a comparison as Markdown."""
-    moved = [d for d in differences if not d.identical]
-    out = [
-        f"First: {markdown.escape(names[0])}. Second: {markdown.escape(names[1])}. A positive gain is better.",
-        "",
-    ]
-    if moved:
-        lines = [COMPARE_HEAD, *([markdown.escape(c) for c in row] for row in _compare_rows(moved))]
-        out += [*markdown.grid(lines, 3), ""]
-    if len(moved) < len(differences):
-        out += [f"{len(differences) - len(moved)} numbers are identical: same clips, same scores.", ""]
-    largest = _largest(moved, most)
-    if largest:
-        out += ["Largest losses:", ""]
+    if shown:
+        rows = [[text.printable(c) for c in row] for row in _compare_rows(shown)]
+        out += [*text.grid([COMPARE_HEAD, *rows], COMPARE_TEXT), ""]
+    out += [rest, ""] if rest else []
+    largest = _largest(shown, most)
+    out += ["Largest losses:"] if largest else []
     for d, change in largest:
         what = f"{d.label} of {d.cell.method} ({d.cell.gate}), {_change(change, column_of(d))}"
-        paths = " → ".join(f"`{p.replace('`', chr(39))}`" for p in (change.old_clip, change.new_clip) if p)
-        out.append(f"- {markdown.escape(what)}" + (f": {paths}" if paths else ""))
+        out += [f"  {text.printable(what)}", *(f"    {text.printable(p)}" for p in _paths(change))]
     return "\n".join(out).rstrip() + "\n"
+
+
+def compare_markdown(
+    differences: Sequence[Difference], names: tuple[str, str], most: int = 10, everything: bool = False
+) -> str:
+    """Return a comparison as Markdown; see `compare_text`."""
+    shown, rest = _split(differences, everything)
+    first, second = map(markdown.escape, names)
+    out = [f"First: {first}. Second: {second}. A positive gain is better.", ""]
+    if shown:
+        rows = [[markdown.escape(c) for c in row] for row in _compare_rows(shown)]
+        out += [*markdown.grid([COMPARE_HEAD, *rows], COMPARE_TEXT), ""]
+    out += [rest, ""] if rest else []
+    largest = _largest(shown, most)
+    out += ["Largest losses:", ""] if largest else []
+    for d, change in largest:
+        what = f"{d.label} of {d.cell.method} ({d.cell.gate}), {_change(change, column_of(d))}"
+        out.append(_item(what, change))
+    return "\n".join(out).rstrip() + "\n"
+
+
+def _paths(change: Change) -> list[str]:
+    return [path for path in (change.old_clip, change.new_clip) if path]
+
+
+def _item(what: str, change: Change) -> str:
+    paths = " → ".join(f"`{p.replace('`', chr(39))}`" for p in _paths(change))
+    return f"- {markdown.escape(what)}" + (f": {paths}" if paths else "")
 
 
 def compare_json(differences: Sequence[Difference], names: tuple[str, str]) -> str:
@@ -160,25 +190,11 @@ def noise_text(results: Results, noise: Noise) -> str:
         shown = [f"{f:.3g}" if math.isfinite(f) else "" for f in floors]
         lines.append([*(text.printable(c) for c in (cell.method, cell.gate, label)), *shown])
     return (
-        "\n".join(["Noise floors (standard deviation of the difference of two runs):", *text.grid(lines, 3)])
+        "\n".join(
+            ["Noise floors (standard deviation of the difference of two runs):", *text.grid(lines, range(3))]
+        )
         + "\n"
     )
-
-
-GATE_HEAD = [
-    "",
-    "Rule",
-    "Method",
-    "Gate",
-    "Metric",
-    "reference",
-    "this run",
-    "gain",
-    "interval",
-    "tolerance",
-    "p",
-    "why",
-]
 
 
 def _gate_rows(checks: Sequence[Check]) -> list[list[str]]:
@@ -186,11 +202,9 @@ def _gate_rows(checks: Sequence[Check]) -> list[list[str]]:
     for check in checks:
         d = check.difference
         column = column_of(d)
-        gain, interval = _gain(d)
-        tolerance = column.show(check.tolerance) if math.isfinite(check.tolerance) else ""
         rows.append([
-            f"{_SYMBOL[check.verdict]} {check.verdict}", check.rule.name, d.cell.method, d.cell.gate, d.label,
-            column.show(d.old), column.show(d.new), gain, interval, tolerance, _p(check.p), check.why,
+            f"{_SYMBOL[check.verdict]} {check.verdict}", d.cell.method, d.cell.gate, d.label,
+            column.show(d.old), column.show(d.new), *_gain(d), _p(check.p), check.rule.name, check.why,
         ])  # fmt: skip
     return rows
 
@@ -202,9 +216,7 @@ def headline(outcome: Outcome) -> str:
 
 
 def _worst(outcome: Outcome) -> list[tuple[Check, Change]]:
-    return [
-        (c, w) for c in outcome.checks if c.verdict in ("fail", "inconclusive") for w in c.difference.worst
-    ]
+    return [(c, w) for c in outcome.checks if c.verdict == "fail" for w in c.difference.worst]
 
 
 def gate_text(outcome: Outcome, verbose: bool = False) -> str:
@@ -212,36 +224,31 @@ def gate_text(outcome: Outcome, verbose: bool = False) -> str:
     shown = [c for c in outcome.checks if verbose or c.verdict != "pass"]
     out = []
     if shown:
-        out += text.grid([GATE_HEAD, *([text.printable(x) for x in row] for row in _gate_rows(shown))], 5)
-    for check in shown:
-        if check.verdict != "fail" or not check.difference.worst:
-            continue
-        out += ["", f"Worst samples of {text.printable(check.name)}:"]
-        for change in check.difference.worst:
-            out.append(f"  {_change(change, column_of(check.difference))}")
-            out += [f"    {path}" for path in (change.old_clip, change.new_clip) if path]
-    return "\n".join([*(line.rstrip() for line in out), *([""] if out else []), headline(outcome)]) + "\n"
+        rows = [[text.printable(x) for x in row] for row in _gate_rows(shown)]
+        out += [*text.grid([GATE_HEAD, *rows], GATE_TEXT), ""]
+    worst = _worst(outcome)
+    out += ["Worst samples:"] if worst else []
+    for check, change in worst:
+        what = f"{check.name}: {_change(change, column_of(check.difference))}"
+        out += [f"  {text.printable(what)}", *(f"    {text.printable(p)}" for p in _paths(change))]
+    return "\n".join([*out, *([""] if worst else []), headline(outcome)]) + "\n"
 
 
 def gate_markdown(outcome: Outcome) -> str:
-    """Return an outcome as Markdown: the table of everything that did not pass, worst samples, then passes."""
+    """Return an outcome as Markdown: everything that did not pass, the worst samples, then what passed."""
     out = [f"### {markdown.escape(headline(outcome))}", ""]
-    for title, checks in (
-        ("", [c for c in outcome.checks if c.verdict != "pass"]),
-        ("Passed", [c for c in outcome.checks if c.verdict == "pass"]),
-    ):
-        if not checks:
-            continue
-        lines = [GATE_HEAD, *([markdown.escape(x) for x in row] for row in _gate_rows(checks))]
-        table = markdown.grid(lines, 5)
-        if title:
-            table = [f"<details><summary>{title}: {len(checks)}</summary>", "", *table, "", "</details>"]
-        out += [*table, ""]
-    worst = [(c, w) for c, w in _worst(outcome) if c.verdict == "fail"]
-    if worst:
-        out += ["Worst samples:", ""]
-    for check, change in worst:
-        sentence = f"{check.name}: {_change(change, column_of(check.difference))}"
-        paths = " → ".join(f"`{p.replace('`', chr(39))}`" for p in (change.old_clip, change.new_clip) if p)
-        out.append(f"- {markdown.escape(sentence)}" + (f": {paths}" if paths else ""))
+    passed = [c for c in outcome.checks if c.verdict == "pass"]
+    if len(passed) < len(outcome.checks):
+        out += [*_gate_grid([c for c in outcome.checks if c.verdict != "pass"]), ""]
+    worst = _worst(outcome)
+    out += ["Worst samples:", ""] if worst else []
+    out += [_item(f"{c.name}: {_change(w, column_of(c.difference))}", w) for c, w in worst]
+    if passed:
+        summary = f"<details><summary>Passed: {len(passed)}</summary>"
+        out += ["", summary, "", *_gate_grid(passed), "", "</details>"]
     return "\n".join(out).rstrip() + "\n"
+
+
+def _gate_grid(checks: Sequence[Check]) -> list[str]:
+    rows = [[markdown.escape(x) for x in row] for row in _gate_rows(checks)]
+    return markdown.grid([GATE_HEAD, *rows], GATE_TEXT)
