@@ -160,7 +160,7 @@ def _rule(raw: Mapping[str, Any], where: str) -> Rule:
     if len(limits) != 1:
         raise UsageError(
             f"{where} must give one of tolerance, relative and noise, not {' and '.join(limits) or 'none'}.",
-            "tolerance = 0.1 (in the column's unit), relative = 0.02 (a share), noise = 2 (times the A/A floor).",
+            "tolerance = 0.1 (the column's unit), relative = 0.02 (a share), noise = 2 (times the floor).",
         )
     limit = raw[limits[0]]
     least = 1.0 if limits[0] == "noise" else 0.0

@@ -52,12 +52,12 @@ def _row(row: Row, heads: Sequence[str], table: Table, chosen: Sequence[int]) ->
     return [name, *rest, *(cell(row, i, table.columns[i]) for i in chosen)]
 
 
-def grid(lines: Sequence[Sequence[str]], left: int) -> list[str]:
-    """Return escaped cells as an aligned Markdown table; the first `left` columns are text."""
+def grid(lines: Sequence[Sequence[str]], left: Collection[int]) -> list[str]:
+    """Return escaped cells as an aligned Markdown table; columns in `left` are text."""
     widths = [max(3, *(len(line[i]) for line in lines)) for i in range(len(lines[0]))]
-    rule = ["-" * w if i < left else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
+    rule = ["-" * w if i in left else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
     padded = [
-        [c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))]
+        [c.ljust(w) if i in left else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))]
         for line in lines
     ]
     return ["| " + " | ".join(line) + " |" for line in [padded[0], rule, *padded[1:]]]
@@ -76,7 +76,7 @@ def table(model: Table, level: int = 3, said: Collection[str] = (), reasons: boo
     if model.caption:
         out += [escape(model.caption), ""]
     heads, lines = lead(model)
-    left = sum(head != "n" for head in heads)
+    left = [i for i, head in enumerate(heads) if head != "n"]
     grouped = any(c.group for c in model.columns)
     for chosen in model.parts(COLUMNS_PER_PART):
         head = [*heads, *(_heading(model.columns[i], grouped) for i in chosen)]

@@ -124,7 +124,7 @@ def load_reference(name: str) -> tuple[Results, Noise]:
     if not (path / ROWS_FILE).is_file():
         raise MissingError(
             f"There is no reference called '{name}'.{did_you_mean(name, sorted(known))}",
-            f"Known: {', '.join(sorted(known)) or 'none'}. Make one: `bench reference save {_safe(name)} RUN`.",
+            f"Known: {', '.join(sorted(known)) or 'none'}. Make it: `bench reference save {_safe(name)}`.",
         )
     return load(path), _read_noise(path / NOISE_FILE)
 

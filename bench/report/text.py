@@ -54,7 +54,7 @@ def table(model: Table, width: int = 120, said: Collection[str] = (), reasons: b
     Notes in `said` are not repeated; `reasons` explains the dashes here.
     """
     heads, firsts = lead(model)
-    left = sum(head != "n" for head in heads)
+    left = [i for i, head in enumerate(heads) if head != "n"]
     leading = [heads, *([printable(c) for c in line] for line in firsts)]
     cells = [
         [_heading(c) for c in model.columns],
@@ -108,18 +108,18 @@ def _fit(widths: Sequence[int], room: int) -> list[list[int]]:
     return parts
 
 
-def grid(lines: Sequence[Sequence[str]], left: int) -> list[str]:
-    """Return cells as aligned lines with a rule under the first; the first `left` columns are text."""
+def grid(lines: Sequence[Sequence[str]], left: Collection[int]) -> list[str]:
+    """Return cells as aligned lines with a rule under the first; columns in `left` are aligned left."""
     sizes = [max(width_of(line[i]) for line in lines) for i in range(len(lines[0]))]
     drawn = [_line(line, sizes, left) for line in lines]
     return [drawn[0], "─" * max(map(width_of, drawn)), *drawn[1:]]
 
 
-def _line(items: Sequence[str], sizes: Sequence[int], left: int) -> str:
+def _line(items: Sequence[str], sizes: Sequence[int], left: Collection[int]) -> str:
     padded = []
     for index, (item, size) in enumerate(zip(items, sizes, strict=True)):
         space = " " * (size - width_of(item))
-        padded.append(item + space if index < left else space + item)
+        padded.append(item + space if index in left else space + item)
     return _GAP.join(padded).rstrip()
 
 
