@@ -132,20 +132,31 @@ def choose_metrics(domain: Domain, wanted: Iterable[str] | None) -> list[ClipMet
     if wanted is None:
         return [m for m in known.values() if m.spec.default and domain in m.spec.domains]
     chosen: dict[str, ClipMetric | SetMetric] = {}
-    for name in wanted:
-        matches = [i for i in known if fnmatchcase(i, name) or i.split("/")[0] == name]
-        if not matches:
-            raise UnknownName("metric", name, list(known))
+    for name, matches in match_metrics(wanted).items():
         usable = [i for i in matches if domain in known[i].spec.domains]
         if not usable:
             other = ", ".join(known[matches[0]].spec.domains)
             raise UsageError(
                 f"Metric '{name}' is for the {other} domain, and this split is {domain}: its weights were made for"
-                f" other pictures.",
+                " other pictures.",
                 "See: bench list metrics",
             )
         chosen.update({i: known[i] for i in usable})
     return [chosen[i] for i in sorted(chosen)]
+
+
+def match_metrics(wanted: Iterable[str]) -> dict[str, list[str]]:
+    """Return the protocol ids that each id, family or pattern stands for.
+
+    Raises:
+        UnknownName: one matches nothing.
+    """
+    found: dict[str, list[str]] = {}
+    for name in wanted:
+        found[name] = [i for i in metrics() if fnmatchcase(i, name) or i.split("/")[0] == name]
+        if not found[name]:
+            raise UnknownName("metric", name, list(metrics()))
+    return found
 
 
 @dataclass(frozen=True, slots=True)

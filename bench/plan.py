@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -73,9 +73,7 @@ def plan_generation(
     Raises:
         UsageError: a gate is unknown, or no method supports what was asked for.
     """
-    for name in gates or ():
-        if name not in GATES:
-            raise UsageError(f"There is no gate called '{name}'.", f"Known: {', '.join(GATES)}")
+    check_gates(gates or ())
     jobs: list[Job] = []
     cells: list[tuple[str, str, int]] = []
     swapped: dict[str, dict[str, GenerateTask]] = {}
@@ -141,6 +139,17 @@ def plan_ingestion(split: Split, name: str, files: Mapping[str, Path], gate: str
         }
         jobs.append(IngestTask(digest(fields), name, path.resolve(), sample, fields))
     return Plan(split, {name: spec}, tuple(jobs), tuple((name, gate, 0) for _ in jobs), 0, 1)
+
+
+def check_gates(names: Iterable[str]) -> None:
+    """Refuse unknown gates.
+
+    Raises:
+        UsageError: naming the known ones.
+    """
+    for name in names:
+        if name not in GATES:
+            raise UsageError(f"There is no gate called '{name}'.", f"Known: {', '.join(GATES)}")
 
 
 class _Maker:

@@ -24,7 +24,7 @@ class Still:
     def generate(self, sample: Sample, gate: Gate, seed: int) -> Video:
         picture = read_image(sample.image)
         shade = np.uint8(seed % 16)
-        return Video((np.minimum(picture, 200) + shade for _ in range(sample.frames)))
+        return Video(np.minimum(picture, 200) + shade for _ in range(sample.frames))
 
 
 class Copy:
