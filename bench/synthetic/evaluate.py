@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from bench.metrics import synthetic as metrics
 from bench.metrics.base import ClipView, Extractor, Features, SetMetric
-from bench.synthetic import clip, corruptions, geometry, labels, training_data
+from bench.synthetic import clip, corruptions, geometry, labels, parameters, reader, training_data
 from bench.synthetic.parameters import Partition
 
 Frames = npt.NDArray[np.uint8]
@@ -151,8 +151,8 @@ def identity_figures(first: Sequence[MemoryClip], second: Sequence[MemoryClip]) 
     }
 
 
-def reader_figures(clips: Sequence[MemoryClip]) -> dict[str, float]:
-    """Return errors of pose (rad, half-widths) and landmarks (px) and R2 of the expression readings."""
+def clip_reading_figures(clips: Sequence[MemoryClip]) -> dict[str, float]:
+    """Return errors on talking clips: pose (rad, half-widths), landmarks (px), readings (share of their range)."""
     read = [c.features("synthetic_face") for c in clips]
     made = [c.made for c in clips if c.made is not None]
     values = np.concatenate([r["readings"] for r in read])
@@ -161,14 +161,23 @@ def reader_figures(clips: Sequence[MemoryClip]) -> dict[str, float]:
     points = np.concatenate([r["landmarks"] for r in read])
     exact = np.concatenate([geometry.landmarks(m.identity, m.expression, m.pose) for m in made])
     apart = np.linalg.norm(points - exact, axis=-1)
-    figures = {f"pose_mae_{name}": np.abs(pose[:, i]).mean() for i, name in enumerate(("yaw", "pitch", "roll"))}
-    figures["pose_mae_x"], figures["pose_mae_scale"] = np.abs(pose[:, 3]).mean(), np.abs(pose[:, 5]).mean()
-    residual = ((values - true) ** 2).mean(0) / true.var(0)
-    figures |= {f"r2_{name}": 1 - residual[i] for i, name in enumerate(labels.READINGS)}
+    figures = {f"pose_mae_{name}": np.abs(pose[:, i]).mean() for i, name in enumerate(parameters.POSE)}
+    off = np.abs(values - true).mean(0)
+    figures |= {f"error_{name}": off[i] / labels.RANGES[name] for i, name in enumerate(labels.READINGS)}
     parts = {"eyes": geometry.EYES, "brows": geometry.BROWS, "nose": geometry.NOSE}
     parts |= {"mouth": geometry.MOUTH, "outline": geometry.OUTLINE}
     figures |= {f"landmark_px_{name}": apart[:, part].mean() for name, part in parts.items()}
     return {key: float(value) for key, value in figures.items()}
+
+
+def portrait_reading_figures(partition: Partition, seed: int, count: int = 1024) -> dict[str, float]:
+    """Return R2 of the readings on unrelated faces that cover all ranges evenly."""
+    made = training_data.portraits(
+        partition, f"evaluation-{seed}", count, 1, first=(seed + 1) * _SEED_STRIDE + _SEED_STRIDE // 2
+    )
+    true = np.asarray(made["readings"], np.float64)
+    residual = ((reader.read(np.asarray(made["frames"], np.uint8)).readings - true) ** 2).mean(0)
+    return {f"r2_{name}": float(1 - residual[i] / true[:, i].var()) for i, name in enumerate(labels.READINGS)}
 
 
 LADDERS: dict[str, tuple[Callable[..., Frames], tuple[float, ...], bool, bool]] = {
@@ -236,7 +245,8 @@ def figures(partition: Partition, seed: int, identities: int = 64) -> dict[str, 
     return {
         **sync_figures([*first, *second]),
         **identity_figures(first, second),
-        **reader_figures([*first, *second]),
+        **clip_reading_figures([*first, *second]),
+        **portrait_reading_figures(partition, seed),
         **frechet_figures(first, second),
     }
 

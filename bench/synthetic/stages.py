@@ -44,7 +44,7 @@ def identities(work: Path, scale: float, report: Report | None) -> Arrays:
 
 def clips(work: Path, scale: float, report: Report | None) -> Arrays:
     """Return the talking clips, made on first use."""
-    count = max(int(CLIPS * scale), 24)
+    count = max(int(CLIPS * scale), 8)
     return training_data.cached(
         work / f"clips-{count}", lambda: training_data.talking("train", 0, count, CLIP_LENGTH, report)
     )

@@ -38,16 +38,22 @@ def compressed(
 
 
 def portraits(
-    partition: Partition, purpose: str, identities: int, each: int, report: Report | None = None
+    partition: Partition,
+    purpose: str,
+    identities: int,
+    each: int,
+    report: Report | None = None,
+    first: int = 0,
 ) -> Arrays:
     """Draw unrelated frames: every frame has its own expression, pose, background, light and clothes.
 
     Args:
         partition: where identities and randomness come from.
-        purpose: names the set; identities are numbered from 0 in every set.
+        purpose: names the set.
         identities: number of identities.
         each: frames per identity.
         report: called with (frames done, frames in all).
+        first: number of the first identity.
 
     Returns:
         `frames` (N, 64, 64, 3) uint8 after compression, `who` (N,) identity numbers, `readings` (N, 10),
@@ -55,7 +61,7 @@ def portraits(
     """
     rng = parameters.generator(partition, purpose)
     count = identities * each
-    faces = np.stack([parameters.identity(partition, i) for i in range(identities)])
+    faces = np.stack([parameters.identity(partition, first + i) for i in range(identities)])
     # Codec runs mix identities, so that no identity is recognisable by its compression.
     order = rng.permutation(np.repeat(np.arange(identities), each))
     expression, pose = _free_expression(count, rng), _free_pose(count, rng)
