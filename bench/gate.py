@@ -143,9 +143,7 @@ def parse_rules(data: Mapping[str, Any], origin: str = "gate.toml") -> Rules:
     check_keys(data, Rules, origin)
     alpha = data.get("alpha", 0.05)
     if not (isinstance(alpha, float) and 0 < alpha < 0.5):
-        raise UsageError(
-            f"{origin}: alpha is {alpha!r}; it must be a number between 0 and 0.5, such as 0.05."
-        )
+        raise UsageError(f"{origin}: alpha is {alpha!r}; it must be a number between 0 and 0.5, such as 0.05.")
     raw = data.get("rule", [])
     if not isinstance(raw, list) or not raw:
         raise UsageError(f"{origin} has no rules.", "Write at least one [[rule]]; docs/gate.md shows how.")
@@ -162,7 +160,7 @@ def _rule(raw: Mapping[str, Any], where: str) -> Rule:
     if len(limits) != 1:
         raise UsageError(
             f"{where} must give one of tolerance, relative and noise, not {' and '.join(limits) or 'none'}.",
-            "tolerance = 0.1 (in the column's unit), relative = 0.02 (a share), noise = 2 (times the A/A floor).",
+            "tolerance = 0.1 (the column's unit), relative = 0.02 (a share), noise = 2 (times the floor).",
         )
     limit = raw[limits[0]]
     least = 1.0 if limits[0] == "noise" else 0.0

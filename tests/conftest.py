@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,12 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# tests/toys.py is loaded by path, as a user's own method file would be; this makes it importable too.
+_spec = importlib.util.spec_from_file_location("tests_toys", ROOT / "tests" / "toys.py")
+assert _spec is not None and _spec.loader is not None
+sys.modules["tests_toys"] = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(sys.modules["tests_toys"])
 
 
 @pytest.fixture(scope="session")

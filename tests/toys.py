@@ -24,7 +24,7 @@ class Still:
     def generate(self, sample: Sample, gate: Gate, seed: int) -> Video:
         picture = read_image(sample.image)
         shade = np.uint8(seed % 16)
-        return Video((np.minimum(picture, 200) + shade for _ in range(sample.frames)))
+        return Video(np.minimum(picture, 200) + shade for _ in range(sample.frames))
 
 
 class Copy:
@@ -126,7 +126,9 @@ def make_split(root: Path, count: int = 3, length: int = 12) -> Split:
         if not video.exists():
             write_clip(video, frames(i, length), 25.0, audio)
             write_image(image, next(frames(i)))
-        digests = {"image": file_digest(image)} | dict.fromkeys(("audio", "video", "reference"), file_digest(video))
+        digests = {"image": file_digest(image)} | dict.fromkeys(
+            ("audio", "video", "reference"), file_digest(video)
+        )
         samples.append(
             Sample("toy", "test", f"toy-{i}", f"who-{i // 2}", image, video, video, video, length, digests=digests)
         )

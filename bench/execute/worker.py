@@ -12,6 +12,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from bench.execute.tasks import (
     Task,
 )
 from bench.media.probe import DecodeError
-from bench.methods.base import Method
+from bench.methods.base import GenerationFailed, Method
 from bench.metrics.base import ClipMetric, ClipView
 from bench.spec import Cause, Reason, Sample, Unscored
 from bench.store.blobs import Blob
@@ -71,6 +72,8 @@ class Worker:
             return Outcome("fatal", Cause.INFRA, str(error))
         except JobTimeout:
             return Outcome("error", Cause.TIMEOUT, f"took longer than {task.limit:g} s")
+        except GenerationFailed as error:
+            return Outcome("error", error.cause, str(error))
         except Exception as error:
             cause = Cause.OOM if _is_out_of_memory(error) else Cause.INFRA
             return Outcome("error", cause, _last_lines(error))
@@ -157,7 +160,9 @@ class Worker:
         except Exception as error:
             if _is_out_of_memory(error):
                 raise
-            cause = Cause.INPUT if isinstance(task, IngestTask) else Cause.METHOD
+            cause = Cause.INPUT if isinstance(task, IngestTask) else getattr(error, "cause", Cause.METHOD)
+            if cause not in (Cause.INPUT, Cause.METHOD):
+                raise  # a state of this machine, not a result
             detail = str(error) if isinstance(error, BenchError) else _last_lines(error)
             record |= {"status": "error", "cause": cause, "detail": detail}
         record["seconds"] = time.perf_counter() - start
@@ -189,13 +194,14 @@ class Worker:
 
     def _score(self, task: ScoreTask, start: float) -> Outcome:
         clip = self.view(task.clip)
+        clip.swapped = {control: self.view(other) for control, other in task.swapped.items()}
         reference = self.view(task.reference) if task.reference else None
-        records: dict[str, Mapping[str, Any]] = {}
+        records: dict[str, dict[str, Any]] = {}
         for protocol, key, fields in task.protocols:
             began = time.perf_counter()
             metric = catalogue.metrics()[protocol]
-            record = {"kind": "score", "key": key, "protocol": protocol, "fields": dict(fields)}
-            record |= self._value(lambda m=metric: _clip_value(m, clip, reference))
+            record: dict[str, Any] = {"kind": "score", "key": key, "protocol": protocol, "fields": dict(fields)}
+            record |= self._value(partial(_clip_value, metric, clip, reference))
             record["seconds"] = time.perf_counter() - began
             if record.get("reason") not in _ENVIRONMENT:
                 self.home.records.put("score", key, record)
@@ -216,7 +222,7 @@ class Worker:
             "fields": dict(task.fields),
         }
         pairs = [(self.view(g), self.view(r)) for g, r in zip(task.generated, task.reference, strict=True)]
-        record |= self._value(lambda: set_value(metric, pairs))  # type: ignore[arg-type]
+        record |= self._value(partial(set_value, metric, pairs))  # type: ignore[arg-type]
         record["seconds"] = time.perf_counter() - start
         if record.get("reason") not in _ENVIRONMENT:
             self.home.records.put("set", task.key, record)
@@ -243,6 +249,8 @@ def _clip_value(metric: Any, clip: ClipView, reference: ClipView | None) -> Mapp
     spec = metric.spec
     if "reference" in spec.needs and reference is None:
         raise Unscored(Reason.NO_REFERENCE, "the sample has no ground-truth video")
+    if "swapped" in spec.needs and not clip.swapped:
+        raise Unscored(Reason.NO_REFERENCE, "the clip was not made again with other controls")
     if "image" in spec.needs and clip.image is None:
         raise Unscored(Reason.NO_REFERENCE, "the sample has no reference picture")
     scored: ClipMetric = metric

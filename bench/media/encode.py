@@ -27,8 +27,8 @@ from av.video.reformatter import (
     VideoReformatter,
 )
 
-from bench.errors import BenchError
 from bench.media.decode import SAMPLE_RATE
+from bench.media.errors import EncodeError
 from bench.media.probe import FPS
 
 VIDEO_OPTIONS = {"crf": "10", "preset": "veryfast", "x264-params": "mbtree=0"}
@@ -43,10 +43,6 @@ AUDIO_BIT_RATE = 96_000
 
 _SCALER = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
 _AUDIO_FRAME = 1024
-
-
-class EncodeError(BenchError):
-    """Frames or samples that cannot be written: none at all, wrong type, or changing size."""
 
 
 def write_clip(

@@ -162,13 +162,12 @@ def _aligned(points: Array, rigid: Array, target: Array) -> Array:
 
 def _three(clip: ClipView) -> list[ClipView]:
     """Return base, audio-swapped and video-swapped clip."""
-    swapped: Mapping[str, ClipView] = getattr(clip, "swapped", None) or {}
-    missing = {"audio", "visual"} - set(swapped)
+    missing = {"audio", "visual"} - set(clip.swapped)
     if missing:
         raise Unscored(
             Reason.NO_REFERENCE, f"no clip of the same sample with swapped {' and '.join(sorted(missing))}"
         )
-    return [clip, swapped["audio"], swapped["visual"]]
+    return [clip, clip.swapped["audio"], clip.swapped["visual"]]
 
 
 def _paired(sides: list[Features], masks: list[npt.NDArray[np.bool_]]) -> tuple[list[Features], dict[str, float]]:

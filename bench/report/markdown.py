@@ -52,12 +52,12 @@ def _row(row: Row, heads: Sequence[str], table: Table, chosen: Sequence[int]) ->
     return [name, *rest, *(cell(row, i, table.columns[i]) for i in chosen)]
 
 
-def grid(lines: Sequence[Sequence[str]], left: int) -> list[str]:
-    """Return escaped cells as an aligned Markdown table; the first `left` columns are text."""
+def grid(lines: Sequence[Sequence[str]], left: Collection[int]) -> list[str]:
+    """Return escaped cells as an aligned Markdown table; columns in `left` are text."""
     widths = [max(3, *(len(line[i]) for line in lines)) for i in range(len(lines[0]))]
-    rule = ["-" * w if i < left else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
+    rule = ["-" * w if i in left else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
     padded = [
-        [c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))]
+        [c.ljust(w) if i in left else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))]
         for line in lines
     ]
     return ["| " + " | ".join(line) + " |" for line in [padded[0], rule, *padded[1:]]]
@@ -76,7 +76,7 @@ def table(model: Table, level: int = 3, said: Collection[str] = (), reasons: boo
     if model.caption:
         out += [escape(model.caption), ""]
     heads, lines = lead(model)
-    left = sum(head != "n" for head in heads)
+    left = [i for i, head in enumerate(heads) if head != "n"]
     grouped = any(c.group for c in model.columns)
     for chosen in model.parts(COLUMNS_PER_PART):
         head = [*heads, *(_heading(model.columns[i], grouped) for i in chosen)]
@@ -91,8 +91,7 @@ def table(model: Table, level: int = 3, said: Collection[str] = (), reasons: boo
         out += ["In italics: " + "; ".join(t[0].lower() + t[1:] for t in titles) + ".", ""]
     if model.footnotes:
         out += [
-            f"{n}. `{protocol}`{': ' + escape(about) if about else ''}"
-            for n, protocol, about in model.footnotes
+            f"{n}. `{protocol}`{': ' + escape(about) if about else ''}" for n, protocol, about in model.footnotes
         ]
         out.append("")
     out += [f"- {escape(note)}" for note in model.notes if note not in said]
@@ -132,9 +131,7 @@ def _provenance(provenance: Mapping[str, Any]) -> list[str]:
     lines = []
     counts = provenance.get("counts")
     if counts:
-        lines.append(
-            "- Results: " + ", ".join(f"{escape(str(v))} {escape(str(k))}" for k, v in counts.items())
-        )
+        lines.append("- Results: " + ", ".join(f"{escape(str(v))} {escape(str(k))}" for k, v in counts.items()))
     hardware = provenance.get("hardware")
     if hardware:
         lines.append("- Hardware: " + escape("; ".join(str(h) for h in hardware)))
@@ -143,7 +140,5 @@ def _provenance(provenance: Mapping[str, Any]) -> list[str]:
     if named:
         lines.append("- Environment: " + escape(", ".join(named)))
     for item in provenance.get("rejected", ()):
-        lines.append(
-            f"- Left out: {escape(str(item.get('item', '')))}: {escape(str(item.get('reason', '')))}"
-        )
+        lines.append(f"- Left out: {escape(str(item.get('item', '')))}: {escape(str(item.get('reason', '')))}")
     return ["## Provenance", "", *lines] if lines else []

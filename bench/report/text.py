@@ -54,7 +54,7 @@ def table(model: Table, width: int = 120, said: Collection[str] = (), reasons: b
     Notes in `said` are not repeated; `reasons` explains the dashes here.
     """
     heads, firsts = lead(model)
-    left = sum(head != "n" for head in heads)
+    left = [i for i, head in enumerate(heads) if head != "n"]
     leading = [heads, *([printable(c) for c in line] for line in firsts)]
     cells = [
         [_heading(c) for c in model.columns],
@@ -66,9 +66,7 @@ def table(model: Table, width: int = 120, said: Collection[str] = (), reasons: b
     out = [printable(model.title), ""]
     for chosen in _fit(widths, room):
         sizes = [*lead_widths, *(widths[i] for i in chosen)]
-        lines = [
-            _line([*leading[n], *(cells[n][i] for i in chosen)], sizes, left) for n in range(len(leading))
-        ]
+        lines = [_line([*leading[n], *(cells[n][i] for i in chosen)], sizes, left) for n in range(len(leading))]
         rule = "─" * max(width_of(line) for line in lines)
         out += [lines[0], rule]
         section = "method"
@@ -110,18 +108,18 @@ def _fit(widths: Sequence[int], room: int) -> list[list[int]]:
     return parts
 
 
-def grid(lines: Sequence[Sequence[str]], left: int) -> list[str]:
-    """Return cells as aligned lines with a rule under the first; the first `left` columns are text."""
+def grid(lines: Sequence[Sequence[str]], left: Collection[int]) -> list[str]:
+    """Return cells as aligned lines with a rule under the first; columns in `left` are aligned left."""
     sizes = [max(width_of(line[i]) for line in lines) for i in range(len(lines[0]))]
     drawn = [_line(line, sizes, left) for line in lines]
     return [drawn[0], "─" * max(map(width_of, drawn)), *drawn[1:]]
 
 
-def _line(items: Sequence[str], sizes: Sequence[int], left: int) -> str:
+def _line(items: Sequence[str], sizes: Sequence[int], left: Collection[int]) -> str:
     padded = []
     for index, (item, size) in enumerate(zip(items, sizes, strict=True)):
         space = " " * (size - width_of(item))
-        padded.append(item + space if index < left else space + item)
+        padded.append(item + space if index in left else space + item)
     return _GAP.join(padded).rstrip()
 
 
@@ -133,8 +131,6 @@ def _notes(notes: Sequence[str], reasons: Sequence[Reason]) -> list[str]:
 def _wrap(lines: Sequence[str], width: int) -> list[str]:
     """Break sentences at the width; table lines are already cut to it."""
     return [
-        textwrap.fill(printable(line), max(40, width), subsequent_indent="  ")
-        if width_of(line) > width
-        else line
+        textwrap.fill(printable(line), max(40, width), subsequent_indent="  ") if width_of(line) > width else line
         for line in lines
     ]

@@ -69,7 +69,9 @@ def truth(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pd.DataFrame]
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds processes through /proc")
 @pytest.mark.parametrize(
-    ("executor", "victim"), [("inline", "driver"), ("ray", "driver"), ("ray", "worker")], ids=["inline-driver", "ray-driver", "ray-worker"]
+    ("executor", "victim"),
+    [("inline", "driver"), ("ray", "driver"), ("ray", "worker")],
+    ids=["inline-driver", "ray-driver", "ray-worker"],
 )
 def test_killed_at_random_points_and_resumed(
     executor: str, victim: str, truth: tuple[Path, pd.DataFrame], tmp_path: Path

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import ray
+import tests_toys as toys
+
+from bench.catalogue import choose_metrics, find_method
+from bench.plan import plan_generation
+from bench.run import Execution, RunResult, execute
+from bench.spec import Split
+from bench.store.home import Home
 
 pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray")]
-
-ray = pytest.importorskip("ray")
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-import toys  # noqa: E402
-
-from bench.catalogue import choose_metrics, find_method  # noqa: E402
-from bench.plan import plan_generation  # noqa: E402
-from bench.run import Execution, RunResult, execute  # noqa: E402
-from bench.spec import Split  # noqa: E402
-from bench.store.home import Home  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -99,9 +99,7 @@ class Unit(_Windowed):
 class Mixed(nn.Module):
     """Inception block: 1x1, two 3x3 branches and a pooled branch, kept in step with each other."""
 
-    def __init__(
-        self, inputs: int, one: int, three: tuple[int, int], small: tuple[int, int], pooled: int
-    ) -> None:
+    def __init__(self, inputs: int, one: int, three: tuple[int, int], small: tuple[int, int], pooled: int) -> None:
         super().__init__()
         self.b0 = Unit(inputs, one)
         self.b1a, self.b1b = Unit(inputs, three[0]), Unit(three[0], three[1], 3)

@@ -66,9 +66,7 @@ class S3fd(nn.Module):
             ]
         )
         self.loc = nn.ModuleList(nn.Conv2d(c, 4, 3, padding=1) for c in _CHANNELS)
-        self.conf = nn.ModuleList(
-            nn.Conv2d(c, 4 if i == 0 else 2, 3, padding=1) for i, c in enumerate(_CHANNELS)
-        )
+        self.conf = nn.ModuleList(nn.Conv2d(c, 4 if i == 0 else 2, 3, padding=1) for i, c in enumerate(_CHANNELS))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, tuple[tuple[int, int], ...]]:
         """Run the network.

@@ -1,14 +1,12 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pandas as pd
 import pytest
+import tests_toys as toys
 
 from bench.catalogue import choose_metrics, find_method
 from bench.plan import Plan, plan_generation
@@ -16,18 +14,6 @@ from bench.run import Execution, RunResult, execute
 from bench.spec import Split
 from bench.store.home import Home
 
-
-def _load_toys() -> ModuleType:
-    path = Path(__file__).resolve().parents[2] / "toys.py"
-    spec = importlib.util.spec_from_file_location("toys", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["toys"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-toys = _load_toys()
 METRICS = ["psnr", "flicker"]
 
 
@@ -139,11 +125,13 @@ def test_keys_change_with_what_matters_and_with_nothing_else(split: Split) -> No
     )
     assert keys(moved) == base
     redrawn = dataclasses.replace(
-        split, samples=tuple(dataclasses.replace(s, digests={**s.digests, "image": "0" * 64}) for s in split.samples)
+        split,
+        samples=tuple(dataclasses.replace(s, digests={**s.digests, "image": "0" * 64}) for s in split.samples),
     )
     assert keys(redrawn).isdisjoint(base)
     revoiced = dataclasses.replace(
-        split, samples=tuple(dataclasses.replace(s, digests={**s.digests, "video": "0" * 64}) for s in split.samples)
+        split,
+        samples=tuple(dataclasses.replace(s, digests={**s.digests, "video": "0" * 64}) for s in split.samples),
     )
     assert keys(revoiced, gates=["audio"]) <= base, "a video the gate hides does not count"
 
