@@ -122,8 +122,15 @@ class _Reader:
         return best
 
 
-_ARTICLE: Mapping[Any, str] = {str: "a string", int: "an integer", float: "a number", bool: "true or false"}
+_ARTICLE: Mapping[Any, str] = {
+    str: "a string",
+    int: "an integer",
+    float: "a number",
+    bool: "true or false",
+    dict: "a table",
+    list: "a list",
+}
 
 
 def _name(value: Any) -> str:
-    return {dict: "a table", list: "a list"}.get(type(value), _ARTICLE.get(type(value), type(value).__name__))
+    return _ARTICLE.get(type(value), type(value).__name__)

@@ -121,7 +121,8 @@ def make_split(root: Path, count: int = 3, length: int = 12) -> Split:
     root.mkdir(parents=True, exist_ok=True)
     samples = []
     for i in range(count):
-        audio = (3000 * np.sin(np.arange(length * 640) * 0.02 * (i + 1))).astype(np.int16)
+        time_ = np.arange(length * 640) / 16000
+        audio = (3000 * np.sin(300 * (i + 1) * time_) * np.abs(np.sin(20 * time_))).astype(np.int16)
         video, image = root / f"v{i}.mp4", root / f"i{i}.png"
         if not video.exists():
             write_clip(video, frames(i, length), 25.0, audio)

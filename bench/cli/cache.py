@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 import typer
 
 from bench.cli import options
+from bench.cli.verb import verb
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,6 +21,7 @@ app = typer.Typer(help="Look into the store: sizes, integrity, keys, and cleanin
 
 
 @app.command()
+@verb
 def stats(home: options.Home = None, json: options.Json = False) -> None:
     """Count records and bytes."""
     from bench.cli.display import emit_json, table
@@ -37,6 +39,7 @@ def stats(home: options.Home = None, json: options.Json = False) -> None:
 
 
 @app.command()
+@verb
 def verify(home: options.Home = None) -> int:
     """Re-hash every stored file a record names; forget records whose file is gone or changed."""
     from bench.cli.display import errors, output
@@ -58,6 +61,7 @@ def verify(home: options.Home = None) -> int:
 
 
 @app.command()
+@verb
 def explain(
     key: Annotated[str, typer.Argument(help="A record key, or the first digits of one.")],
     home: options.Home = None,
@@ -78,6 +82,7 @@ def explain(
 
 
 @app.command()
+@verb
 def clean(
     errors_too: Annotated[bool, typer.Option("--errors", help="Also forget results that are errors.")] = False,
     home: options.Home = None,

@@ -42,7 +42,7 @@ def driving_frames(contract: Contract, sample: Sample) -> int:
             f"{contract.name} takes at most {wants.max_seconds:g} s and sample {sample.id} lasts {seconds:.2f} s.",
         )
     frames = max(sample.frames, int(np.ceil(wants.min_seconds * FPS)))
-    if wants.not_multiple_of and abs(frames / FPS % wants.not_multiple_of) < 1 / FPS:
+    if wants.not_multiple_of and abs(frames / FPS % wants.not_multiple_of) < 0.5 / FPS:
         frames += FPS // 5
     return frames
 
