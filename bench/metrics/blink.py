@@ -40,7 +40,7 @@ def _watched(clip: ClipView) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool
 
 
 def _rate(lengths: npt.NDArray[np.int64], valid: npt.NDArray[np.bool_]) -> float:
-    return len(lengths) / (valid.sum() / FPS / 60)
+    return len(lengths) / (float(valid.sum()) / FPS / 60)
 
 
 class BlinkRate:

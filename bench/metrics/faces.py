@@ -90,6 +90,7 @@ def paired_faces(clip: ClipView, reference: ClipView | None) -> FacePairs:
             both in fewer than five frames.
     """
     truth = require_reference(reference)
+    check_lengths(clip.frames, truth.frames)  # before faces are read, which takes long
     sides = clip.features(FACES), truth.features(FACES)
     lengths = [len(side["valid"]) for side in sides]
     pairs = check_lengths(*lengths)

@@ -24,7 +24,7 @@ class ArrayClip:
         self.frames = n if frames is None else len(frames)
         self.height, self.width = size if frames is None else frames.shape[1:3]
         self._features = features or {}
-        self.swapped: Mapping[str, ArrayClip] | None = None
+        self.swapped: dict[str, ArrayClip] = {}
 
     def chunks(self, size: int = 32) -> Iterator[np.ndarray]:
         for start in range(0, self.frames, size):

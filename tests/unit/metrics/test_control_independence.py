@@ -211,3 +211,33 @@ def test_world_geometry_agrees_with_readings():
     mixed[:, SPOKEN] = spoken[:, SPOKEN]
     opening = geometry.mouth_drawn(WHO, mixed)[:, 1]
     assert np.allclose(driven(0, 1)["readings"][:, labels.READINGS.index("opening")], opening)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_drawn_faces_read_by_the_embedded_reader(seed):
+    """From pixels: drawn, read by the network, scored."""
+    from bench.synthetic import reader, renderer
+    from bench.weights import lock
+
+    if not {"synthetic_face", "synthetic_frame"} <= set(lock()):
+        pytest.skip("the face reader is not trained yet")
+
+    def read(audio, video, leak):
+        (spoken, nods), (acted, pose) = performance(audio), performance(video)
+        expression = (1 - leak) * acted + leak * spoken
+        expression[:, SPOKEN] = (1 - leak) * spoken[:, SPOKEN] + leak * acted[:, SPOKEN]
+        around = parameters.nuisance(parameters.generator("validation", "around", seed))[0]
+        frames = renderer.render(WHO, expression, (1 - leak) * pose + leak * nods, around)
+        found = reader.read(frames)
+        return {"readings": found.readings, "pose": found.pose}
+
+    def score(leak):
+        a, v, other_a, other_v = (4 * seed + i for i in range(4))
+        clips = [read(a, v, leak), read(other_a, v, leak), read(a, other_v, leak)]
+        return control_independence(*reading_regions(clips))
+
+    separate, mixed = score(0.0), score(0.5)
+    assert separate["mouth_visual"] < 0.35
+    assert separate["rest_audio"] < 0.35
+    assert separate["independence"] > 0.6
+    assert mixed["independence"] < separate["independence"] - 0.4

@@ -1,7 +1,9 @@
-"""Every protocol is explained, and no documented protocol is missing its family."""
+"""Every protocol is explained, and looking at them costs little."""
 
 import importlib
 import pkgutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -27,3 +29,14 @@ def test_protocol_is_explained(metric):
 
 def test_the_sign_of_the_offset_is_explained():
     assert "audio is early (leads)" in PAGE.read_text(encoding="utf-8")
+
+
+def test_listing_metrics_loads_no_network_library():
+    """`bench list metrics` imports every family; torch alone would take seconds."""
+    names = [m.name for m in pkgutil.iter_modules(bench.metrics.__path__, "bench.metrics.") if not m.ispkg]
+    imports = "; ".join(f"import {name}" for name in names)
+    heavy = "print([m for m in ('torch', 'mediapipe', 'onnxruntime', 'av') if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; {imports}; {heavy}"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
