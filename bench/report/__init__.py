@@ -52,7 +52,7 @@ def build_tables(
         measured = sorted(set(results.rows["protocol"]))
         raise UsageError(
             f"None of the columns of the recipe '{chosen.name}' was measured in {results.name}.",
-            f"It holds: {', '.join(measured) or 'no rows'}. Type `bench report {results.name} --recipe full`.",
+            f"It holds: {', '.join(measured) or 'no rows'}. Try --recipe full.",
         )
     return tables
 
@@ -128,11 +128,9 @@ def _render(
     return html.document(title, results, tables, out, media_root or results.folder, copy_media).encode()
 
 
-def text_table(
-    results: Results, recipe: str | Path = "full", width: int = 120, intersection: bool = False
-) -> str:
+def text_table(results: Results, recipe: str | Path = "full", width: int = 120, intersection: bool = False) -> str:
     """Return the recipe's tables as plain text for a terminal of `width` cells."""
     from bench.report import text
 
     tables = build_tables(results, recipe, intersection, published=False)
-    return "\n".join(text.table(table, width) for table in tables)
+    return text.document(tables, width)

@@ -125,9 +125,7 @@ def parse(data: Mapping[str, Any], name: str, origin: str = "recipe") -> Recipe:
             check_keys(item, ColumnSpec, f"{where}, column '{item.get('name', '?')}'")
             if "name" not in item or "protocol" not in item:
                 raise UsageError(f"{where}: every column needs a name and a protocol.")
-            patterns = {
-                k: _strings(item[k], f"{where}: {k}") for k in ("protocol", "column", "split") if k in item
-            }
+            patterns = {k: strings(item[k], f"{where}: {k}") for k in ("protocol", "column", "split") if k in item}
             columns.append(ColumnSpec(**{**item, **patterns}))
         if bool(columns) == bool(raw.get("columns")):
             raise UsageError(f"{where}: give either [[table.column]] entries or columns = [...].")
@@ -135,7 +133,7 @@ def parse(data: Mapping[str, Any], name: str, origin: str = "recipe") -> Recipe:
         if published is not None:
             check_keys(published, PublishedSpec, f"{where}, published")
             published = PublishedSpec(**published)
-        lists = {k: _strings(raw[k], f"{where}: {k}") for k in ("columns", "gates", "methods") if k in raw}
+        lists = {k: strings(raw[k], f"{where}: {k}") for k in ("columns", "gates", "methods") if k in raw}
         table = TableSpec(
             **{"id": f"table{number}", **raw, **lists, "column": tuple(columns), "published": published}
         )
@@ -183,7 +181,8 @@ def _list(data: Mapping[str, Any], key: str, where: str) -> list[Any]:
     return value
 
 
-def _strings(value: object, where: str) -> tuple[str, ...]:
+def strings(value: object, where: str) -> tuple[str, ...]:
+    """Return a string or a list of strings as a tuple; refuse anything else."""
     if isinstance(value, str):
         return (value,)
     if isinstance(value, list) and all(isinstance(v, str) for v in value):
