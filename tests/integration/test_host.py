@@ -30,7 +30,7 @@ title = "A fake"
 status = "runnable"
 
 [gates.audio]
-command = "python fake_system.py {mode} --image {{reference_image}} --audio {{driving_audio}} --out {{output_path}}"
+command = "python fake_system.py {mode} --image {{reference_image}} --audio {{driving_audio}} {out}"
 
 [output]
 glob = ["{{output_path}}"]
@@ -88,7 +88,8 @@ def system(tmp_path, mark):
     def make(mode, timeout=60.0, output="", extra=""):
         folder = tmp_path / "contracts" / "fake"
         folder.mkdir(parents=True)
-        text = CONTRACT.format(mode=f"--mode {mode}", timeout=timeout, output=output, mark=mark) + extra
+        words = {"mode": f"--mode {mode}", "out": "--out {output_path}"}
+        text = CONTRACT.format(**words, timeout=timeout, output=output, mark=mark) + extra
         (folder / contracts.FILE).write_text(text)
         checkout = tmp_path / "checkout"
         checkout.mkdir()
