@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 SIDE = 224
 CLASSES = 400
-MINIMUM_FRAMES = 9  # shorter clips leave nothing to average after temporal stride 8 and the two-frame pool
 
 Size3 = tuple[int, int, int]
 
@@ -99,9 +98,7 @@ class Unit(_Windowed):
 class Mixed(nn.Module):
     """Inception block: 1x1, two 3x3 branches and a pooled branch, kept in step with each other."""
 
-    def __init__(
-        self, inputs: int, one: int, three: tuple[int, int], small: tuple[int, int], pooled: int
-    ) -> None:
+    def __init__(self, inputs: int, one: int, three: tuple[int, int], small: tuple[int, int], pooled: int) -> None:
         super().__init__()
         self.b0 = Unit(inputs, one)
         self.b1a, self.b1b = Unit(inputs, three[0]), Unit(three[0], three[1], 3)
