@@ -39,10 +39,10 @@ def timed(label: str, work: Callable[[], object], goal: str) -> object:
 
 
 def large_split(count: int) -> Split:
-    digest = "0" * 64
+    digest, video = "0" * 64, Path("v.mp4")
     samples = tuple(
         Sample(
-            "large", "test", f"s{i:06d}", f"p{i // 4}", Path("i.png"), Path("a.wav"), Path("v.mp4"), Path("v.mp4"), 75,
+            "large", "test", f"s{i:06d}", f"p{i // 4}", Path("i.png"), Path("a.wav"), video, video, 75,
             digests={"image": digest, "audio": f"{i:064x}", "video": digest, "reference": f"{i:064x}"},
         )
         for i in range(count)
