@@ -179,7 +179,8 @@ def _protocols(provenance: Any) -> list[dict[str, Any]]:
     return [
         {
             "id": name, "anchor": build.slug(name), "summary": about.get("summary", ""),
-            "source": about.get("source", ""), "params": about.get("params") or {}, "weights": sorted((about.get("weights") or {}).items()),
+            "source": about.get("source", ""),
+            "params": about.get("params") or {}, "weights": sorted((about.get("weights") or {}).items()),
             "columns": about.get("columns") or [],
         }
         for name, about in (provenance.get("protocols") or {}).items()

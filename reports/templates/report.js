@@ -274,8 +274,8 @@
     solo = null;
     const cards = [];
     const image = s.image ? make("img", { src: s.image, alt: `Reference picture of ${s.who}`, loading: "lazy" }) : null;
-    if (image) cards.push(card("Reference picture", "", null, image, null));
-    if (s.video) cards.push(card("Reference video", "ground truth", null, video(s.video), null));
+    if (image) cards.push(card("Reference", "picture", null, image, null));
+    if (s.video) cards.push(card("Reference", "video", null, video(s.video), null));
     const order = rows.map((_, r) => r).filter((r) => clips[r][current] || why[r][current] || values.some((line) => line[r] && line[r][current] !== null));
     order.sort((a, b) => rows[a].control - rows[b].control);
     for (const r of order) {
