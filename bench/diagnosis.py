@@ -45,7 +45,7 @@ def check_cluster(address: str, home: Home) -> list[Check]:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    ray.init(address=address, log_to_driver=False, configure_logging=False, logging_level="ERROR")
+    ray.init(address=address, log_to_driver=False, configure_logging=False)
     token = uuid.uuid4().hex
     probe = home.path / f".probe-{token}"
     probe.write_text(token)

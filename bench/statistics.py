@@ -86,7 +86,8 @@ def clusters(values: Iterable[float], identities: Iterable[object]) -> Clusters:
     codes = np.unique(np.asarray([str(i) for i in identities]), return_inverse=True)[1]
     if len(data) == 0:
         raise ValueError("clusters() needs at least one value")
-    return Clusters(np.bincount(codes, weights=data), np.bincount(codes).astype(np.float64))
+    sums = np.asarray(np.bincount(codes, weights=data), dtype=np.float64)
+    return Clusters(sums, np.bincount(codes).astype(np.float64))
 
 
 def seed_from(digests: Iterable[str]) -> int:
@@ -229,9 +230,7 @@ def p_value(data: Clusters, seed: int, alternative: str = "two-sided") -> float:
     return t_test(data, alternative) if len(data) < MIN_CLUSTERS else sign_flip(data, seed, alternative)
 
 
-def normal_p(
-    estimate: float, half_width: float, level: float = 0.95, alternative: str = "two-sided"
-) -> float:
+def normal_p(estimate: float, half_width: float, level: float = 0.95, alternative: str = "two-sided") -> float:
     """Return the p-value of an estimate known only with a symmetric interval (set metrics).
 
     A zero half-width means there was no spread at all: any non-zero estimate is then significant.
@@ -240,8 +239,13 @@ def normal_p(
         return 1.0
     if half_width == 0:
         return 1.0 if estimate == 0 or (alternative == "greater" and estimate < 0) else 0.0
-    z = estimate / half_width * float(ndtri((1 + level) / 2))
+    z = estimate / half_width * normal_quantile(level)
     return float(ndtr(-z)) if alternative == "greater" else float(2 * ndtr(-abs(z)))
+
+
+def normal_quantile(level: float) -> float:
+    """Return the two-sided normal quantile: 1.96 for 0.95."""
+    return float(ndtri((1 + level) / 2))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

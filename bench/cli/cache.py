@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, get_args
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
 from bench.cli import options
+from bench.cli.verb import verb
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bench.store.blobs import Blob
+    from bench.store.home import Home
+    from bench.store.records import Kind
 
 app = typer.Typer(help="Look into the store: sizes, integrity, keys, and cleaning up.", no_args_is_help=True)
 
 
 @app.command()
+@verb
 def stats(home: options.Home = None, json: options.Json = False) -> None:
     """Count records and bytes."""
     from bench.cli.display import emit_json, table
@@ -29,6 +39,7 @@ def stats(home: options.Home = None, json: options.Json = False) -> None:
 
 
 @app.command()
+@verb
 def verify(home: options.Home = None) -> int:
     """Re-hash every stored file a record names; forget records whose file is gone or changed."""
     from bench.cli.display import errors, output
@@ -50,6 +61,7 @@ def verify(home: options.Home = None) -> int:
 
 
 @app.command()
+@verb
 def explain(
     key: Annotated[str, typer.Argument(help="A record key, or the first digits of one.")],
     home: options.Home = None,
@@ -70,6 +82,7 @@ def explain(
 
 
 @app.command()
+@verb
 def clean(
     errors_too: Annotated[bool, typer.Option("--errors", help="Also forget results that are errors.")] = False,
     home: options.Home = None,
@@ -84,7 +97,8 @@ def clean(
     store = Home(home)
     forgotten = 0
     if errors_too:
-        for kind in ("gen", "score", "set"):
+        kinds: tuple[Kind, ...] = ("gen", "score", "set")
+        for kind in kinds:
             for key, record in store.records.read(kind, store.records.stamps(kind)).items():
                 if record["status"] == "error":
                     store.records.drop(kind, key)
@@ -98,19 +112,15 @@ def clean(
     output.print(f"Removed {removed} unnamed files and {parts} leftovers; forgot {forgotten} errors.")
 
 
-def _size(root: object) -> int:
-    from pathlib import Path
-
-    assert isinstance(root, Path)
+def _size(root: Path) -> int:
     return sum(p.stat().st_size for p in root.rglob("*") if p.is_file())
 
 
-def _named_blobs(store: object):  # type: ignore[no-untyped-def]
+def _named_blobs(store: Home) -> Iterator[tuple[Kind, str, Blob]]:
     from bench.store.blobs import Blob
-    from bench.store.home import Home
 
-    assert isinstance(store, Home)
-    for kind, field in (("gen", "clip"), ("feature", "blob")):
-        for key, record in store.records.read(kind, store.records.stamps(kind)).items():  # type: ignore[arg-type]
+    fields: dict[Kind, str] = {"gen": "clip", "feature": "blob"}
+    for kind, field in fields.items():
+        for key, record in store.records.read(kind, store.records.stamps(kind)).items():
             if field in record:
                 yield kind, key, Blob(**record[field])

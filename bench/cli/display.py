@@ -30,10 +30,9 @@ class RunProgress:
 
     def start(self, flow: Flow) -> None:
         """Begin to draw."""
-        jobs = len(flow.plan.jobs)
         self._progress.start()
-        self._clips = self._progress.add_task("clips", total=jobs, completed=len(flow.generated))
-        self._scores = self._progress.add_task("scores", total=jobs, completed=flow.settled)
+        self._clips = self._progress.add_task("clips", total=flow.clips, completed=len(flow.generated))
+        self._scores = self._progress.add_task("scores", total=len(flow.plan.jobs), completed=flow.settled)
 
     def settled(self, task: Task, outcome: Outcome) -> None:
         """Advance the bar of the task's kind and print a line for a failure."""
@@ -44,7 +43,7 @@ class RunProgress:
             if failed:
                 self._progress.advance(self._scores)
                 self._complain(f"{failed[0]['method']} {failed[0]['sample']}: {_last(failed[0]['detail'])}")
-        elif task.kind == "score" and outcome.status == "ok":
+        elif task.kind == "score" and outcome.status == "ok" and not task.swapped:
             self._progress.advance(self._scores)
         if outcome.status == "error":
             self._complain(f"{task.kind} {task.key[:12]}: {outcome.cause}: {_last(outcome.detail)}")

@@ -44,13 +44,14 @@ def list_things(
 
 
 Listing = tuple[tuple[str, ...], list[tuple[str, ...]]]
+Rows = list[tuple[str, ...]]
 
 
 def _methods(home: object) -> Listing:
     from bench.catalogue import CONTRACT, find_method, method_targets
     from bench.methods.external.host import readiness
 
-    rows = []
+    rows: Rows = []
     for name, target in method_targets().items():
         state = readiness(name) if target.startswith(CONTRACT) else "ready"
         spec = find_method(name).spec
@@ -61,7 +62,7 @@ def _methods(home: object) -> Listing:
 def _metrics(home: object) -> Listing:
     from bench.catalogue import metrics, unavailable
 
-    rows = []
+    rows: Rows = []
     for metric in metrics().values():
         spec = metric.spec
         missing = unavailable(metric)
@@ -78,7 +79,7 @@ def _splits(home: object) -> Listing:
     from bench.store.home import Home
 
     assert isinstance(home, Home)
-    rows = [
+    rows: Rows = [
         ("synthetic", "synthetic", "ready", "24 clips of 3 s of drawn faces, made on first use"),
         ("synthetic-ci", "synthetic", "ready", "4 clips, for continuous integration"),
         ("synthetic-val", "synthetic", "ready", "other identities, for choosing between models"),
@@ -91,7 +92,7 @@ def _splits(home: object) -> Listing:
 def _weights(home: object) -> Listing:
     from bench.weights import lock, verify
 
-    rows = []
+    rows: Rows = []
     for status in verify(lock()):
         weight = status.weight
         where = str(status.path) if status.path else weight.command
@@ -105,7 +106,7 @@ def _runs(home: object) -> Listing:
     from bench.store.home import Home
 
     assert isinstance(home, Home)
-    rows = []
+    rows: Rows = []
     for path in sorted(home.runs.glob("*/run.json")):
         details = json.loads(path.read_text(encoding="utf-8"))
         counts = details["counts"]

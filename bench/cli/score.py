@@ -41,19 +41,19 @@ def score(
     With --split every file is matched to a sample by --pattern; files without a sample, samples without a
     file and unreadable files are listed and counted. Without it every video is scored on its own.
     """
-    from bench.catalogue import choose_metrics, require_available
+    from bench.catalogue import choose_metrics, match_metrics, require_available
     from bench.cli.display import RunProgress, StepProgress, errors
     from bench.cli.finish import finish, write_report
     from bench.data.ingest import match_files, own_split
     from bench.data.splits import load_split
     from bench.errors import UsageError
-    from bench.plan import plan_ingestion
+    from bench.plan import check_gates, plan_ingestion
     from bench.run import Execution, command_line, execute
-    from bench.spec import GATES
     from bench.store.home import Home
 
-    if gate not in GATES:
-        raise UsageError(f"There is no gate called '{gate}'.", f"Known: {', '.join(GATES)}")
+    check_gates([gate])
+    wanted = options.names(metrics)
+    match_metrics(wanted or ())
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder.", "Give the folder that holds the videos.")
     store = Home(home)
@@ -67,10 +67,9 @@ def score(
     else:
         loaded = load_split(split, store, subset, StepProgress("split"))
         matched = match_files(loaded, folder, pattern)
-        files, notes = matched.files, matched.notes()
+        files, notes = dict(matched.files), matched.notes()
     for line in notes:
         errors.print(f"[yellow]![/] {line}", soft_wrap=True)
-    wanted = options.names(metrics)
     chosen = choose_metrics(loaded.domain, wanted)
     if wanted is not None:
         require_available(chosen)

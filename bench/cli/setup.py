@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench import registry
-from bench.catalogue import choose_metrics, find_method, require_available
+from bench.catalogue import choose_metrics, find_method, match_metrics, require_available
 from bench.cli.options import names
 from bench.data.splits import load_split
 from bench.metrics.base import ClipMetric, SetMetric
-from bench.plan import Plan, plan_generation
+from bench.plan import Plan, check_gates, plan_generation
 from bench.spec import Split
 from bench.store.home import Home
 
@@ -41,12 +41,17 @@ def prepare_run(
     """
     from bench.cli.display import StepProgress
 
+    # Names are checked first: making a split takes seconds, and a typing error should not.
+    wanted = [find_method(name) for name in names(methods) or ()]
+    match_metrics(names(metrics) or ())
+    check_gates(names(gates) or ())
     loaded = load_split(split, home, subset, StepProgress("split"))
-    entries = [find_method(name) for name in names(methods) or default_methods(loaded)]
+    entries = wanted or [find_method(name) for name in default_methods(loaded)]
     chosen = choose_metrics(loaded.domain, names(metrics))
     if metrics is not None:
         require_available(chosen)
-    plan = plan_generation(loaded, entries, names(gates), seed, repeats, limit)
+    swaps = any("swapped" in m.spec.needs for m in chosen)
+    plan = plan_generation(loaded, entries, names(gates), seed, repeats, limit, swaps)
     return Prepared(plan, chosen)
 
 

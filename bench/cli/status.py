@@ -23,24 +23,28 @@ def status(
     results = load(run, Home(home).path)
     rows = results.rows
     counts = Counter(rows["status"])
-    by_cell = rows.groupby(["method", "gate"], sort=False)["status"].value_counts().unstack(fill_value=0)
-    problems = rows[rows["status"] != "ok"].groupby(["status", "reason"], sort=True).size()
+    cells: dict[tuple[str, str], Counter[str]] = {}
+    for method, gate, state in zip(rows["method"], rows["gate"], rows["status"], strict=True):
+        cells.setdefault((method, gate), Counter())[state] += 1
+    problems = Counter(
+        (state, reason) for state, reason in zip(rows["status"], rows["reason"], strict=True) if state != "ok"
+    )
     if json:
         emit_json(
             {
                 "command": results.provenance["command"],
                 "counts": counts,
-                "cells": [{"method": m, "gate": g, **row.to_dict()} for (m, g), row in by_cell.iterrows()],
+                "cells": [{"method": m, "gate": g, **states} for (m, g), states in cells.items()],
                 "problems": [{"status": s, "reason": r, "numbers": n} for (s, r), n in problems.items()],
             }
         )
         return
-    states = [s for s in ("ok", "unscored", "error") if s in by_cell.columns]
+    known = [s for s in ("ok", "unscored", "error") if counts[s]]
     table(
-        ("method", "gate", *states),
-        [(m, g, *(str(row[s]) for s in states)) for (m, g), row in by_cell.iterrows()],
+        ("method", "gate", *known),
+        [(m, g, *(str(states[s]) for s in known)) for (m, g), states in cells.items()],
         title=f"{results.provenance['split']}: {counts['ok']} of {len(rows)} numbers",
     )
-    for (state, reason), count in problems.items():
+    for (state, reason), count in sorted(problems.items()):
         output.print(f"  {state} ({reason}): {count}")
     output.print(f"Same again, or resume: {results.provenance['command']}", soft_wrap=True)

@@ -18,16 +18,12 @@ import numpy as np
 import numpy.typing as npt
 from av.stream import Disposition
 
-from bench.errors import BenchError
+from bench.media.errors import DecodeError
 
 FPS = 25.0
 """The benchmark's frame rate: SyncNet and everything that follows it is defined at 25 fps only."""
 
 _INDIRECT = {"concat", "dash", "hls", "imf"}
-
-
-class DecodeError(BenchError):
-    """A media file cannot be used. The message is one paragraph with the file and the reason."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 from bench import statistics
 from bench.report import published
 from bench.report.recipes import ColumnSpec, Recipe, TableSpec, first_match, matches
+from bench.report.results import gate_order
 from bench.report.summary import Cell, Estimate, Summary
-from bench.report.table import Column, Mark, Row, Section, Table, Value
+from bench.report.table import Column, Mark, Reason, Row, Section, Table, Value
 
 SectionKey = tuple[str, str, str]
 """(domain, dataset, split); the split is empty where a table puts several splits side by side."""
@@ -69,47 +71,44 @@ def _build(
     show_published: bool,
 ) -> Table | None:
     named, absent = _columns(summary, spec, key, taken)
-    columns = [c for _, c in named]
     pairs = [
-        (m, g)
-        for m, g in summary.rows_of()
-        if matches(m, spec.methods) and matches(g, spec.gates)
-        and any(_estimate(summary, key, m, g, c) is not None for c in columns)
+        (method, gate)
+        for method, gate in summary.rows_of()
+        if matches(method, spec.methods) and matches(gate, spec.gates)
+        and any(_estimate(summary, key, method, gate, column) for _, column in named)
     ]  # fmt: skip
-    if not pairs:
-        return None
     if spec.layout == "gates":
-        gates = [g for g in dict.fromkeys(g for _, g in pairs) if g != "none"]
-        columns = [
-            replace(c, gate=g, group=c.label, label=g)
-            for c in columns
-            if c.direction != "none"
-            for g in gates
-        ]
-        methods = dict.fromkeys(m for m, g in pairs if g != "none")
-        pairs = [(m, "") for m in methods]
-        if not columns or not pairs:
-            return None
-    found = {(m, g): [_estimate(summary, key, m, c.gate or g, c) for c in columns] for m, g in pairs}
+        named, pairs = _matrix(named, pairs)
+    if not pairs or not named:
+        return None
+    grid = {(m, g): [_estimate(summary, key, m, c.gate or g, c) for _, c in named] for m, g in pairs}
+    estimates = [e for line in grid.values() for e in line if e is not None]
+    filled = [i for i in range(len(named)) if any(_scored(line[i]) for line in grid.values())]
+    dropped = dict.fromkeys(c.label for i, (_, c) in enumerate(named) if filled and i not in filled and not c.gate)
+    if filled:
+        named = [named[i] for i in filled]
+        grid = {pair: [line[i] for i in filled] for pair, line in grid.items()}
+    columns = [c for _, c in named]
     section: dict[tuple[str, str], Section] = {
         (m, g): "control" if g == "none" or summary.results.method_kind(m) == "control" else "method"
         for m, g in pairs
     }
-    marks, unranked = _marks(summary, columns, found, section, mark, spec.layout)
+    marks, unranked = _marks(summary, columns, grid, section, mark)
     rows = [
-        Row(m, g, section[m, g], tuple(
-            _value(e, marks.get((m, g, i), "")) for i, e in enumerate(found[m, g])
-        ))
-        for m, g in pairs
-    ]  # fmt: skip
-    estimates = [e for line in found.values() for e in line if e is not None]
-    notes = _notes(summary, columns, estimates, unranked, mark, absent)
+        Row(m, g, section[m, g], tuple(_value(e, marks.get((m, g, i), "")) for i, e in enumerate(line)))
+        for (m, g), line in grid.items()
+    ]
+    rows.sort(key=lambda row: row.section == "control")
+    notes = _notes(summary, columns, estimates, unranked, mark)
+    if dropped:
+        notes.append(f"Columns without any value are left out: {', '.join(dropped)}.")
+    if absent:
+        notes.append(f"Not measured here: {', '.join(absent)}.")
     if show_published and spec.published:
         cells = [c for c in published.load(spec.published.paper, spec.published.table) if c.dataset == key[1]]
-        extra = published.rows(cells, [(_paper_name(n, c, cells), c) for n, c in named])
+        extra = published.rows(cells, [(_paper_name(name, c, cells), c) for name, c in named])
         rows += extra
-        if extra:
-            notes += published.sources(cells)
+        notes += published.sources(cells) if extra else []
     footnotes = {c.footnote: (c.footnote, c.protocol, _footnote(summary, c.protocol)) for c in columns}
     return Table(
         id="", title="", caption="", columns=tuple(columns), rows=tuple(rows),
@@ -119,11 +118,27 @@ def _build(
     )  # fmt: skip
 
 
+def _matrix(
+    named: Sequence[tuple[str, Column]], pairs: Sequence[tuple[str, str]]
+) -> tuple[list[tuple[str, Column]], list[tuple[str, str]]]:
+    """Turn gates into columns: one group per metric, one row per method; controls have no gate."""
+    gates = list(dict.fromkeys(sorted((g for _, g in pairs if g != "none"), key=gate_order)))
+    columns = [
+        (name, replace(column, gate=gate, group=column.heading, label=gate))
+        for name, column in named
+        if column.direction != "none"
+        for gate in gates
+    ]
+    return columns, [(method, "") for method in dict.fromkeys(m for m, g in pairs if g != "none")]
+
+
+def _scored(estimate: Estimate | None) -> bool:
+    return estimate is not None and math.isfinite(estimate.value)
+
+
 def _estimate(summary: Summary, key: SectionKey, method: str, gate: str, column: Column) -> Estimate | None:
     domain, dataset, split = key
-    return summary.get(
-        Cell(domain, dataset, column.split or split, method, gate, column.protocol, column.key)
-    )
+    return summary.get(Cell(domain, dataset, column.split or split, method, gate, column.protocol, column.key))
 
 
 def _columns(
@@ -196,7 +211,6 @@ def _marks(
     found: Mapping[tuple[str, str], Sequence[Estimate | None]],
     section: Mapping[tuple[str, str], Section],
     rule: str,
-    layout: str,
 ) -> tuple[dict[tuple[str, str, int], Mark], bool]:
     """Decide best and second of every column; also tell whether unequal coverage kept rows out."""
     marks: dict[tuple[str, str, int], Mark] = {}
@@ -223,10 +237,7 @@ def _marks(
         ranked.sort(key=lambda x: (sign * x[0].value, x[1]))
         if len(ranked) < 2:
             continue
-        apart = [
-            rule == "best" or summary.separates(a, b)
-            for (a, _), (b, _) in zip(ranked[:2], ranked[1:3], strict=False)
-        ]
+        apart = [rule == "best" or summary.separates(a, b) for (a, _), (b, _) in pairwise(ranked[:3])]
         if apart[0]:
             marks[ranked[0][1]] = "best"
             if len(apart) == 1 or apart[1]:
@@ -240,7 +251,6 @@ def _notes(
     estimates: Sequence[Estimate],
     unranked: bool,
     mark: str,
-    absent: Sequence[str],
 ) -> list[str]:
     notes = []
     clip = [e for e in estimates if e.kind == "clip" and e.n_ok]
@@ -248,9 +258,7 @@ def _notes(
     if any(c >= statistics.MIN_CLUSTERS for c in counts):
         enough = [c for c in counts if c >= statistics.MIN_CLUSTERS]
         span = str(enough[0]) if len(enough) == 1 else f"{enough[0]} to {enough[-1]}"
-        notes.append(
-            f"±: half of the 95 % interval, {statistics.RESAMPLES:,} bootstrap resamples of {span} identities."
-        )
+        notes.append(f"±: half of the 95 % interval, {statistics.RESAMPLES:,} resamples of {span} identities.")
     if counts and counts[0] < statistics.MIN_CLUSTERS:
         notes.append(
             f"Too few identities for an interval ({counts[0]}, fewer than {statistics.MIN_CLUSTERS}): "
@@ -261,22 +269,16 @@ def _notes(
         notes.append("± of set metrics: half of the spread over half-size subsamples without replacement.")
     notes += _floors(columns, sets)
     if mark == "interval":
-        notes.append(
-            "Bold is best, underlined second, only where the paired 95 % interval excludes a tie with the next."
-        )
+        notes.append("Bold is best, underlined second; only where the paired 95 % interval excludes a tie.")
     elif mark == "best":
         notes.append("Bold is best, underlined second, by the mean alone.")
     if unranked and mark != "none":
-        notes.append(
-            "Rows that did not score the same samples are not ranked; `--intersection` ranks on the common ones."
-        )
+        notes.append("Rows with other samples are not ranked; --intersection ranks on the common ones.")
     if summary.intersection:
-        notes.append("Restricted to the samples that every method has scored (`--intersection`).")
+        notes.append("Restricted to the samples that every method has scored (--intersection).")
     low = sorted({f"{e.cell.method} ({e.cell.gate})" for e in estimates if e.coverage < 0.8})
     if low:
         notes.append(f"Less than 80 % of the frames could be measured for {', '.join(low)}.")
-    if absent:
-        notes.append(f"Not measured here: {', '.join(absent)}.")
     return notes
 
 
@@ -292,40 +294,26 @@ def _floors(columns: Sequence[Column], sets: Sequence[Estimate]) -> list[str]:
     return [f"Floor (ground truth, half against half): {', '.join(said)}."] if said else []
 
 
-def _reasons(summary: Summary, estimates: Sequence[Estimate]) -> list[str]:
-    """Explain what is missing: one sentence per reason, most frequent first."""
-    counts: dict[tuple[str, str], Counter[tuple[str, str, str]]] = {}
-    details: dict[tuple[str, str], Counter[str]] = {}
-    labels: dict[tuple[str, str], dict[str, None]] = {}
+def _reasons(summary: Summary, estimates: Sequence[Estimate]) -> Iterator[Reason]:
+    """Group what is missing by reason, most frequent first."""
+    counts: dict[str, Counter[tuple[str, str, str]]] = {}
+    details: dict[str, Counter[str]] = {}
+    labels: dict[str, dict[str, None]] = {}
     for estimate in estimates:
-        totals: Counter[tuple[str, str]] = Counter()
-        for why, count in estimate.missing.items():
-            totals[why.status, why.reason] += count
-            details.setdefault((why.status, why.reason), Counter())[why.detail] += count
         cell = estimate.cell
-        for key, count in totals.items():
+        totals: Counter[str] = Counter()
+        for why, count in estimate.missing.items():
+            totals[why.reason or why.status] += count
+            details.setdefault(why.reason or why.status, Counter())[why.detail] += count
+        for code, count in totals.items():
+            so_far = counts.setdefault(code, Counter())
             place = (cell.method, cell.gate, cell.protocol)
-            # Columns of one protocol fail together: count the clip once.
-            so_far = counts.setdefault(key, Counter())
             so_far[place] = max(so_far[place], count)
             label = str(summary.results.column(cell.protocol, cell.column)["label"])
-            labels.setdefault(key, {})[label] = None
-    sentences = []
-    for key in sorted(counts, key=lambda k: (-sum(counts[k].values()), k)):
-        status, reason = key
-        who = dict.fromkeys(f"{m} ({g})" for m, g, _ in sorted(counts[key]))
-        detail = min(details[key], key=lambda d: (-details[key][d], d))
-        total = sum(counts[key].values())
-        sentences.append(
-            f"{reason or status}: {total} {'result' if total == 1 else 'results'} of {_some(list(who))}, "
-            f"in {_some(list(labels[key]))}" + (f": {detail.rstrip('.')}." if detail else ".")
-        )
-    return sentences
-
-
-def _some(items: Sequence[str], most: int = 4) -> str:
-    rest = len(items) - most
-    return ", ".join(items[:most]) + (f" and {rest} more" if rest > 0 else "")
+            labels.setdefault(code, {})[label] = None
+    for code in sorted(counts, key=lambda c: (-sum(counts[c].values()), c)):
+        detail = min(details[code], key=lambda d: (-details[code][d], d))
+        yield Reason(code, detail, dict(sorted(counts[code].items())), tuple(labels[code]))
 
 
 def _footnote(summary: Summary, protocol: str) -> str:
@@ -357,7 +345,14 @@ def _standalone(spec: TableSpec, recipe: Recipe, shown: set[str]) -> list[Table]
         settings = list(dict.fromkeys(c.setting for c in part))
         seen = dict.fromkeys((c.setting, c.column, c.direction, c.scale) for c in part)
         columns = [
-            Column("", name, name, direction, scale=scale, group=setting if len(settings) > 1 else "")
+            Column(
+                "",
+                name,
+                name,
+                direction,
+                scale=scale,
+                group=setting.split("-")[0].capitalize() if len(settings) > 1 else "",
+            )
             for setting, name, direction, scale in seen
         ]
         rows = published.rows(part, [(c.key, c) for c in columns])

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Iterator
 from bench.report.table import Table
 
 FIELDS = (
-    "table", "section", "method", "gate", "protocol", "column", "label", "direction", "unit", "split", "value",
-    "low", "high", "interval", "n_ok", "n_planned", "n_identities", "coverage", "floor", "mark", "missing",
+    "table", "section", "method", "gate", "protocol", "column", "label", "direction", "unit", "split",
+    "value", "low", "high", "interval", "n_ok", "n_planned", "n_identities", "coverage", "floor",
+    "mark", "missing",
 )  # fmt: skip
 
 
@@ -25,9 +26,10 @@ def records(tables: Iterable[Table]) -> Iterator[tuple[object, ...]]:
                 missing = "; ".join(f"{reason} {count}" for reason, count in value.reasons)
                 label = column.group if column.gate else column.label
                 yield (
-                    table.id, row.section, row.label, column.gate or row.gate, column.protocol, column.key, label,
-                    column.direction, column.unit, column.split, _number(value.value), _number(value.low),
-                    _number(value.high), value.interval, value.n_ok, value.n_planned, value.n_identities,
+                    table.id, row.section, row.label, column.gate or row.gate, column.protocol, column.key,
+                    label, column.direction, column.unit, column.split, _number(value.value),
+                    _number(value.low), _number(value.high), value.interval, value.n_ok,
+                    value.n_planned, value.n_identities,
                     _number(value.coverage), _number(value.floor), value.mark, missing,
                 )  # fmt: skip
 
@@ -38,7 +40,7 @@ def _number(value: float) -> float | None:
 
 
 def document(tables: Iterable[Table]) -> str:
-    """Return CSV text with a header line; text that a spreadsheet would run as a formula is quoted with `'`."""
+    """Return CSV text with a header line; cells a spreadsheet would run are quoted."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(FIELDS)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from bench.report.table import (
     SECTION_TITLES,
     Column,
+    Reason,
     Row,
     Table,
-    Value,
-    has_gates,
-    head_cells,
-    sections,
+    all_reasons,
+    lead,
+    shared_notes,
     text,
 )
 
@@ -22,19 +22,21 @@ COLUMNS_PER_PART = 7
 
 
 def escape(raw: str) -> str:
-    """Return text that renders as itself: Markdown and HTML specials are neutralised, newlines become spaces."""
+    """Return text that renders as itself on one line: Markdown and HTML specials are neutralised."""
     clean = re.sub(r"\s+", " ", raw).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_\[\]|~$#^{}])", r"\\\1", clean)
+    clean = re.sub(r"([\\`*\[\]|~$])", r"\\\1", clean)
+    return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", clean)
 
 
-def cell(value: Value | None, column: Column) -> str:
+def cell(row: Row, index: int, column: Column) -> str:
     """Return one cell with its mark."""
-    number, addition = (escape(part) for part in text(value, column))
+    value = row.values[index]
+    number, addition = (escape(part) for part in text(row, index, column))
     if value is not None and value.mark == "best":
         number = f"**{number}**"
     elif value is not None and value.mark == "second":
         number = f"<u>{number}</u>"
-    return number + addition.replace(" ± ", " ±\u00a0")
+    return number + addition
 
 
 def _heading(column: Column, grouped: bool) -> str:
@@ -43,75 +45,84 @@ def _heading(column: Column, grouped: bool) -> str:
     return f"{label} {column.arrow}".rstrip() + note
 
 
-def _row(row: Row, table: Table, chosen: Sequence[int]) -> list[str]:
-    heads = [escape(h) for h in head_cells(table, row)]
+def _row(row: Row, heads: Sequence[str], table: Table, chosen: Sequence[int]) -> list[str]:
+    name, *rest = map(escape, heads)
     if row.section != "method":
-        heads[0] = f"*{heads[0]}*" + (" (published)" if row.section == "published" else "")
-    return [*heads, row.n_text, *(cell(row.values[i], table.columns[i]) for i in chosen)]
+        name = f"*{name}*" + (" (published)" if row.section == "published" else "")
+    return [name, *rest, *(cell(row, i, table.columns[i]) for i in chosen)]
 
 
-def _grid(lines: Sequence[Sequence[str]], left: int) -> list[str]:
+def grid(lines: Sequence[Sequence[str]], left: Collection[int]) -> list[str]:
+    """Return escaped cells as an aligned Markdown table; columns in `left` are text."""
     widths = [max(3, *(len(line[i]) for line in lines)) for i in range(len(lines[0]))]
-    rule = ["-" * w if i < left else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
+    rule = ["-" * w if i in left else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
     padded = [
-        [c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))]
+        [c.ljust(w) if i in left else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))]
         for line in lines
     ]
     return ["| " + " | ".join(line) + " |" for line in [padded[0], rule, *padded[1:]]]
 
 
-def table(model: Table, level: int = 3) -> str:
-    """Return one table with its caption, footnotes, notes and the reasons of everything missing."""
+def table(model: Table, level: int = 3, said: Collection[str] = (), reasons: bool = True) -> str:
+    """Return one table with its caption, footnotes, notes and (optionally) the reasons of dashes.
+
+    Args:
+        model: the table.
+        level: heading level.
+        said: notes printed elsewhere, not to be repeated.
+        reasons: explain dashes here.
+    """
     out = [f"{'#' * level} {escape(model.title)}", ""]
     if model.caption:
         out += [escape(model.caption), ""]
-    left = 2 if has_gates(model) else 1
+    heads, lines = lead(model)
+    left = [i for i, head in enumerate(heads) if head != "n"]
     grouped = any(c.group for c in model.columns)
     for chosen in model.parts(COLUMNS_PER_PART):
-        head = [*model.row_heads[:left], "n", *(_heading(model.columns[i], grouped) for i in chosen)]
+        head = [*heads, *(_heading(model.columns[i], grouped) for i in chosen)]
         body = [
-            _row(row, model, chosen)
-            for _, rows in sections(model.rows) for row in rows
+            _row(row, line, model, chosen)
+            for row, line in zip(model.rows, lines, strict=True)
             if any(row.values[i] is not None for i in chosen)
-        ]  # fmt: skip
-        out += [*_grid([head, *body], left), ""]
-    out += _beneath(model)
-    return "\n".join(out).rstrip() + "\n"
-
-
-def _beneath(model: Table) -> list[str]:
-    out: list[str] = []
-    titles = [SECTION_TITLES[s] for s, _ in sections(model.rows) if SECTION_TITLES[s]]
+        ]
+        out += [*grid([head, *body], left), ""]
+    titles = [SECTION_TITLES[s] for s in dict.fromkeys(r.section for r in model.rows) if SECTION_TITLES[s]]
     if titles:
         out += ["In italics: " + "; ".join(t[0].lower() + t[1:] for t in titles) + ".", ""]
     if model.footnotes:
         out += [
-            f"{n}. `{protocol}`{': ' + escape(about) if about else ''}"
-            for n, protocol, about in model.footnotes
+            f"{n}. `{protocol}`{': ' + escape(about) if about else ''}" for n, protocol, about in model.footnotes
         ]
         out.append("")
-    out += [f"- {escape(note)}" for note in model.notes]
-    if model.reasons:
-        out += ["", "Why “—” or `[n/N]`:", "", *(f"- {escape(r)}" for r in model.reasons)]
-    return [*out, ""]
+    out += [f"- {escape(note)}" for note in model.notes if note not in said]
+    if reasons and model.reasons:
+        out += ["", *_why(model.reasons)]
+    return "\n".join(out).rstrip() + "\n"
 
 
-def document(title: str, tables: Iterable[Table], provenance: Mapping[str, Any]) -> str:
-    """Return a whole report: split notes, tables, provenance in short."""
+def _why(reasons: Iterable[Reason]) -> list[str]:
+    return ["Why “—” or fewer results than planned:", "", *(f"- {escape(str(r))}" for r in reasons), ""]
+
+
+def document(title: str, tables: Sequence[Table], provenance: Mapping[str, Any]) -> str:
+    """Return a whole report: split notes, tables, what they have in common, provenance in short."""
     out = [f"# {escape(title)}", ""]
-    facts = [
-        f"{k}: {escape(str(provenance[k]))}"
-        for k in ("split", "domain", "version", "commit", "created")
-        if provenance.get(k)
-    ]
-    if facts:
-        out += [" · ".join(facts), ""]
+    known = [k for k in ("split", "domain", "version", "commit", "created") if provenance.get(k)]
+    if known:
+        out += [" · ".join(f"{k}: {escape(str(provenance[k]))}" for k in known), ""]
     if provenance.get("command"):
         out += [f"`{str(provenance['command']).replace('`', chr(39))}`", ""]
-    out += [f"> {escape(note)}" for note in provenance.get("notes", ())]
-    if provenance.get("notes"):
-        out.append("")
-    out += [table(t, level=2) for t in tables]
+    for note in provenance.get("notes", ()):
+        out += [f"> {escape(note)}", ""]
+    shared = shared_notes(tables)
+    out += [table(t, level=2, said=shared, reasons=False) for t in tables]
+    reasons = all_reasons(tables)
+    if shared or reasons:
+        out += ["## Reading the tables", ""]
+    if shared:
+        out += [*(f"- {escape(note)}" for note in shared), ""]
+    if reasons:
+        out += _why(reasons)
     out += _provenance(provenance)
     return "\n".join(out).rstrip() + "\n"
 
@@ -120,9 +131,7 @@ def _provenance(provenance: Mapping[str, Any]) -> list[str]:
     lines = []
     counts = provenance.get("counts")
     if counts:
-        lines.append(
-            "- Results: " + ", ".join(f"{escape(str(v))} {escape(str(k))}" for k, v in counts.items())
-        )
+        lines.append("- Results: " + ", ".join(f"{escape(str(v))} {escape(str(k))}" for k, v in counts.items()))
     hardware = provenance.get("hardware")
     if hardware:
         lines.append("- Hardware: " + escape("; ".join(str(h) for h in hardware)))
@@ -131,7 +140,5 @@ def _provenance(provenance: Mapping[str, Any]) -> list[str]:
     if named:
         lines.append("- Environment: " + escape(", ".join(named)))
     for item in provenance.get("rejected", ()):
-        lines.append(
-            f"- Left out: {escape(str(item.get('item', '')))}: {escape(str(item.get('reason', '')))}"
-        )
+        lines.append(f"- Left out: {escape(str(item.get('item', '')))}: {escape(str(item.get('reason', '')))}")
     return ["## Provenance", "", *lines] if lines else []

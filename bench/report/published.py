@@ -16,7 +16,8 @@ from bench.report.table import Column, Row, Value
 from bench.resources import data_folder
 
 FIELDS = (
-    "table", "system", "gate", "dataset", "setting", "column", "direction", "value", "scale", "source", "note",
+    "table", "system", "gate", "dataset", "setting", "column", "direction", "value", "scale", "source",
+    "note",
 )  # fmt: skip
 
 

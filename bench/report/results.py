@@ -128,9 +128,9 @@ def _canonical(rows: pd.DataFrame) -> pd.DataFrame:
             column = rows[name].astype(object)
             data[name] = column.where(column.notna(), "").astype(str).to_numpy(dtype=object)
         else:
-            column = pd.to_numeric(rows[name], errors="coerce")
-            data[name] = (column.fillna(0) if kind == "int64" else column).astype(kind).to_numpy()
-    frame = pd.DataFrame(data).sort_values(_SORT, kind="stable", ignore_index=True)
+            numbers = pd.to_numeric(rows[name], errors="coerce")
+            data[name] = (numbers.fillna(0) if kind == "int64" else numbers).to_numpy(dtype=kind)
+    frame: pd.DataFrame = pd.DataFrame(data).sort_values(_SORT, kind="stable", ignore_index=True)
     finite = frame["value"].abs() < float("inf")
     broken = (frame["status"] == "ok") & ~finite
     frame.loc[broken, ["status", "reason"]] = ["unscored", "not_finite"]
@@ -149,10 +149,16 @@ def run_names(home: Path | None = None) -> list[str]:
     return [f.parent.name for f in sorted(files, key=lambda f: (f.stat().st_mtime_ns, f.parent.name))]
 
 
-def references_folder() -> Path:
-    """Return the folder of committed reference rows: `./reports/reference`, else the installed one."""
-    local = Path("reports/reference")
-    return local if local.is_dir() else data_folder("reports") / "reference"
+REFERENCES = Path("reports/reference")
+"""Where references are saved, relative to the working directory: they belong into the user's repository."""
+
+
+def reference_folders() -> dict[str, Path]:
+    """Return the saved references by name: those of the working directory hide the installed ones."""
+    found: dict[str, Path] = {}
+    for folder in (data_folder("reports") / "reference", REFERENCES):
+        found |= {f.parent.name: f.parent for f in sorted(folder.glob(f"*/{ROWS_FILE}"))}
+    return found
 
 
 def locate(run: str, home: Path | None = None) -> Path:
@@ -172,8 +178,8 @@ def locate(run: str, home: Path | None = None) -> Path:
         return home_folder(home) / "runs" / names[-1]
     if run in names:
         return home_folder(home) / "runs" / run
-    if (references_folder() / run / ROWS_FILE).is_file() and path.name == run:
-        return references_folder() / run
+    if run in (references := reference_folders()):
+        return references[run]
     if run == "latest":
         raise MissingError(
             f"There is no finished run under {home_folder(home) / 'runs'}.", "Type `bench run` to make one."
@@ -185,7 +191,7 @@ def locate(run: str, home: Path | None = None) -> Path:
         )
     newest = ", ".join(reversed(names[-5:])) or "none yet"
     raise MissingError(
-        f"There is no run or file called '{run}'.{did_you_mean(run, [*names, 'latest'])}",
+        f"There is no run or file called '{run}'.{did_you_mean(run, [*names, *references, 'latest'])}",
         f"Runs under {home_folder(home) / 'runs'}: {newest}.",
     )
 

@@ -11,7 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -63,6 +63,7 @@ class Estimate:
         coverage: mean share of frames that could be measured; NaN when not reported.
         floor: half-vs-half floor of a set metric; NaN otherwise.
         missing: why results are missing, with how many.
+        incomplete: ids of the samples with any missing result (empty for set metrics).
     """
 
     cell: Cell
@@ -81,6 +82,7 @@ class Estimate:
     coverage: float
     floor: float
     missing: Counter[Missing]
+    incomplete: tuple[str, ...] = ()
 
     @property
     def half(self) -> float:
@@ -141,14 +143,11 @@ class Summary:
     def separates(self, better: Estimate, worse: Estimate, level: float = 0.95) -> bool:
         """Whether the paired interval of the difference excludes a tie.
 
-        Set metrics have no paired rows: their difference must exceed the combined subsample spread and
-        the larger half-vs-half floor.
+        Set metrics have no paired rows: their difference must exceed the combined subsample spreads.
         """
         if better.kind == "set":
-            gap = abs(better.value - worse.value)
             noise = math.hypot(better.half, worse.half)
-            floor = np.nanmax([0.0, better.floor, worse.floor])
-            return bool(math.isfinite(noise) and gap > max(noise, floor))
+            return math.isfinite(noise) and abs(better.value - worse.value) > noise
         if better.samples != worse.samples or better.n_identities < statistics.MIN_CLUSTERS:
             return False
         difference = statistics.clusters(better.values - worse.values, better.identities)
@@ -198,25 +197,16 @@ def _blocks(rows: pd.DataFrame) -> Iterable[tuple[Cell, Block]]:
 def _estimate(cell: Cell, block: Block) -> Estimate:
     """Reduce the rows of one cell; clip intervals are added later, all at once."""
     ok = block["status"] == "ok"
-    missing = Counter(
-        Missing(*m) for m in zip(*(block[f][~ok].tolist() for f in Missing._fields), strict=True)
+    missing = Counter(Missing(*m) for m in zip(*(block[f][~ok].tolist() for f in Missing._fields), strict=True))
+    common = _Common(
+        cell, missing, statistics.seed_from(block["digest"][ok].tolist()), _mean(block["coverage"][ok])
     )
-    common = {
-        "cell": cell,
-        "interval": "none",
-        "low": math.nan,
-        "high": math.nan,
-        "missing": missing,
-        "seed": statistics.seed_from(block["digest"][ok].tolist()),
-        "floor": math.nan,
-    }
     if block["kind"][0] == "set":
         return _set_estimate(block, ok, common)
     samples, index = np.unique(block["sample"][ok].astype(str), return_inverse=True)
     values = np.bincount(index, weights=block["value"][ok]) / np.maximum(np.bincount(index), 1)
     owner = dict(zip(block["sample"][ok].tolist(), block["identity"][ok].tolist(), strict=True))
     scored = [f"{s}/{r}" for s, r in zip(block["sample"][ok], block["repeat"][ok], strict=True)]
-    shares = block["coverage"][ok]
     return Estimate(
         kind="clip",
         value=float(values.mean()) if len(values) else math.nan,
@@ -226,23 +216,37 @@ def _estimate(cell: Cell, block: Block) -> Estimate:
         identities=tuple(owner[s] or s for s in samples.tolist()),
         values=values,
         covers=_digest([cell.dataset, cell.split, *scored]),
-        coverage=float(np.nanmean(shares)) if np.isfinite(shares).any() else math.nan,
-        **common,
+        low=math.nan,
+        high=math.nan,
+        interval="none",
+        floor=math.nan,
+        incomplete=tuple(sorted(set(block["sample"][~ok].tolist()))),
+        **common._asdict(),
     )
 
 
-def _set_estimate(block: Block, ok: np.ndarray, common: dict[str, Any]) -> Estimate:
+class _Common(NamedTuple):
+    """What clip and set estimates share."""
+
+    cell: Cell
+    missing: Counter[Missing]
+    seed: int
+    coverage: float
+
+
+def _mean(values: np.ndarray) -> float:
+    """Mean of the finite values, NaN without any."""
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if len(finite) else math.nan
+
+
+def _set_estimate(block: Block, ok: np.ndarray, common: _Common) -> Estimate:
     """One row per repeat; the value is their mean, the spread that of one repeat."""
     values = block["value"][ok]
-    value = float(values.mean()) if len(values) else math.nan
-    halves = (block["high"][ok] - block["low"][ok]) / 2
-    half = float(halves.mean()) if len(halves) else math.nan
+    value = _mean(values)
+    # Half-size subsamples are more biased than the full set: their spread is used, not their place.
+    half = _mean((block["high"] - block["low"])[ok] / 2)
     clips = int(block["n_clips"].max())
-    common |= {"floor": float(block["floor"][ok].mean()) if ok.any() else math.nan}
-    if math.isfinite(half):
-        # Half-size subsamples have more bias than the full set, so only their spread is used, not their place.
-        common |= {"low": value - half, "high": value + half, "interval": "subsample"}
-    shares = block["coverage"][ok]
     return Estimate(
         kind="set",
         value=value,
@@ -251,9 +255,12 @@ def _set_estimate(block: Block, ok: np.ndarray, common: dict[str, Any]) -> Estim
         samples=(),
         identities=(),
         values=values,
-        covers=_digest([*common["cell"][:3], str(clips), str(ok.all())]),
-        coverage=float(np.nanmean(shares)) if np.isfinite(shares).any() else math.nan,
-        **common,
+        covers=_digest([*common.cell[:3], str(clips), str(ok.all())]),
+        low=value - half,
+        high=value + half,
+        interval="subsample" if math.isfinite(half) else "none",
+        floor=_mean(block["floor"][ok]),
+        **common._asdict(),
     )
 
 
@@ -262,11 +269,17 @@ def _digest(parts: Sequence[str]) -> str:
 
 
 def _with_intervals(raw: Sequence[Estimate]) -> dict[Cell, Estimate]:
-    """Attach a cluster interval to every clip estimate that has values."""
+    """Attach cluster intervals to clip estimates, and to set estimates how many clips were planned."""
     clips = [e for e in raw if e.kind == "clip" and len(e.values)]
     found = statistics.bootstrap([(e.clusters, e.seed) for e in clips])
+    planned: dict[tuple[str, ...], int] = {}
+    for e in raw:
+        if e.kind == "clip":
+            planned[e.cell[:5]] = max(planned.get(e.cell[:5], 0), e.n_planned)
     done = {
-        e.cell: replace(e, low=i.low, high=i.high, interval=i.method)
-        for e, i in zip(clips, found, strict=True)
+        e.cell: replace(e, low=i.low, high=i.high, interval=i.method) for e, i in zip(clips, found, strict=True)
+    }
+    done |= {
+        e.cell: replace(e, n_planned=max(e.n_planned, planned.get(e.cell[:5], 0))) for e in raw if e.kind == "set"
     }
     return {e.cell: done.get(e.cell, e) for e in raw}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -48,18 +49,30 @@ class Column:
 
     @property
     def heading(self) -> str:
-        """Label with scale and unit as papers print it, e.g. `LMD (×10⁻²) [px]`, without the arrow."""
-        scale = "" if self.scale == 1 else f" (×{_power(1 / self.scale)})"
-        return f"{self.label}{scale}" + (f" [{self.unit}]" if self.unit else "")
+        """Label with scale and unit as papers print them, e.g. `LMD (×10⁻² px)`, without the arrow."""
+        if self.gate:
+            return self.label
+        scale = "" if self.scale == 1 else f"×{_power(1 / self.scale)}"
+        about = f"{scale} {self.unit}".strip()
+        return f"{self.label} ({about})" if about else self.label
 
-    def show(self, value: float) -> str:
-        """Format a value at display scale; huge and tiny numbers go scientific, NaN becomes a dash."""
+    def show(self, value: float, exponent: bool = False) -> str:
+        """Format a value at display scale; NaN is a dash, huge ones (or all, on request) scientific."""
         if not math.isfinite(value):
             return "—"
         shown = value * self.scale
-        if shown != 0 and (abs(shown) >= 1e6 or abs(shown) < 0.5 * 10.0**-self.digits):
+        if exponent or abs(shown) >= 1e6:
             return f"{shown:.{max(self.digits - 1, 1)}e}"
-        return f"{shown:.{self.digits}f}"
+        fixed = f"{shown:.{self.digits}f}"
+        return fixed.removeprefix("-") if self._vanishes(value) else fixed
+
+    def show_pair(self, value: float, half: float) -> tuple[str, str]:
+        """Format a value and its half interval alike; scientific when plain digits would hide both."""
+        tiny = value != 0 and self._vanishes(value) and not (half > 0 and not self._vanishes(half))
+        return self.show(value, tiny), self.show(half, tiny)
+
+    def _vanishes(self, value: float) -> bool:
+        return abs(value * self.scale) < 0.5 * 10.0**-self.digits
 
 
 def _power(scale: float) -> str:
@@ -137,16 +150,71 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Reason:
+    """Why results are missing.
+
+    Attributes:
+        code: the reason code, or the cause of an error.
+        detail: the most frequent explanation.
+        counts: (method, gate, protocol) -> number of results.
+        labels: headings of the columns concerned.
+    """
+
+    code: str
+    detail: str
+    counts: Mapping[tuple[str, str, str], int]
+    labels: tuple[str, ...]
+
+    @property
+    def total(self) -> int:
+        """Number of missing results (of clips x protocols: columns of one protocol fail together)."""
+        return sum(self.counts.values())
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """`method (gate)` of everyone concerned."""
+        return tuple(dict.fromkeys(f"{method} ({gate})" for method, gate, _ in sorted(self.counts)))
+
+    def __str__(self) -> str:
+        noun = "result" if self.total == 1 else "results"
+        what = f"{self.code}: {self.total} {noun} of {_some(self.methods)}, in {_some(self.labels)}"
+        return what + (f": {self.detail.rstrip('.')}." if self.detail else ".")
+
+
+def _some(items: Sequence[str], most: int = 4) -> str:
+    rest = len(items) - most
+    return ", ".join(items[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def all_reasons(tables: Iterable[Table]) -> tuple[Reason, ...]:
+    """Put the reasons of several tables together, most frequent first."""
+    merged: dict[str, Reason] = {}
+    for reason in (r for table in tables for r in table.reasons):
+        known = merged.get(reason.code, Reason(reason.code, reason.detail, {}, ()))
+        counts = {p: max(known.counts.get(p, 0), n) for p, n in {**known.counts, **reason.counts}.items()}
+        labels = tuple(dict.fromkeys((*known.labels, *reason.labels)))
+        merged[reason.code] = Reason(reason.code, known.detail or reason.detail, counts, labels)
+    return tuple(sorted(merged.values(), key=lambda r: (-r.total, r.code)))
+
+
+def shared_notes(tables: Sequence[Table]) -> tuple[str, ...]:
+    """Return the notes that stand under more than one table, to be said once."""
+    counts = Counter(note for table in tables for note in table.notes)
+    return tuple(note for note, count in counts.items() if count > 1)
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
     """A table ready to be drawn.
 
     Attributes:
         id: file-name-safe identifier, unique in a report.
         title, caption: plain text.
-        columns, rows: as drawn; every row has one value per column (None: not planned).
+        columns, rows: as drawn (methods, then controls, then published); one value per column in every
+            row (None: not planned).
         footnotes: (number, protocol id, text) of every protocol in the columns.
         notes: sentences to print beneath, e.g. how marks were decided.
-        reasons: sentences that explain every dash and every incomplete cell.
+        reasons: what explains every dash and every incomplete cell.
         row_heads: headings of the leading columns.
     """
 
@@ -157,7 +225,7 @@ class Table:
     rows: tuple[Row, ...]
     footnotes: tuple[tuple[int, str, str], ...] = ()
     notes: tuple[str, ...] = ()
-    reasons: tuple[str, ...] = ()
+    reasons: tuple[Reason, ...] = ()
     row_heads: tuple[str, ...] = ("Method", "Gate")
 
     def parts(self, size: int) -> Iterator[tuple[int, ...]]:
@@ -180,50 +248,40 @@ class Table:
             yield tuple(chunk)
 
 
-def text(value: Value | None, column: Column) -> tuple[str, str]:
+def text(row: Row, index: int, column: Column) -> tuple[str, str]:
     """Return a cell as (number, addition), both plain text.
 
-    The addition is ` ± half` or ` (low–high)`, followed by ` [n/N]` when not everything was scored. A cell
-    that was not planned is empty; a planned one without any value is a dash.
+    The addition is ` ± half` or ` (low–high)`, followed by ` (n/N)` where the row's own count does not say
+    it. A cell that was not planned is empty; a planned one without any value is a dash.
     """
+    value = row.values[index]
     if value is None:
         return "", ""
     if value.verbatim:
         return value.verbatim, ""
     if not value.scored:
         return "—", ""
-    spread = ""
+    low, high, _ = row.n
+    partial = f" ({value.n_ok}/{value.n_planned})" if low != high and value.n_ok < value.n_planned else ""
     if value.interval == "range":
-        spread = f" ({column.show(value.low)}–{column.show(value.high)})"
-    elif math.isfinite(value.half):
-        spread = f" ± {column.show(value.half)}"
-    partial = f" [{value.n_ok}/{value.n_planned}]" if value.n_ok < value.n_planned else ""
-    return column.show(value.value), spread + partial
+        return column.show(value.value), f" ({column.show(value.low)}–{column.show(value.high)}){partial}"
+    number, half = column.show_pair(value.value, value.half)
+    return number, (f" ± {half}" if math.isfinite(value.half) else "") + partial
 
 
-def plain(value: Value | None, column: Column) -> str:
-    """Return a cell as one plain string."""
-    return "".join(text(value, column))
+def lead(table: Table) -> tuple[list[str], list[list[str]]]:
+    """Return the headings of the leading columns and, for every row in order, their cells.
+
+    The gate is left out where no row has one, the count where nothing was counted (published numbers).
+    """
+    gates = len(table.row_heads) > 1 and any(row.gate for row in table.rows)
+    counts = any(row.n_text for row in table.rows)
+    heads = [*table.row_heads[: 1 + gates], *(["n"] if counts else [])]
+    cells = [[row.label, *([row.gate] if gates else []), *([row.n_text] if counts else [])] for row in table.rows]
+    return heads, cells
 
 
-def has_gates(table: Table) -> bool:
-    """Whether the second row head (the gate) carries information."""
-    return len(table.row_heads) > 1 and any(r.gate for r in table.rows)
-
-
-def head_cells(table: Table, row: Row) -> list[str]:
-    """Return the leading cells of a row: label and, where used, gate."""
-    return [row.label, row.gate] if has_gates(table) else [row.label]
-
-
-def sections(rows: Sequence[Row]) -> list[tuple[Section, list[Row]]]:
-    """Group rows into methods, controls and published numbers, in that order, leaving out empty ones."""
-    order: tuple[Section, ...] = ("method", "control", "published")
-    grouped = [(s, [r for r in rows if r.section == s]) for s in order]
-    return [(s, r) for s, r in grouped if r]
-
-
-SECTION_TITLES = {
+SECTION_TITLES: Mapping[Section, str] = {
     "method": "",
     "control": "Controls (not ranked)",
     "published": "Published (protocol unpublished; not ranked)",

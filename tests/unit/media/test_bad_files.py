@@ -13,9 +13,10 @@ import pytest
 from bench.errors import BenchError
 from bench.media.clip import Clip
 from bench.media.decode import chunks, read_audio, read_image
-from bench.media.encode import EncodeError, write_clip
-from bench.media.probe import DecodeError, probe
-from bench.media.validate import InvalidClip, validate
+from bench.media.encode import write_clip
+from bench.media.errors import DecodeError, EncodeError, InvalidClip
+from bench.media.probe import probe
+from bench.media.validate import validate
 
 from .conftest import click_track
 
@@ -127,9 +128,7 @@ def test_video_without_frames(tmp_path):
 
 
 def test_truncated_at_any_point(mux):
-    whole = mux(
-        "whole.mp4", n=50, size=(128, 96), audio=click_track(2, [0.5]), options={"movflags": "faststart"}
-    )
+    whole = mux("whole.mp4", n=50, size=(128, 96), audio=click_track(2, [0.5]), options={"movflags": "faststart"})
     data = whole.read_bytes()
     for share in (0.1, 0.5, 0.8, 0.95):
         path = whole.with_name(f"cut{share}.mp4")
@@ -176,6 +175,9 @@ class TestValidate:
     @pytest.mark.parametrize("expected", [9, 10, 11])
     def test_good_clip_and_one_frame_off(self, tmp_path, expected):
         assert validate(self.clip(tmp_path), expected, True).frames == 10
+
+    def test_any_length(self, tmp_path):
+        assert validate(self.clip(tmp_path), None, True).frames == 10
 
     @pytest.mark.parametrize("expected", [8, 12])
     def test_wrong_length(self, tmp_path, expected):

@@ -50,9 +50,7 @@ def ffmpeg_fps_filter(path: Path) -> list[int]:
     return shown
 
 
-@pytest.mark.parametrize(
-    "rate", [Fraction(24), Fraction(25), Fraction(30), Fraction(30000, 1001), Fraction(60)]
-)
+@pytest.mark.parametrize("rate", [Fraction(24), Fraction(25), Fraction(30), Fraction(30000, 1001), Fraction(60)])
 def test_constant_rates_become_25_fps_as_ffmpeg_would(mux, rate):
     path = mux(n=61, fps=rate)
     plan = resample_plan(path)
