@@ -27,11 +27,16 @@ METHODS: Mapping[str, str] = {
 METRIC_MODULES: tuple[str, ...] = (
     "bench.metrics.blink",
     "bench.metrics.control_independence",
+    "bench.metrics.csim",
     "bench.metrics.expression",
     "bench.metrics.faces",
+    "bench.metrics.fid",
+    "bench.metrics.fvd",
     "bench.metrics.landmarks",
+    "bench.metrics.lpips",
     "bench.metrics.pixels",
     "bench.metrics.pose",
+    "bench.metrics.sync",
     "bench.metrics.synthetic",
     "bench.metrics.temporal",
 )

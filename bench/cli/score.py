@@ -20,7 +20,7 @@ def score(
         ),
     ] = None,
     subset: options.Subset = None,
-    name: Annotated[str, typer.Option("--as", help="Row name [default: the folder's name].")] = "",
+    name: Annotated[str, typer.Option("--as", help="Row name (default: the folder's name).")] = "",
     pattern: Annotated[
         str, typer.Option("--pattern", help="File name of a sample's video; {id} stands for the sample.")
     ] = "{id}.mp4",
