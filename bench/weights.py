@@ -137,7 +137,7 @@ def _embedded() -> dict[str, LockedWeight]:
             file=entry["file"],
             urls=(),
             licence="Apache-2.0, part of this package",
-            metrics=(),  # nothing to fetch for them
+            metrics=("synthetic",),  # of no family, so that `bench prepare --metrics fvd` leaves them alone
             size=entry["bytes"],
             sha256=entry["sha256"],
             by_hand="reinstall the package, or make it: python -m bench.synthetic.train",
