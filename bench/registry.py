@@ -24,7 +24,17 @@ METHODS: Mapping[str, str] = {
 }
 
 # One module per metric family. Each lists its classes in METRICS and EXTRACTORS.
-METRIC_MODULES: tuple[str, ...] = ()
+METRIC_MODULES: tuple[str, ...] = (
+    "bench.metrics.blink",
+    "bench.metrics.control_independence",
+    "bench.metrics.expression",
+    "bench.metrics.faces",
+    "bench.metrics.landmarks",
+    "bench.metrics.pixels",
+    "bench.metrics.pose",
+    "bench.metrics.synthetic",
+    "bench.metrics.temporal",
+)
 
 
 class UnknownName(LookupError):

@@ -9,14 +9,14 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from bench.metrics import synthetic as metrics
-from bench.metrics.base import Extractor, Features, SetMetric
+from bench.metrics.base import ClipView, Extractor, Features, SetMetric
 from bench.synthetic import clip, corruptions, geometry, labels, parameters, reader, renderer, training_data
 from bench.synthetic.parameters import Partition
 
@@ -42,6 +42,7 @@ class MemoryClip:
         self.path = Path("memory")
         self.image: Path | None = None
         self.truth: Path | None = None
+        self.swapped: Mapping[str, ClipView] = {}
         self._features: dict[str, Features] = {}
 
     def chunks(self, size: int = 32) -> Iterator[Frames]:
