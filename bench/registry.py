@@ -21,6 +21,8 @@ METHODS: Mapping[str, str] = {
     "shuffled-audio": "bench.methods.controls:ShuffledAudio",
     "mouth-warp": "bench.methods.mouth_warp:MouthWarp",
     "landmark-warp": "bench.methods.landmark_warp:LandmarkWarp",
+    "actalker": "bench.methods.actalker:EmbeddedACTalker",
+    "actalker-full": "bench.methods.actalker:FullACTalker",
 }
 
 # One module per metric family. Each lists its classes in METRICS and EXTRACTORS.
