@@ -270,7 +270,7 @@ def test_runs_are_found_by_path_name_and_latest(tmp_path: Path, monkeypatch: pyt
     assert load(home / "runs" / "first" / "rows.parquet").name == "first"
     with pytest.raises(MissingError, match="Did you mean 'first'"):
         load("frist", home)
-    with pytest.raises(MissingError, match="holds no rows.parquet"):
+    with pytest.raises(MissingError, match=r"holds no rows\.parquet"):
         load(tmp_path)
     with pytest.raises(MissingError, match="bench run"):
         load("latest", tmp_path / "empty")
