@@ -1,223 +1,195 @@
-"""From what a user has (picture, sound, driving video) to the embedded model's conditions.
-
-Training and inference read faces and speech through the same `Reader`, so the network is trained on the errors
-its encoders make.
-"""
+"""From what a user has (picture, sound, driving video) to the embedded model's conditions."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from actalker.conditioning.audio import AudioProjection
+from actalker.conditioning.identity import IdentityProjection
+from actalker.conditioning.motion import MotionProjection
+from actalker.conditioning.pose_guider import PoseGuider
+from actalker.conditions import Conditions, Request
 from actalker.embedded import alignment
 from actalker.embedded.codec import PatchCodec
-from actalker.embedded.encoders import MOUTH, SIZE, SmallAudioEncoder, SmallHeadExpression, SmallHeadPose
-from actalker.conditioning.identity import IResNet
-from actalker.gates import Gates
-from actalker.training.data import Features, TrainingClip, Window
-
-FPS = 25.0
-AUDIO_RATE = 50.0
-FACE_MARGIN = 1.2
-"""The control mask is the face box enlarged by this factor, as in the released script."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Motion:
-    """What a face does.
-
-    Attributes:
-        pose: (n, 6) yaw, pitch, roll in radians, x, y, scale.
-        expression: (n, 10), see `encoders.EXPRESSION`.
-    """
-
-    pose: Tensor
-    expression: Tensor
-
-    def frames(self, index: Tensor) -> Motion:
-        """The motion of the frames in `index`."""
-        return Motion(self.pose[index], self.expression[index])
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Reader:
-    """The frozen encoders: pose, expression, identity, audio."""
-
-    pose: SmallHeadPose
-    expression: SmallHeadExpression
-    identity: IResNet
-    audio: SmallAudioEncoder
-
-    @torch.no_grad()
-    def motion(self, pictures: Tensor) -> Motion:
-        """Read consecutive pictures (n, 3, 64, 64) in [-1, 1]; the pose is smoothed over three frames."""
-        pose = torch.cat([self.pose(part) for part in pictures.split(64)])
-        pose = smooth(pose)
-        parts = zip(pictures.split(64), pose.split(64), strict=True)
-        return Motion(pose, torch.cat([self.expression(picture, p) for picture, p in parts]))
-
-    @torch.no_grad()
-    def speech(self, samples: Tensor) -> Tensor:
-        """Samples (s,) in [-1, 1] at 16 kHz to hidden states (steps, 1, channels) at 50 Hz."""
-        usable = samples[: len(samples) // 320 * 320]
-        return self.audio(usable[None])[0][:, None]
-
-
-def smooth(pose: Tensor) -> Tensor:
-    """Average poses (n, 6) over three frames with weights 1:2:1; the ends repeat."""
-    if len(pose) < 3:
-        return pose
-    padded = torch.cat([pose[:1], pose, pose[-1:]])
-    return (padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4
-
-
-def pose_numbers(pose: Tensor) -> Tensor:
-    """Poses (..., 6) in the units `MotionProjection` takes: degrees, and offsets whose spread is about one."""
-    offset = torch.stack([pose[..., 3], pose[..., 4], pose[..., 5] - 1], -1) * 15
-    return torch.cat([torch.rad2deg(pose[..., :3]), offset], -1)
-
-
-def without_mouth(expression: Tensor) -> Tensor:
-    """Hide the articulation (..., 10): when audio is open, the mouth is its business."""
-    expression = expression.clone()
-    expression[..., MOUTH] = 0
-    return expression
-
-
-def masks(pose: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Return face and mouth masks (1, 1, size, size), the union over the poses (n, 6)."""
-    return _box_masks(alignment.face_box(pose, size)[None], alignment.mouth_box(pose, size)[None], size)
-
-
-def _box_masks(face: Tensor, mouth: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Boxes (b, n, 4) to 0/1 masks (b, 1, size, size) of their unions' bounding boxes."""
-    pair = []
-    for boxes, factor in ((face, FACE_MARGIN), (mouth, 1.0)):
-        low, high = boxes[..., :2].amin(1), boxes[..., 2:].amax(1)
-        centre, half = (low + high) / 2, (high - low) / 2 * factor
-        at = torch.arange(size) + 0.5
-        inside = [
-            (at >= (centre - half)[:, i : i + 1]) & (at < (centre + half)[:, i : i + 1]) for i in (0, 1)
-        ]
-        pair.append((inside[1][:, :, None] & inside[0][:, None, :]).float()[:, None])
-    return pair[0], pair[1]
-
-
-def location_image(face: Tensor) -> Tensor:
-    """Face mask (b, 1, H, W) to the pose guider's picture (b, 1, 3, H, W)."""
-    return face[:, :, None].expand(-1, -1, 3, -1, -1)
+from actalker.embedded.encoders import SIZE
+from actalker.embedded.reading import (
+    AUDIO_RATE,
+    Motion,
+    Reader,
+    location_image,
+    masks,
+    pose_numbers,
+    smooth,
+    without_mouth,
+)
+from actalker.errors import InputError
+from actalker.masks import Box, control_masks
 
 
 class EmbeddedConditioner:
-    """Prepares training clips of the synthetic world (64×64) and cuts windows out of them.
+    """Conditions for the embedded model. The head is expected to fill the picture, as in the synthetic world.
 
     Args:
         reader: frozen encoders.
-        codec: latents of pictures.
-        audio: decides the audio windows (its weights are not used).
+        codec: reference latents.
+        audio, motion, identity, guider: projections trained with the UNet.
     """
 
-    def __init__(self, reader: Reader, codec: PatchCodec, audio: AudioProjection) -> None:
-        self.reader, self.codec, self.audio = reader, codec, audio
+    def __init__(
+        self,
+        reader: Reader,
+        codec: PatchCodec,
+        audio: AudioProjection,
+        motion: MotionProjection,
+        identity: IdentityProjection,
+        guider: PoseGuider,
+    ) -> None:
+        self.reader, self.codec = reader, codec
+        self.audio, self.motion, self.identity, self.guider = audio, motion, identity, guider
+
+    def open(self, request: Request) -> EmbeddedStream:
+        """Read the portrait and the speech; the driving video is read as it is needed."""
+        return EmbeddedStream(self, request)
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Move everything to `device`; the small networks stay in single precision, which costs nothing."""
+        del dtype
+        reader = self.reader
+        for module in (
+            *(reader.pose, reader.expression, reader.identity, reader.audio, self.codec),
+            *(self.audio, self.motion, self.identity, self.guider),
+        ):
+            module.to(device=device, dtype=torch.float32)
+
+
+class EmbeddedStream:
+    """Conditions of one request, front to back."""
+
+    height = width = SIZE
+
+    def __init__(self, conditioner: EmbeddedConditioner, request: Request) -> None:
+        self._parts, self._request = conditioner, request
+        self._device = conditioner.codec.basis.device
+        picture = self._picture(request.image, request.face)
+        self._portrait = picture
+        self._own = conditioner.reader.motion(picture)
+        with torch.no_grad():
+            embedding = conditioner.reader.identity(picture)
+            self._identity = conditioner.identity(embedding)[:, None, None]
+            self._windows: Tensor | None = None
+            if request.gates.audio:
+                if request.waveform is None:
+                    raise InputError("gate audio is open, but there is no speech", "Pass audio=...")
+                samples = torch.from_numpy(np.ascontiguousarray(request.waveform)).to(self._device)
+                hidden = conditioner.reader.speech(samples)
+                self._windows = conditioner.audio.windows(hidden, request.frames, request.fps, AUDIO_RATE)
+        self._done = 0
+        self._driving: _Lookahead | None = None
+        if request.gates.visual:
+            if request.driving is None:
+                raise InputError("gate visual is open, but there is no driving video", "Pass video=...")
+            self._driving = _Lookahead(self._picture(frame, None) for frame in request.driving)
 
     @torch.no_grad()
-    def prepare(self, clip: TrainingClip) -> Features:
-        """Read motion, identity and speech of a clip once."""
-        frames = torch.from_numpy(np.ascontiguousarray(clip.frames)).permute(0, 3, 1, 2).contiguous()
-        pictures = frames.float() / 127.5 - 1
-        motion = self.reader.motion(pictures)
-        hidden = self.reader.speech(torch.from_numpy(clip.audio).float() / 32768)
-        return {
-            "frames": torch.tensor(len(frames)),
-            "pictures": frames,
-            "pose": motion.pose,
-            "expression": motion.expression,
-            "identity": self.reader.identity(pictures[::10]).half(),
-            "audio": self.audio.windows(hidden, len(frames), FPS, AUDIO_RATE).half(),
-        }
-
-    @torch.no_grad()
-    def window(
-        self, features: Sequence[Features], frames: int, gates: Gates, generator: torch.Generator
-    ) -> Window:
-        """Cut windows, warp a random reference of each clip to the target poses and encode both.
-
-        With the motion branch closed nothing tells gaze, blinks and smile, so the reference is a frame that
-        shares them (but not the mouth): the network learns to keep what it is not told to change.
-        """
-
-        def below(n: int) -> int:
-            return int(torch.randint(n, (1,), generator=generator))
-
-        columns: dict[str, list[Tensor]] = {}
-
-        def put(**tensors: Tensor) -> None:
-            for name, tensor in tensors.items():
-                columns.setdefault(name, []).append(tensor)
-
-        for clip in features:
-            length = int(clip["frames"])
-            start = below(length - frames + 1)
-            at = slice(start, start + frames)
-            reference = below(length) if gates.visual else self._alike(clip, start, frames, generator)
-            # Masks at inference are unions over a whole video: vary how much they cover.
-            first, last = below(start + 1), start + frames + below(length - start - frames + 1)
-            span = clip["pose"][first:last]
-            put(
-                pictures=clip["pictures"][at],
-                pose=clip["pose"][at],
-                expression=clip["expression"][at],
-                audio=clip["audio"][at],
-                source=clip["pictures"][reference],
-                source_pose=clip["pose"][reference],
-                source_expression=clip["expression"][reference],
-                identity=clip["identity"][min(reference // 10, len(clip["identity"]) - 1)],
-                face_box=_union(alignment.face_box(span, SIZE)),
-                mouth_box=_union(alignment.mouth_box(span, SIZE)),
-            )
-        x = {name: torch.stack(values) for name, values in columns.items()}
-        batch = len(features)
-        pose, source_pose = x["pose"], x["source_pose"]
-        target = x["pictures"].flatten(0, 1).float() / 127.5 - 1
-        source = (x["source"].float() / 127.5 - 1).repeat_interleave(frames, 0)
-        warped = alignment.warp(source, source_pose.repeat_interleave(frames, 0), pose.flatten(0, 1))
-        reference_latents = self.codec.encode(warped)
-        clean = self.codec.encode(target)
-        weight = alignment.region_weight(pose.flatten(0, 1), SIZE, eyes=10.0 if gates.visual else 2.0)
-        face, mouth = _box_masks(x["face_box"][:, None], x["mouth_box"][:, None], SIZE)
-        expression, source_expression = x["expression"], x["source_expression"]
-        if gates.audio:
-            expression, source_expression = without_mouth(expression), without_mouth(source_expression)
-        return Window(
-            clean=clean.unflatten(0, (batch, frames)),
-            reference=reference_latents.unflatten(0, (batch, frames)),
-            identity=x["identity"].float(),
-            audio=x["audio"].float(),
-            expression=expression,
-            reference_expression=source_expression,
-            pose=pose_numbers(pose),
-            reference_pose=pose_numbers(source_pose),
-            location=location_image(face),
-            face=face,
-            mouth=mouth,
-            weight=F.avg_pool2d(weight, self.codec.config.patch).unflatten(0, (batch, frames)),
+    def read(self, count: int) -> Conditions:
+        """Conditions of the next `count` frames."""
+        parts, request = self._parts, self._request
+        at = slice(self._done, self._done + count)
+        self._done += count
+        pose, motion, still = self._own.pose, None, None
+        if self._driving is not None:
+            driven = self._driving.read(count, parts.reader)
+            pose = driven.pose
+            expression, own = driven.expression, self._own.expression
+            if request.gates.audio:
+                expression, own = without_mouth(expression), without_mouth(own)
+            motion = parts.motion(expression, pose_numbers(pose), (own, pose_numbers(self._own.pose)))[None]
+            still = parts.motion.still()
+        audio = silence = None
+        if self._windows is not None:
+            audio, silence = parts.audio(self._windows[at])[None], parts.audio.silent()
+        if len(pose) == 1:
+            warped = self._portrait
+        else:
+            n = len(pose)
+            warped = alignment.warp(self._portrait.expand(n, -1, -1, -1), self._own.pose.expand(n, -1), pose)
+        face, mouth = masks(torch.cat([self._own.pose, pose]), SIZE)
+        return Conditions(
+            reference=parts.codec.encode(warped)[None],
+            identity=self._identity,
+            audio=audio,
+            silence=silence,
+            motion=motion,
+            stillness=still,
+            masks=control_masks(
+                face, mouth, audio=request.gates.audio, visual=request.gates.visual, mode=request.masks
+            ),
+            spatial=parts.guider(location_image(face).to(self._device)),
         )
 
-    def _alike(self, clip: Features, start: int, frames: int, generator: torch.Generator) -> int:
-        """A frame at least five frames from the window's middle whose eyes and smile are like the window's."""
-        expression = clip["expression"][:, 3:]
-        distance = (expression - expression[start : start + frames].mean(0)).square().sum(1)
-        apart = (torch.arange(len(distance)) - (start + frames // 2)).abs()
-        distance = distance.masked_fill(apart < 5, torch.inf)
-        best = distance.topk(min(4, len(distance)), largest=False).indices
-        return int(best[int(torch.randint(len(best), (1,), generator=generator))])
+    def _picture(self, frame: npt.NDArray[np.uint8], face: Box | None) -> Tensor:
+        return square(frame, face).to(self._device)
 
 
-def _union(boxes: Tensor) -> Tensor:
-    return torch.cat([boxes[:, :2].amin(0), boxes[:, 2:].amax(0)])
+class _Lookahead:
+    """Reads a driving video in pieces; smoothing the pose needs one frame on either side of a piece."""
+
+    def __init__(self, pictures: Iterator[Tensor]) -> None:
+        self._pictures = pictures
+        self._waiting: list[tuple[Tensor, Tensor]] = []
+        self._before: Tensor | None = None
+
+    def read(self, count: int, reader: Reader) -> Motion:
+        """Motion of the next `count` frames; the last frame is held when the video ends too early."""
+        new = []
+        while len(self._waiting) + len(new) < count + 1:
+            picture = next(self._pictures, None)
+            if picture is None:
+                break
+            new.append(picture)
+        if new:
+            poses = reader.pose(torch.cat(new))
+            self._waiting += [(picture, pose[None]) for picture, pose in zip(new, poses, strict=True)]
+        if not self._waiting:
+            raise InputError("the driving video has no frame")
+        while len(self._waiting) < count:
+            self._waiting.append(self._waiting[-1])
+        known = [pose for _, pose in self._waiting[: count + 1]]
+        first = known[0] if self._before is None else self._before
+        last = known[-1] if len(known) == count else known[count]
+        pose = smooth(torch.cat([first, *known[:count], last]))[1:-1]
+        pictures = torch.cat([picture for picture, _ in self._waiting[:count]])
+        self._before = known[count - 1]
+        del self._waiting[:count]
+        return Motion(pose, reader.expression(pictures, pose))
+
+
+def square(frame: npt.NDArray[np.uint8], face: Box | None = None) -> Tensor:
+    """Picture (H, W, 3) to (1, 3, 64, 64) in [-1, 1].
+
+    Without a face box the middle square is taken; with one, the square in which the box has the size and
+    place a head has in the synthetic world (four fifths of the height, centred).
+    """
+    height, width = frame.shape[:2]
+    if face is None:
+        side = min(height, width)
+        left, top = (width - side) / 2, (height - side) / 2
+    else:
+        x1, y1, x2, y2 = face
+        side = max(x2 - x1, y2 - y1) / 0.75
+        left, top = (x1 + x2 - side) / 2, (y1 + y2 - side) / 2
+    picture = torch.from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1)[None].float() / 127.5 - 1
+    l, t, s = round(left), round(top), max(1, round(side))
+    pad = (max(0, -l), max(0, l + s - width), max(0, -t), max(0, t + s - height))
+    if any(pad):
+        picture = F.pad(picture, pad, mode="replicate")
+    picture = picture[:, :, t + pad[2] : t + pad[2] + s, l + pad[0] : l + pad[0] + s]
+    if picture.shape[-1] == SIZE:
+        return picture
+    return F.interpolate(picture, size=(SIZE, SIZE), mode="bilinear", antialias=True)

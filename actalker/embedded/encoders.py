@@ -7,6 +7,7 @@ synthetic world knows exactly (`actalker.training.encoders`), then frozen.
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -183,7 +184,6 @@ class SmallAudioEncoder(Configured):
         self.mouth = nn.Linear(w, 3)
         self.register_buffer("mean", torch.zeros(config.mels))
         self.register_buffer("spread", torch.ones(config.mels))
-        self.register_buffer("filters", mel_filters(config.mels), persistent=False)
 
     def log_mel(self, audio: Tensor) -> Tensor:
         """Samples (n, s) in [-1, 1] at 16 kHz, s a multiple of 320, to log-mel (n, mels, s / 160)."""
@@ -193,7 +193,7 @@ class SmallAudioEncoder(Configured):
         if spectrum.shape[-1] < audio.shape[-1] // 160:
             spectrum = F.pad(spectrum, (0, audio.shape[-1] // 160 - spectrum.shape[-1]))
         power = spectrum.abs() ** 2
-        return (self.filters @ power + 1e-5).log()
+        return (mel_filters(self.config.mels).to(power) @ power + 1e-5).log()
 
     def forward(self, audio: Tensor) -> Tensor:
         """Samples (n, s) to (n, s / 320, width + 3): hidden states and a reading of opening, width, protrusion."""
@@ -214,6 +214,7 @@ class SmallAudioEncoder(Configured):
         return self.config.width + 3
 
 
+@functools.cache
 def mel_filters(bands: int, low: float = 50.0, high: float = 7600.0, fft: int = 512) -> Tensor:
     """Triangular filters (bands, fft / 2 + 1), equally spaced in mel (2595 log10(1 + f / 700))."""
     edges = torch.linspace(

@@ -1,6 +1,6 @@
 """Training data: clips, what is computed from each once, and random windows of them.
 
-A *clip source* is anything that lists clips; `Manifest` reads one from a JSONL file. A *conditioner* (one for the
+A *clip source* is anything that lists clips; `Manifest` reads one from a JSONL file. A *preparation* (one for the
 full model, one for the embedded model) turns a clip into features once and then cuts windows out of them, so
 that no encoder runs inside the training loop. Every draw comes from a generator seeded by (seed, step, rank):
 nothing but the step number is needed to continue exactly.
@@ -19,9 +19,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from actalker import media
+from actalker.components import SAMPLE_RATE
 from actalker.errors import InputError
 from actalker.gates import Gates
 
+FPS = 25
 Features = Mapping[str, Tensor]
 
 
@@ -32,7 +35,7 @@ class TrainingClip:
     Attributes:
         frames: uint8 (T, height, width, 3), RGB.
         audio: int16 (T * 640,), 16 kHz mono.
-        face: (T, 4) face boxes x0, y0, x1, y1 in pixels; None where the conditioner finds the face itself.
+        face: (T, 4) face boxes x0, y0, x1, y1 in pixels; None where the preparation finds the face itself.
         identity: who is shown; clips of one identity must not be split over training and validation.
     """
 
@@ -92,13 +95,20 @@ class Manifest:
                 face = data["face_box"] if "face_box" in data else None
                 frames, audio = data["frames"], data["audio"]
         else:
-            from actalker.training.decode import read_clip  # PyAV is only needed for video files
-
-            frames, audio = read_clip(path, self.root / entry["audio"] if "audio" in entry else path)
+            frames, audio = _read_files(path, self.root / entry["audio"] if "audio" in entry else path)
             face = None
             if "face" in entry:
                 face = np.broadcast_to(np.asarray(entry["face"], np.float32), (len(frames), 4))
         return TrainingClip(frames, audio, face, str(entry.get("identity", path.stem)))
+
+
+def _read_files(video: Path, sound: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int16]]:
+    """Frames at 25 fps and sound cut or padded to 640 samples per frame."""
+    frames = np.stack(list(media.video_frames(video, FPS)))
+    wave = media.read_audio(sound)
+    count = len(frames) * SAMPLE_RATE // FPS
+    wave = np.pad(wave, (0, max(0, count - len(wave))))[:count]
+    return frames, np.clip(np.round(wave * 32768), -32768, 32767).astype(np.int16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +145,7 @@ class Window:
         return Window(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
 
 
-class Conditioner(Protocol):
+class Preparation(Protocol):
     """Turns clips into what the model is trained on."""
 
     def prepare(self, clip: TrainingClip) -> Features:
@@ -160,12 +170,12 @@ class WindowSampler:
 
     Args:
         features: one entry per clip.
-        conditioner: cuts the windows.
+        preparation: cuts the windows.
     """
 
-    def __init__(self, features: Sequence[Features], conditioner: Conditioner) -> None:
+    def __init__(self, features: Sequence[Features], preparation: Preparation) -> None:
         self.features = features
-        self.conditioner = conditioner
+        self.preparation = preparation
 
     def draw(self, batch: int, frames: int, gates: Gates, generator: torch.Generator) -> Window:
         """Draw `batch` windows of `frames` frames, clips with replacement only when there are too few.
@@ -182,11 +192,11 @@ class WindowSampler:
         while len(chosen) < batch:
             order = torch.randperm(len(long_enough), generator=generator)[: batch - len(chosen)]
             chosen += [long_enough[int(i)] for i in order]
-        return self.conditioner.window([self.features[i] for i in chosen], frames, gates, generator)
+        return self.preparation.window([self.features[i] for i in chosen], frames, gates, generator)
 
 
-def prepare_all(source: ClipSource, conditioner: Conditioner, cache: Path | None = None) -> list[Features]:
-    """Run the conditioner's encoders over every clip, keeping the results in `cache` (safetensors)."""
+def prepare_all(source: ClipSource, preparation: Preparation, cache: Path | None = None) -> list[Features]:
+    """Run the frozen encoders over every clip, keeping the results in `cache` (safetensors)."""
     from safetensors.torch import load_file, save_file
 
     prepared: list[Features] = []
@@ -195,7 +205,7 @@ def prepare_all(source: ClipSource, conditioner: Conditioner, cache: Path | None
         if path is not None and path.exists():
             prepared.append(load_file(path))
             continue
-        features = {k: v.contiguous() for k, v in conditioner.prepare(source[index]).items()}
+        features = {k: v.contiguous() for k, v in preparation.prepare(source[index]).items()}
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             partial = path.with_suffix(".partial")

@@ -14,17 +14,20 @@ from torch import nn
 
 from actalker.errors import MissingPackageError
 from actalker.training.config import TrainConfig
+from actalker.training.data import ClipSource
 
-Work = Callable[[TrainConfig, int, int, torch.device, Callable[[nn.Module], nn.Module]], None]
+Wrap = Callable[[nn.Module], nn.Module]
+Work = Callable[[TrainConfig, ClipSource | None, int, int, torch.device, Wrap | None], None]
 
 
-def run_on_ray(config: TrainConfig, work: Work) -> None:
+def run_on_ray(config: TrainConfig, work: Work, source: ClipSource | None = None) -> None:
     """Run `work` on `config.run.workers` Ray Train workers and wait.
 
     Args:
         config: the training run; it travels to the workers.
-        work: called on every worker with config, rank, world size, device and a function that wraps the
-            module whose gradients are to be averaged.
+        work: called on every worker with config, source, rank, world size, device and a function that wraps
+            the module whose gradients are to be averaged.
+        source: training clips if not those of the config's manifest.
 
     Raises:
         MissingPackageError: Ray is not installed.
@@ -39,7 +42,7 @@ def run_on_ray(config: TrainConfig, work: Work) -> None:
     gpus = config.run.gpus_per_worker
     trainer = TorchTrainer(
         _worker,
-        train_loop_config={"config": config, "work": work},
+        train_loop_config={"config": config, "work": work, "source": source},
         torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
         scaling_config=ScalingConfig(
             num_workers=config.run.workers,
@@ -66,5 +69,5 @@ def _worker(settings: dict[str, Any]) -> None:
         return prepared
 
     device = ray.train.torch.get_device()
-    settings["work"](settings["config"], rank, world, device, wrap)
+    settings["work"](settings["config"], settings["source"], rank, world, device, wrap)
     ray.train.report({"rank": rank})
