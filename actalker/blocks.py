@@ -95,23 +95,16 @@ class DownStage(Stage):
         super().__init__()
         eps = 1e-5 if transformer is None else 1e-6
         self.resnets = nn.ModuleList(
-            [
-                SpatioTemporalResBlock(width if i else inputs, width, embedding, groups, eps)
-                for i in range(layers)
-            ]
+            [SpatioTemporalResBlock(width if i else inputs, width, embedding, groups, eps) for i in range(layers)]
         )
         self.attentions = None
         if transformer is not None:
             self.attentions = nn.ModuleList([transformer(width) for _ in range(layers)])
         self.downsamplers = None
         if downsample:
-            self.downsamplers = nn.ModuleList(
-                [Downsample2D(width, use_conv=True, out_channels=width, name="op")]
-            )
+            self.downsamplers = nn.ModuleList([Downsample2D(width, use_conv=True, out_channels=width, name="op")])
 
-    def forward(
-        self, x: Tensor, embedding: Tensor, conditioning: Conditioning
-    ) -> tuple[Tensor, list[Tensor]]:
+    def forward(self, x: Tensor, embedding: Tensor, conditioning: Conditioning) -> tuple[Tensor, list[Tensor]]:
         """Return the result and the skip connections, in the order they were made."""
         skips = []
         for i in range(len(self.resnets)):
@@ -157,9 +150,7 @@ class UpStage(Stage):
         if upsample:
             self.upsamplers = nn.ModuleList([Upsample2D(width, use_conv=True, out_channels=width)])
 
-    def forward(
-        self, x: Tensor, skips: list[Tensor], embedding: Tensor, conditioning: Conditioning
-    ) -> Tensor:
+    def forward(self, x: Tensor, skips: list[Tensor], embedding: Tensor, conditioning: Conditioning) -> Tensor:
         """`skips` are consumed from the end; sizes that do not halve evenly follow the next skip."""
         for i in range(len(self.resnets)):
             x = self._layer(i, torch.cat([x, skips.pop()], dim=1), embedding, conditioning)

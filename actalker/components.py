@@ -7,6 +7,7 @@ derive from `actalker.config.Configured`, so that they store and load themselves
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -60,22 +61,7 @@ class AudioEncoder(Protocol):
         """
 
 
-@runtime_checkable
-class ReferenceWarp(Protocol):
-    """Moves the portrait to a driving frame's head pose before it is encoded as reference latents."""
-
-    def warp(self, image: Tensor, source: Tensor, target: Tensor) -> Tensor:
-        """Portrait (1, 3, H, W) in [-1, 1], its pose (1, 6) and n target poses (n, 6) -> (n, 3, H, W)."""
-
-
-@runtime_checkable
-class FaceFinder(Protocol):
-    """Finds faces in a picture."""
-
-    def find(self, image: npt.NDArray[np.uint8]) -> list[Face]:
-        """Faces in an RGB picture (H, W, 3), largest first; empty when there is none."""
-
-
+@dataclass(frozen=True, slots=True)
 class Face:
     """One face.
 
@@ -85,14 +71,19 @@ class Face:
         features: box from brows to mouth, from which the expression is read; None means `box`.
     """
 
-    __slots__ = ("box", "features", "mouth")
-
-    def __init__(self, box: Box, mouth: Box | None = None, features: Box | None = None) -> None:
-        self.box = box
-        self.mouth = mouth
-        self.features = features
+    box: Box
+    mouth: Box | None = None
+    features: Box | None = None
 
     @property
     def area(self) -> float:
         """Area of the face box in square pixels."""
         return (self.box[2] - self.box[0]) * (self.box[3] - self.box[1])
+
+
+@runtime_checkable
+class FaceFinder(Protocol):
+    """Finds faces in a picture."""
+
+    def find(self, image: npt.NDArray[np.uint8]) -> list[Face]:
+        """Faces in an RGB picture (H, W, 3), largest first; empty when there is none."""

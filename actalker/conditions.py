@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from actalker.components import Codec
 from actalker.gates import Gates
 from actalker.masks import Box, ControlMasks, MaskMode
 
@@ -66,6 +67,23 @@ class Conditions:
     stillness: Tensor | None
     masks: ControlMasks
     spatial: Tensor | None = None
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Conditions:
+        """On `device`; tokens and features as `dtype`, reference latents as they are."""
+
+        def move(t: Tensor | None) -> Tensor | None:
+            return None if t is None else t.to(device, dtype)
+
+        return replace(
+            self,
+            reference=self.reference.to(device),
+            identity=self.identity.to(device, dtype),
+            audio=move(self.audio),
+            silence=move(self.silence),
+            motion=move(self.motion),
+            stillness=move(self.stillness),
+            spatial=move(self.spatial),
+        )
 
     def frames(self, index: Tensor) -> Conditions:
         """The conditions of the frames in `index`."""
@@ -128,14 +146,18 @@ class ConditionStream(Protocol):
 
 
 class Conditioner(Protocol):
-    """Turns portrait, speech and driving video into conditions. Holds the encoders; stored with the model."""
+    """Turns portrait, speech and driving video into conditions. Holds the encoders; stored with the model.
 
-    def open(self, request: Request) -> ConditionStream:
-        """Check the inputs and read what does not change over time.
+    A conditioner named in `model_index.json` also has the class method `from_pretrained(folder)` and the
+    method `save_pretrained(folder, dtype=None)`.
+    """
+
+    def open(self, request: Request, codec: Codec) -> ConditionStream:
+        """Check the inputs and read what does not change over time; `codec` encodes the portrait.
 
         Raises:
             actalker.errors.InputError: no face, several faces, or a signal that cannot be used.
         """
 
-    def to(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Move the encoders to `device`; parts that run at the UNet's precision become `dtype`."""
+    def to(self, device: torch.device) -> Any:
+        """Move the encoders; they run in single precision."""

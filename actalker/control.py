@@ -193,9 +193,7 @@ class ParallelControl(nn.Module):
         written = self._scan(unit, face, context, valid, frames)
         return written if index is None else _scatter(z, index, written, valid)
 
-    def _scan(
-        self, unit: ScanUnit, face: Tensor, context: Tensor, valid: Tensor | None, frames: int
-    ) -> Tensor:
+    def _scan(self, unit: ScanUnit, face: Tensor, context: Tensor, valid: Tensor | None, frames: int) -> Tensor:
         rows, selected, width = face.shape
         sequence = torch.cat([face, context], dim=1)
         if valid is not None:
@@ -240,9 +238,7 @@ class CrossAttentionControl(nn.Module):
         frames: int,
     ) -> Tensor:
         """Arguments and result as `ParallelControl.forward`; the masks are not used."""
-        context = torch.cat(
-            [_per_frame(t, frames) for t in (identity, audio, motion) if t is not None], dim=1
-        )
+        context = torch.cat([_per_frame(t, frames) for t in (identity, audio, motion) if t is not None], dim=1)
         q, k, v = (
             t.unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for t in (self.to_q(self.norm(x)), self.to_k(context), self.to_v(context))

@@ -40,9 +40,7 @@ def read_audio(path: str | Path) -> Waveform:
     try:
         with av.open(_existing(path)) as container:
             if not container.streams.audio:
-                raise InputError(
-                    f"{path} has no audio stream", "Pass a WAV, FLAC, MP3 or a video with sound."
-                )
+                raise InputError(f"{path} has no audio stream", "Pass a WAV, FLAC, MP3 or a video with sound.")
             resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
             parts = [
                 part.to_ndarray().reshape(-1)
@@ -51,9 +49,7 @@ def read_audio(path: str | Path) -> Waveform:
             ]
             parts += [part.to_ndarray().reshape(-1) for part in resampler.resample(None)]
     except _DECODE_ERRORS as error:
-        raise InputError(
-            f"{path} cannot be decoded as audio: {error}", "Re-encode it, e.g. to WAV."
-        ) from error
+        raise InputError(f"{path} cannot be decoded as audio: {error}", "Re-encode it, e.g. to WAV.") from error
     return np.concatenate(parts).astype(np.float32) if parts else np.zeros(0, np.float32)
 
 
@@ -129,9 +125,7 @@ def write_video(path: str | Path, frames: Iterable[Frame], fps: float, audio: Wa
     try:
         with av.open(str(partial), "w") as container:
             video = None
-            sound = (
-                container.add_stream("aac", rate=SAMPLE_RATE, layout="mono") if audio is not None else None
-            )
+            sound = container.add_stream("aac", rate=SAMPLE_RATE, layout="mono") if audio is not None else None
             for array in frames:
                 if video is None:
                     video = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
@@ -146,9 +140,7 @@ def write_video(path: str | Path, frames: Iterable[Frame], fps: float, audio: Wa
             container.mux(video.encode(None))
             if sound is not None and audio is not None:
                 samples = audio[: round(count / fps * SAMPLE_RATE)].reshape(1, -1)
-                block = av.AudioFrame.from_ndarray(
-                    np.ascontiguousarray(samples), format="fltp", layout="mono"
-                )
+                block = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), format="fltp", layout="mono")
                 block.sample_rate = SAMPLE_RATE
                 container.mux(sound.encode(block))
                 container.mux(sound.encode(None))

@@ -80,12 +80,7 @@ def selective_scan(
     """
     batch, length, channels = u.shape
     state = A.shape[1]
-    if (
-        delta.shape != u.shape
-        or A.shape[0] != channels
-        or B.shape != (batch, length, state)
-        or C.shape != B.shape
-    ):
+    if delta.shape != u.shape or A.shape[0] != channels or B.shape != (batch, length, state) or C.shape != B.shape:
         raise ValueError(
             f"selective_scan: shapes do not agree: u {tuple(u.shape)}, delta {tuple(delta.shape)}, "
             f"A {tuple(A.shape)}, B {tuple(B.shape)}, C {tuple(C.shape)}"
@@ -138,9 +133,7 @@ def reference_scan(
 
 
 @torch.no_grad()
-def blocked_scan(
-    x: Tensor, step: Tensor, A: Tensor, B: Tensor, C: Tensor, reverse: bool, outputs: int
-) -> Tensor:
+def blocked_scan(x: Tensor, step: Tensor, A: Tensor, B: Tensor, C: Tensor, reverse: bool, outputs: int) -> Tensor:
     """The recurrence in place over cache-sized blocks; no gradients. Arguments as `reference_scan`."""
     batch, _, channels = x.shape
     y = x.new_empty(batch, outputs, channels)
@@ -176,9 +169,7 @@ def _blocked_rows(
             y[:, start:kept] = torch.matmul(C[start:kept].unsqueeze(2), b[:m]).squeeze(2).transpose(0, 1)
 
 
-def chunked_scan(
-    x: Tensor, step: Tensor, A: Tensor, B: Tensor, C: Tensor, reverse: bool, outputs: int
-) -> Tensor:
+def chunked_scan(x: Tensor, step: Tensor, A: Tensor, B: Tensor, C: Tensor, reverse: bool, outputs: int) -> Tensor:
     """`blocked_scan` with gradients: keeps one state per chunk and recomputes the others backwards."""
     rows = _rows_per_pass(A, x.shape[0], x.device)
     parts = zip(*(t.split(rows) for t in (x, step, B, C)), strict=True)

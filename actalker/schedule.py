@@ -167,9 +167,7 @@ def bounded_windows(total: int, window: int, shift: int) -> list[Tensor]:
     """
     window = min(window, total)
     shift %= window
-    starts = {
-        max(0, min(start, total - window)) for start in range(shift - window if shift else 0, total, window)
-    }
+    starts = {max(0, min(start, total - window)) for start in range(shift - window if shift else 0, total, window)}
     return [torch.arange(start, start + window) for start in sorted(starts)]
 
 

@@ -153,9 +153,7 @@ class SpatioTemporalTransformer(nn.Module):
         self.proj_in = nn.Linear(width, width)
         self.transformer_blocks = nn.ModuleList([SpatialBlock(width, condition, heads, adapter_scale)])
         self.mamba_blocks = None if control is None else build_control(width, condition, heads, control)
-        self.temporal_transformer_blocks = nn.ModuleList(
-            [TemporalBlock(width, condition, heads, adapter_scale)]
-        )
+        self.temporal_transformer_blocks = nn.ModuleList([TemporalBlock(width, condition, heads, adapter_scale)])
         self.time_proj = Timesteps(width, True, 0)
         self.time_pos_embed = TimestepEmbedding(width, width * 4, out_dim=width)
         self.time_mixer = TimeMixer()

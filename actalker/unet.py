@@ -93,9 +93,7 @@ class ACTalkerUNet(Configured):
         skips = [channels[0]]
         for level, width in enumerate(channels):
             self.down_blocks.append(
-                DownStage(
-                    inputs, width, embedding, config.layers, groups, self._transformer(level), level != last
-                )
+                DownStage(inputs, width, embedding, config.layers, groups, self._transformer(level), level != last)
             )
             skips += [width] * (config.layers + (level != last))
             inputs = width
@@ -112,9 +110,7 @@ class ACTalkerUNet(Configured):
             for _ in range(config.layers + 1):
                 into.append(inputs + skips.pop())
                 inputs = width
-            self.up_blocks.append(
-                UpStage(into, width, embedding, groups, self._transformer(level), level != 0)
-            )
+            self.up_blocks.append(UpStage(into, width, embedding, groups, self._transformer(level), level != 0))
         self.conv_norm_out = nn.GroupNorm(groups, channels[0], eps=1e-5)
         self.conv_out = nn.Conv2d(channels[0], config.out_channels, 3, padding=1)
 

@@ -72,9 +72,16 @@ class AudioProjection(Configured):
         Returns:
             (frames, window, layers, channels); frame i starts `before` steps ahead of second i / fps.
         """
-        config = self.config
-        start = torch.round(torch.arange(frames, dtype=torch.float64) * rate / fps).long()
-        index = start[:, None] + torch.arange(config.window)  # counted in the padded sequence
-        needed = int(index.max()) + 1 - config.before - features.shape[0] if frames else 0
-        padded = F.pad(features, (0, 0, 0, 0, config.before, max(0, needed)))
-        return padded[index.to(features.device)]
+        return take_steps(features, self.steps(0, frames, fps, rate))
+
+    def steps(self, first: int, frames: int, fps: float, rate: float) -> Tensor:
+        """Feature steps (frames, window) that video frames `first`, `first + 1`, ... read; may lie outside."""
+        start = torch.round(torch.arange(first, first + frames, dtype=torch.float64) * rate / fps).long()
+        return start[:, None] + torch.arange(self.config.window) - self.config.before
+
+
+def take_steps(features: Tensor, index: Tensor) -> Tensor:
+    """Features (steps, layers, channels) at `index` (...), zeros where it lies outside."""
+    inside = (index >= 0) & (index < features.shape[0])
+    taken = features[index.clamp(0, max(0, features.shape[0] - 1)).to(features.device)]
+    return taken * inside[..., None, None].to(taken)

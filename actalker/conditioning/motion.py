@@ -203,9 +203,7 @@ class MotionProjection(Configured):
         self.proj1 = nn.Linear(copies * config.features, width)
         self.norm = nn.LayerNorm(width)
 
-    def forward(
-        self, expression: Tensor, pose: Tensor, reference: tuple[Tensor, Tensor] | None = None
-    ) -> Tensor:
+    def forward(self, expression: Tensor, pose: Tensor, reference: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """Tokens of driving frames.
 
         Args:
