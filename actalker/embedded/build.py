@@ -13,21 +13,20 @@ import torch
 from torch import Tensor
 
 from actalker.conditioning.audio import AudioProjection, AudioProjectionConfig
-from actalker.conditioning.identity import (
-    IdentityProjection,
-    IdentityProjectionConfig,
-    IResNet,
-    IResNetConfig,
-)
+from actalker.conditioning.identity import IdentityProjection, IdentityProjectionConfig, IResNet
 from actalker.conditioning.motion import MotionProjection, MotionProjectionConfig
 from actalker.conditioning.pose_guider import PoseGuider, PoseGuiderConfig
 from actalker.control import ControlConfig
 from actalker.embedded.codec import PatchCodec, PatchCodecConfig
-from actalker.embedded.encoders import SmallAudioEncoder, SmallHeadExpression, SmallHeadPose
-from actalker.embedded.reading import Reader
+from actalker.embedded.encoders import ARCFACE, SmallAudioEncoder, SmallHeadExpression, SmallHeadPose
+from actalker.embedded.conditioner import EmbeddedConditioner
+from actalker.embedded.reading import FPS, Reader
 from actalker.embedded.windows import EmbeddedPreparation
 from actalker.errors import CheckpointError
+from actalker.guidance import Guidance
 from actalker.masks import MaskMode
+from actalker.pipeline import ACTalkerPipeline, PipelineConfig
+from actalker.sampler import SamplerConfig
 from actalker.schedule import ScheduleConfig, build_schedule
 from actalker.training.model import TrainedParts
 from actalker.training.objective import Dropout
@@ -54,10 +53,24 @@ AUDIO = AudioProjectionConfig(window=10, layers=1, features=67, hidden=128, toke
 MOTION = MotionProjectionConfig(
     features=10, condition=CONDITION, rotation_scale=0.1, translation=True, difference=True
 )
-IDENTITY = IdentityProjectionConfig(embedding=64, hidden=64, condition=CONDITION)
+IDENTITY = IdentityProjectionConfig(embedding=ARCFACE.embedding, hidden=64, condition=CONDITION)
 GUIDER = PoseGuiderConfig(inputs=3, widths=(8, 16, 32), outputs=UNET.channels[0])
-ARCFACE = IResNetConfig(layers=(1, 1, 1, 1), widths=(12, 24, 36, 48), embedding=64, size=64)
 SCHEDULE = ScheduleConfig(kind="flow", steps=2)
+PIPELINE = PipelineConfig(
+    fps=FPS,
+    masks="overlap",
+    sampler=SamplerConfig(
+        schedule=SCHEDULE,
+        guidance=Guidance(appearance=1.0, audio=1.0, motion=1.0),
+        window=12,
+        shift=6,
+        circular=False,
+        time_ids=(),
+    ),
+    segment_frames=120,
+    segment_overlap=0,
+    decode_chunk=60,
+)
 
 _ENCODERS = {
     "pose": SmallHeadPose,
@@ -120,19 +133,18 @@ class EmbeddedSystem:
         """Latents (n, c, h, w) to pictures (n, 3, 64, 64)."""
         return self.codec.decode(latents)
 
+    def pipeline(self) -> ACTalkerPipeline:
+        """The model with its present weights, for inference."""
+        parts = self.parts
+        conditioner = EmbeddedConditioner(
+            self.reader,
+            parts.audio_projection,
+            parts.motion_projection,
+            parts.identity_projection,
+            parts.pose_guider,
+        )
+        return ACTalkerPipeline(parts.unet, self.codec, conditioner, PIPELINE)
+
     def save(self, folder: Path) -> None:
-        """Store every part in half precision, the trained ones with the weights they have now."""
-        parts, reader = self.parts, self.reader
-        for name, module in (
-            ("unet", parts.unet),
-            ("audio_projection", parts.audio_projection),
-            ("motion_projection", parts.motion_projection),
-            ("identity_projection", parts.identity_projection),
-            ("pose_guider", parts.pose_guider),
-            ("codec", self.codec),
-            ("pose_encoder", reader.pose),
-            ("expression_encoder", reader.expression),
-            ("identity_encoder", reader.identity),
-            ("audio_encoder", reader.audio),
-        ):
-            module.save_pretrained(folder / name, torch.float16)
+        """Store the model with its present weights in half precision."""
+        self.pipeline().save_pretrained(folder, torch.float16)

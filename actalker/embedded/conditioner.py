@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,14 +12,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from actalker.components import Codec
 from actalker.conditioning.audio import AudioProjection
-from actalker.conditioning.identity import IdentityProjection
+from actalker.conditioning.identity import IdentityProjection, IResNet
 from actalker.conditioning.motion import MotionProjection
 from actalker.conditioning.pose_guider import PoseGuider
 from actalker.conditions import Conditions, Request
+from actalker.config import Configured
 from actalker.embedded import alignment
-from actalker.embedded.codec import PatchCodec
-from actalker.embedded.encoders import SIZE
+from actalker.embedded.encoders import SIZE, SmallAudioEncoder, SmallHeadExpression, SmallHeadPose
 from actalker.embedded.reading import (
     AUDIO_RATE,
     Motion,
@@ -32,40 +35,67 @@ from actalker.errors import InputError
 from actalker.masks import Box, control_masks
 
 
+_PARTS: dict[str, type[Configured]] = {
+    "pose_encoder": SmallHeadPose,
+    "expression_encoder": SmallHeadExpression,
+    "identity_encoder": IResNet,
+    "audio_encoder": SmallAudioEncoder,
+    "audio_projection": AudioProjection,
+    "motion_projection": MotionProjection,
+    "identity_projection": IdentityProjection,
+    "pose_guider": PoseGuider,
+}
+
+
 class EmbeddedConditioner:
     """Conditions for the embedded model. The head is expected to fill the picture, as in the synthetic world.
 
     Args:
         reader: frozen encoders.
-        codec: reference latents.
         audio, motion, identity, guider: projections trained with the UNet.
     """
 
     def __init__(
         self,
         reader: Reader,
-        codec: PatchCodec,
         audio: AudioProjection,
         motion: MotionProjection,
         identity: IdentityProjection,
         guider: PoseGuider,
     ) -> None:
-        self.reader, self.codec = reader, codec
+        self.reader = reader
         self.audio, self.motion, self.identity, self.guider = audio, motion, identity, guider
 
-    def open(self, request: Request) -> EmbeddedStream:
+    def open(self, request: Request, codec: Codec) -> EmbeddedStream:
         """Read the portrait and the speech; the driving video is read as it is needed."""
-        return EmbeddedStream(self, request)
+        return EmbeddedStream(self, request, codec)
 
-    def to(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Move everything to `device`; the small networks stay in single precision, which costs nothing."""
-        del dtype
+    def modules(self) -> dict[str, Configured]:
+        """The stored parts by the name of their folder."""
         reader = self.reader
-        for module in (
-            *(reader.pose, reader.expression, reader.identity, reader.audio, self.codec),
-            *(self.audio, self.motion, self.identity, self.guider),
-        ):
-            module.to(device=device, dtype=torch.float32)
+        parts = (reader.pose, reader.expression, reader.identity, reader.audio)
+        return dict(zip(_PARTS, (*parts, self.audio, self.motion, self.identity, self.guider), strict=True))
+
+    def to(self, device: torch.device) -> None:
+        """Move everything to `device`; these networks are so small that they stay in single precision."""
+        for module in self.modules().values():
+            module.to(device)
+
+    def save_pretrained(self, folder: Path, dtype: torch.dtype | None = None) -> None:
+        """Write one sub-folder per part."""
+        for name, module in self.modules().items():
+            module.save_pretrained(folder / name, dtype)
+
+    @classmethod
+    def from_pretrained(cls, folder: Path) -> EmbeddedConditioner:
+        """Read what `save_pretrained` wrote.
+
+        Raises:
+            CheckpointError: a part is missing or does not fit.
+        """
+        parts: dict[str, Any] = {name: part.from_pretrained(folder / name) for name, part in _PARTS.items()}
+        pose, expression, identity, audio, *projections = parts.values()
+        return cls(Reader(pose, expression, identity, audio), *projections)
 
 
 class EmbeddedStream:
@@ -73,14 +103,14 @@ class EmbeddedStream:
 
     height = width = SIZE
 
-    def __init__(self, conditioner: EmbeddedConditioner, request: Request) -> None:
-        self._parts, self._request = conditioner, request
-        self._device = conditioner.codec.basis.device
+    def __init__(self, conditioner: EmbeddedConditioner, request: Request, codec: Codec) -> None:
+        self._parts, self._request, self._codec = conditioner, request, codec
+        self._device = conditioner.motion.proj1.weight.device
         picture = self._picture(request.image, request.face)
         self._portrait = picture
         self._own = conditioner.reader.motion(picture)
         with torch.no_grad():
-            embedding = conditioner.reader.identity(picture)
+            embedding = conditioner.reader.who(picture)
             self._identity = conditioner.identity(embedding)[:, None, None]
             self._windows: Tensor | None = None
             if request.gates.audio:
@@ -121,7 +151,7 @@ class EmbeddedStream:
             warped = alignment.warp(self._portrait.expand(n, -1, -1, -1), self._own.pose.expand(n, -1), pose)
         face, mouth = masks(torch.cat([self._own.pose, pose]), SIZE)
         return Conditions(
-            reference=parts.codec.encode(warped)[None],
+            reference=self._codec.encode(warped)[None],
             identity=self._identity,
             audio=audio,
             silence=silence,

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from actalker.conditioning.identity import IResNetConfig
 from actalker.config import Configured
 from actalker.embedded.alignment import CROP_HEIGHT, CROP_WIDTH, EYE_ROWS, feature_crops
 
@@ -36,6 +37,15 @@ EXPRESSION = (
 the mouth's articulation, which audio also decides; `MOUTH` is their slice."""
 MOUTH = slice(0, 3)
 UPPER = slice(4, 10)
+
+
+ARCFACE = IResNetConfig(layers=(1, 1, 1, 1), widths=(16, 32, 48, 64), embedding=64, size=32)
+"""The identity encoder: the full model's class on pictures of half the size."""
+
+
+def for_identity(pictures: Tensor) -> Tensor:
+    """(n, 3, 64, 64) to the identity encoder's input (n, 3, 32, 32)."""
+    return F.avg_pool2d(pictures, SIZE // ARCFACE.size)
 
 
 def _conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from actalker.conditioning.identity import IResNet
 from actalker.embedded import alignment
-from actalker.embedded.encoders import MOUTH, SmallAudioEncoder, SmallHeadExpression, SmallHeadPose
+from actalker.embedded.encoders import MOUTH, SmallAudioEncoder, SmallHeadExpression, SmallHeadPose, for_identity
 
 FPS = 25.0
 AUDIO_RATE = 50.0
@@ -54,6 +54,11 @@ class Reader:
         pose = smooth(pose)
         parts = zip(pictures.split(64), pose.split(64), strict=True)
         return Motion(pose, torch.cat([self.expression(picture, p) for picture, p in parts]))
+
+    @torch.no_grad()
+    def who(self, pictures: Tensor) -> Tensor:
+        """Pictures (n, 3, 64, 64) to identity embeddings (n, e)."""
+        return self.identity(for_identity(pictures))
 
     @torch.no_grad()
     def speech(self, samples: Tensor) -> Tensor:

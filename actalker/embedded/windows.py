@@ -50,7 +50,7 @@ class EmbeddedPreparation:
             "pictures": frames,
             "pose": motion.pose,
             "expression": motion.expression,
-            "identity": self.reader.identity(pictures[::10]).half(),
+            "identity": self.reader.who(pictures[::10]).half(),
             "audio": self.audio.windows(hidden, len(frames), FPS, AUDIO_RATE).half(),
         }
 

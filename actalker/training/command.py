@@ -202,7 +202,7 @@ def validate(
     The same windows are used at every validation. Each clip shows truth (left) and result (right).
 
     Returns:
-        `validation/<gate>`: mean over clips of the PSNR in dB.
+        `validation/<gate>`: mean over clips of the PSNR in dB; `copy/<gate>`: the same for the reference.
     """
     system.parts.eval()
     frames = config.phases[-1].frames
@@ -212,13 +212,20 @@ def validate(
         generator = step_generator(config.run.seed, 0, 0, _VALIDATION_STREAM)
         window = sampler.draw(config.run.validation_clips, frames, gates, generator).to(device)
         made = sample(system.parts, window, gates, generator)
-        pictures = [system.decode(x.flatten(0, 1)).clamp(-1, 1).cpu() for x in (window.clean, made)]
-        error = ((pictures[0] - pictures[1]) / 2).square().unflatten(0, (-1, frames)).flatten(1).mean(1)
-        numbers[f"validation/{gates.name}"] = float((-10 * error.clamp_min(1e-10).log10()).mean())
-        pair = torch.cat(pictures, 3).add(1).mul(127.5).round().byte().permute(0, 2, 3, 1).numpy()
+        latents = (window.clean, window.reference.expand_as(made), made)
+        truth, copy, result = (system.decode(x.flatten(0, 1)).clamp(-1, 1).cpu() for x in latents)
+        numbers[f"validation/{gates.name}"] = _psnr(truth, result, frames)
+        numbers[f"copy/{gates.name}"] = _psnr(truth, copy, frames)
+        pair = torch.cat([truth, result], 3).add(1).mul(127.5).round().byte().permute(0, 2, 3, 1).numpy()
         name = gates.name.replace("+", "_")
         write_video(folder / f"{step:07d}_{name}.mp4", iter(pair), FPS)
     return numbers
+
+
+def _psnr(truth: Tensor, result: Tensor, frames: int) -> float:
+    """Mean over clips of the PSNR in dB of pictures (b * frames, 3, H, W) in [-1, 1]."""
+    error = ((truth - result) / 2).square().unflatten(0, (-1, frames)).flatten(1).mean(1)
+    return float((-10 * error.clamp_min(1e-10).log10()).mean())
 
 
 def main(path: Path) -> int:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from actalker.errors import CheckpointError
 from actalker.gates import Gates
@@ -27,7 +28,7 @@ Callback = Callable[[int, Mapping[str, float]], None]
 
 def draw_gates(config: GatesConfig, generator: torch.Generator) -> Gates:
     """Draw which control branches are open; never neither (paper §3.4)."""
-    weights = torch.tensor([config.audio, config.visual, config.both])
+    weights = torch.tensor([config.audio, config.visual, config.both], dtype=torch.float32)
     choice = int(torch.multinomial(weights, 1, generator=generator))
     return (Gates(True, False), Gates(False, True), Gates(True, True))[choice]
 
@@ -36,6 +37,11 @@ def learning_rate(phase: PhaseConfig, step: int, warm_up: int) -> float:
     """Return the learning rate of step `step` of a phase: linear warm-up, then a cosine to `lr_end`."""
     decayed = phase.lr_end + (phase.lr - phase.lr_end) * (0.5 + 0.5 * math.cos(math.pi * step / phase.steps))
     return decayed * min(1.0, (step + 1) / max(1, warm_up))
+
+
+def _attention(device: torch.device) -> AbstractContextManager[Any]:
+    """Plain attention on the CPU: over the short sequences of small models its backward pass is the faster one."""
+    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
 
 class Trainer:
@@ -96,7 +102,7 @@ class Trainer:
             window = self.sampler.draw(phase.batch, phase.frames, gates, generator).to(self.device)
             last = micro == phase.accumulation - 1
             no_sync = getattr(self.call, "no_sync", nullcontext)
-            with nullcontext() if last else no_sync():
+            with nullcontext() if last else no_sync(), _attention(self.device):
                 with self.autocast():
                     loss = self.call(window, gates, generator).mean()
                 self.scaler.scale(loss / phase.accumulation).backward()
