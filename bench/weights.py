@@ -29,6 +29,7 @@ from bench.store.files import staged, write_bytes
 from bench.store.home import Home
 
 EMBEDDED = Path(__file__).resolve().parent / "synthetic" / "weights"
+EMBEDDED_MANIFEST = EMBEDDED / "manifest.json"
 LOCK = Path(__file__).resolve().with_suffix(".lock")
 
 _CHUNK = 1 << 20
@@ -122,7 +123,26 @@ def _read_lock(path: Path, _modified: int) -> Mapping[str, LockedWeight]:
             raise TypeError(f"[{name}] has unknown fields {sorted(unknown)}")
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in table.items()}
         entries[name] = LockedWeight(name=name, **values)
-    return entries
+    return {**entries, **_embedded()}
+
+
+def _embedded() -> dict[str, LockedWeight]:
+    """Return the files that come with the package, as their training recorded them."""
+    if not EMBEDDED_MANIFEST.is_file():
+        return {}
+    return {
+        name: LockedWeight(
+            name,
+            made["file"],
+            (),
+            "Apache-2.0, part of this package",
+            tuple(made["metrics"]),
+            size=made["bytes"],
+            sha256=made["sha256"],
+            by_hand="python -m bench.synthetic.train makes it",
+        )
+        for name, made in json.loads(EMBEDDED_MANIFEST.read_text(encoding="utf-8")).items()
+    }
 
 
 def entry(name: str) -> LockedWeight:

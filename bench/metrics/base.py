@@ -69,8 +69,8 @@ class ClipMetric(Protocol):
     def score(self, clip: ClipView, reference: ClipView | None) -> Mapping[str, float]:
         """Return a value for every column key; NaN where only that column has none.
 
-        Two more keys are optional and stored with the row: `n_frames`, the number of frames the value rests on,
-        and `coverage`, the fraction of frames that could be used (1.0 when none was left out).
+        Two more keys are optional and stored with the row: `n_frames`, the number of frames the value rests
+        on, and `coverage`, the fraction of frames that could be used (1.0 when none was left out).
 
         Raises:
             Unscored: there is no value, with the reason.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -44,7 +44,7 @@ def identities(work: Path, scale: float, report: Report | None) -> Arrays:
 
 def clips(work: Path, scale: float, report: Report | None) -> Arrays:
     """Return the talking clips, made on first use."""
-    count = max(int(CLIPS * scale), 24)
+    count = max(int(CLIPS * scale), 8)
     return training_data.cached(
         work / f"clips-{count}", lambda: training_data.talking("train", 0, count, CLIP_LENGTH, report)
     )
@@ -83,11 +83,15 @@ class Stage(nn.Module):
     """One network in training; parameters beside `network` are only needed for the loss."""
 
     name: ClassVar[str]
-    data: ClassVar[Callable[[Path, float, Report | None], Arrays]]
+    data: ClassVar[Callable[..., Arrays]]
+    metrics: ClassVar[tuple[str, ...]]
     steps: ClassVar[int]
     learning_rate: ClassVar[float] = 2e-3
     weight_decay: ClassVar[float] = 2e-2
-    network: nn.Module
+    network: Any
+
+    def __init__(self, arrays: Arrays) -> None:
+        super().__init__()
 
     def loss(self, rng: np.random.Generator, progress: float) -> Tensor:
         """Draw a batch (from `rng` and torch's seeded generator) and return its loss."""
@@ -98,10 +102,11 @@ class SyncStage(Stage):
     """Contrastive training of sound against mouths; windows of the same clip are the hard negatives."""
 
     name, data, steps, weight_decay = "sync", staticmethod(clips), 900, 1e-2
+    metrics = ("sync/synthetic_v1", "sync/synthetic_valid_v1")
     CLIPS, WINDOWS = 24, 8
 
     def __init__(self, arrays: Arrays) -> None:
-        super().__init__()
+        super().__init__(arrays)
         self.network = networks.SyncNet()
         self.temperature = nn.Parameter(torch.tensor(2.5))
         self.frames, self.mfcc = arrays["frames"], arrays["mfcc"]
@@ -139,10 +144,11 @@ class IdentityStage(Stage):
     2019)."""
 
     name, data, steps = "identity", staticmethod(identities), 1000
+    metrics = ("csim/synthetic_v1",)
     PAIRS, SCALE, MARGIN, RAMP = 48, 20.0, 0.25, 0.3
 
     def __init__(self, arrays: Arrays) -> None:
-        super().__init__()
+        super().__init__(arrays)
         self.network = networks.IdentityNet()
         self.frames = arrays["frames"]
         who = np.asarray(arrays["who"])
@@ -155,9 +161,7 @@ class IdentityStage(Stage):
         index = self.rows[who, rng.integers(self.rows.shape[1], size=len(who))]
         x, _ = degrade(to_tensor(self.frames[index]))
         x = torch.where((torch.rand(len(x)) < 0.5)[:, None, None, None], x.flip(-1), x)
-        cosine = (
-            self.network(x.contiguous(memory_format=torch.channels_last)) @ F.normalize(self.centres, dim=1).T
-        )
+        cosine = self.network(x.contiguous(memory_format=torch.channels_last)) @ F.normalize(self.centres, dim=1).T
         target = torch.from_numpy(who)
         margin = self.MARGIN * min(1.0, progress / self.RAMP)
         own = F.one_hot(target, len(self.rows)).bool()
@@ -169,10 +173,11 @@ class FrameStage(Stage):
     """Regression of everything that describes a frame, and of blur and noise added to it."""
 
     name, data, steps = "frame", staticmethod(faces), 1000
+    metrics = ("fid/synthetic_v1", "expr/synthetic_v1", "pose/synthetic_v1", "lmd/synthetic_v1")
     BATCH = 128
 
     def __init__(self, arrays: Arrays) -> None:
-        super().__init__()
+        super().__init__(arrays)
         self.network = networks.FrameNet()
         self.frames = arrays["frames"]
         parts = ("readings", "pose", "identity", "nuisance")
@@ -199,10 +204,11 @@ class FaceStage(Stage):
     """Regression of readings and landmarks from crops along a pose that is off by as much as the reader's."""
 
     name, data, steps, learning_rate, weight_decay = "face", staticmethod(faces), 1200, 3e-3, 1e-2
+    metrics = ("expr/synthetic_v1", "lmd/synthetic_v1")
     BATCH = 128
 
     def __init__(self, arrays: Arrays) -> None:
-        super().__init__()
+        super().__init__(arrays)
         self.network = networks.FaceNet()
         self.frames = arrays["frames"]
         self.pose = torch.from_numpy(np.array(arrays["pose"]))
@@ -237,17 +243,16 @@ class ClipStage(Stage):
     """Regression of motion statistics and of the amount of six corruptions from 16-frame windows."""
 
     name, data, steps = "clip", staticmethod(clips), 1500
+    metrics = ("fvd/synthetic_v1",)
     BATCH = 32
 
     def __init__(self, arrays: Arrays) -> None:
-        super().__init__()
+        super().__init__(arrays)
         self.network = networks.ClipNet()
         self.frames = torch.stack(
             [F.avg_pool2d(to_tensor(one), 2).mul(255).round().to(torch.uint8) for one in arrays["frames"]]
         )
-        motion = torch.from_numpy(
-            np.concatenate([np.asarray(arrays["readings"]), np.asarray(arrays["pose"])], -1)
-        )
+        motion = torch.from_numpy(np.concatenate([np.asarray(arrays["readings"]), np.asarray(arrays["pose"])], -1))
         flat = motion.flatten(0, 1)
         self.motion = (motion - flat.mean(0)) / (flat.std(0) + 1e-6)
         self.corruption_weight = torch.tensor([1.0, 1.0, 3.0, 3.0, 3.0, 1.0])
