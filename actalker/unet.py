@@ -61,8 +61,6 @@ class UNetConfig:
     control: ControlConfig = field(default_factory=ControlConfig)
 
     def __post_init__(self) -> None:
-        if isinstance(self.control, dict):  # read back from JSON
-            object.__setattr__(self, "control", ControlConfig(**self.control))
         if not len(self.channels) == len(self.heads) == len(self.attention):
             raise ValueError("channels, heads and attention need one entry per level")
 
