@@ -111,20 +111,28 @@ def feature_crops(picture: torch.Tensor, pose: torch.Tensor) -> torch.Tensor:
     return F.grid_sample(picture, torch.cat(grids, 1), align_corners=False, padding_mode="border")
 
 
+def regions(pose: torch.Tensor, size: int) -> torch.Tensor:
+    """Return soft maps (n, 2, size, size) in [0, 1] of where the mouth and where the eyes are."""
+    x, y = _picture_grid(size, pose)
+    u, v = _to_head(x, y, pose)
+    maps = []
+    for points, half_width, half_height in (((MOUTH,), 0.46, 0.28), (EYES, 0.26, 0.24)):
+        total = torch.zeros_like(u)
+        for point in points:
+            pu, pv = _on_outline(point, pose)
+            total = total + torch.exp(-(((u - pu) / half_width) ** 4) - ((v - pv) / half_height) ** 4)
+        maps.append(total)
+    return torch.stack(maps, 1)
+
+
 def region_weight(pose: torch.Tensor, size: int, mouth: float = 10.0, eyes: float = 10.0) -> torch.Tensor:
     """Return loss weights (n, 1, size, size) with mean 1 that favour mouth and eyes.
 
     Most of a talking-head picture never changes, so an unweighted error is won by copying the reference.
     """
-    x, y = _picture_grid(size, pose)
-    u, v = _to_head(x, y, pose)
-    weight = torch.ones_like(u)
-    regions = [(MOUTH, mouth, 0.46, 0.28)] + [(eye, eyes, 0.26, 0.24) for eye in EYES]
-    for point, gain, half_width, half_height in regions:
-        pu, pv = _on_outline(point, pose)
-        inside = torch.exp(-(((u - pu) / half_width) ** 4) - ((v - pv) / half_height) ** 4)
-        weight = weight + (gain - 1) * inside
-    return (weight / weight.mean((1, 2), keepdim=True))[:, None]
+    maps = regions(pose, size)
+    weight = 1 + (mouth - 1) * maps[:, :1] + (eyes - 1) * maps[:, 1:]
+    return weight / weight.mean((1, 2, 3), keepdim=True)
 
 
 def face_box(pose: torch.Tensor, size: int) -> torch.Tensor:

@@ -47,6 +47,7 @@ UNET = UNetConfig(
     time_ids=0,
     norm_groups=8,
     reference_skip=True,
+    frame_embedding=True,
     control=ControlConfig(residual=True, state=4, expand=1),
 )
 AUDIO = AudioProjectionConfig(window=10, layers=1, features=67, hidden=128, tokens=4, condition=CONDITION)
@@ -55,7 +56,7 @@ MOTION = MotionProjectionConfig(
 )
 IDENTITY = IdentityProjectionConfig(embedding=ARCFACE.embedding, hidden=64, condition=CONDITION)
 GUIDER = PoseGuiderConfig(inputs=3, widths=(8, 16, 32), outputs=UNET.channels[0])
-SCHEDULE = ScheduleConfig(kind="flow", steps=2)
+SCHEDULE = ScheduleConfig(kind="flow", steps=2, pure_noise=0.5)
 PIPELINE = PipelineConfig(
     fps=FPS,
     masks="overlap",

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from actalker.components import Codec
-from actalker.conditioning.audio import AudioProjection
+from actalker.conditioning.audio import AudioProjection, take_steps
 from actalker.conditioning.identity import IdentityProjection, IResNet
 from actalker.conditioning.motion import MotionProjection
 from actalker.conditioning.pose_guider import PoseGuider
@@ -117,8 +117,8 @@ class EmbeddedStream:
                 if request.waveform is None:
                     raise InputError("gate audio is open, but there is no speech", "Pass audio=...")
                 samples = torch.from_numpy(np.ascontiguousarray(request.waveform)).to(self._device)
-                hidden = conditioner.reader.speech(samples)
-                self._windows = conditioner.audio.windows(hidden, request.frames, request.fps, AUDIO_RATE)
+                steps = conditioner.audio.steps(0, request.frames, request.fps, AUDIO_RATE)
+                self._windows = take_steps(conditioner.reader.speech(samples), steps)
         self._done = 0
         self._driving: _Lookahead | None = None
         if request.gates.visual:
@@ -160,7 +160,7 @@ class EmbeddedStream:
             masks=control_masks(
                 face, mouth, audio=request.gates.audio, visual=request.gates.visual, mode=request.masks
             ),
-            spatial=parts.guider(location_image(face).to(self._device)),
+            spatial=parts.guider(location_image(face.to(self._device), pose[None])),
         )
 
     def _picture(self, frame: npt.NDArray[np.uint8], face: Box | None) -> Tensor:

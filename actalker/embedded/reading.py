@@ -106,6 +106,13 @@ def box_masks(face: Tensor, mouth: Tensor, size: int) -> tuple[Tensor, Tensor]:
     return pair[0], pair[1]
 
 
-def location_image(face: Tensor) -> Tensor:
-    """Face mask (b, 1, H, W) to the pose guider's picture (b, 1, 3, H, W)."""
-    return face[:, :, None].expand(-1, -1, 3, -1, -1)
+def location_image(face: Tensor, pose: Tensor) -> Tensor:
+    """The pose guider's picture (b, f, 3, H, W): face mask, mouth and eyes where the pose puts them.
+
+    Args:
+        face: face mask (b, 1, H, W).
+        pose: (b, f, 6).
+    """
+    batch, frames = pose.shape[:2]
+    maps = alignment.regions(pose.flatten(0, 1), face.shape[-1]).unflatten(0, (batch, frames))
+    return torch.cat([face[:, :, None].expand(-1, frames, -1, -1, -1), maps], 2)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from actalker.conditioning.audio import AudioProjection
+from actalker.conditioning.audio import AudioProjection, take_steps
 from actalker.embedded import alignment
 from actalker.embedded.codec import PatchCodec
 from actalker.embedded.encoders import SIZE
@@ -51,7 +51,7 @@ class EmbeddedPreparation:
             "pose": motion.pose,
             "expression": motion.expression,
             "identity": self.reader.who(pictures[::10]).half(),
-            "audio": self.audio.windows(hidden, len(frames), FPS, AUDIO_RATE).half(),
+            "audio": take_steps(hidden, self.audio.steps(0, len(frames), FPS, AUDIO_RATE)).half(),
         }
 
     @torch.no_grad()
@@ -115,7 +115,7 @@ class EmbeddedPreparation:
             reference_expression=source_expression,
             pose=pose_numbers(pose),
             reference_pose=pose_numbers(source_pose),
-            location=location_image(face),
+            location=location_image(face, pose),
             face=face,
             mouth=mouth,
             weight=F.avg_pool2d(weight, self.codec.config.patch).unflatten(0, (batch, frames)),

@@ -122,7 +122,7 @@ class Window:
         audio: audio feature windows (b, f, w, l, k).
         expression: (b, f, d); reference_expression: (b, d).
         pose: (b, f, 6); reference_pose: (b, 6), as the motion projection takes them.
-        location: face-location image (b, 1, 3, H, W) in [0, 1].
+        location: face-location image (b, f or 1, 3, H, W) in [0, 1].
         face, mouth: 0/1 masks (b, 1, H, W).
         weight: loss weights (b, f, 1, h, w).
     """
