@@ -66,20 +66,24 @@ def build_system(config: TrainConfig) -> System:
     return FullSystem(Path(config.model), dropout, config.gates.masks, objective.noise_offset)
 
 
-def train(config: TrainConfig, source: ClipSource | None = None) -> Path:
+Build = Callable[[TrainConfig], System]
+
+
+def train(config: TrainConfig, source: ClipSource | None = None, build: Build = build_system) -> Path:
     """Run (or continue) a training run; return the folder of the stored model.
 
     Args:
         config: the run.
-        source: training clips; the manifest in the config if None. Must be picklable with Ray workers.
+        source: training clips; those of the config's manifest if None.
+        build: makes the model in training. With Ray workers both it and `source` are sent to them.
     """
     config.run.out.mkdir(parents=True, exist_ok=True)
     if config.run.workers:
         from actalker.training.distributed import run_on_ray
 
-        run_on_ray(config, _work, source)
+        run_on_ray(config, _work, source, build)
     else:
-        _work(config, source, 0, 1, choose_device(config.run.device), None)
+        _work(config, source, build, 0, 1, choose_device(config.run.device), None)
     return config.run.out / "model"
 
 
@@ -108,13 +112,14 @@ class _Shard:
 def _work(
     config: TrainConfig,
     source: ClipSource | None,
+    build: Build,
     rank: int,
     world: int,
     device: torch.device,
     wrap: Callable[[nn.Module], nn.Module] | None,
 ) -> None:
     run, data = config.run, config.data
-    system = build_system(config)
+    system = build(config)
     system.parts.to(device)
     cache = data.cache if data.cache != Path() else None
     clips = _Shard(source if source is not None else Manifest(data.train), rank, world)

@@ -17,17 +17,18 @@ from actalker.training.config import TrainConfig
 from actalker.training.data import ClipSource
 
 Wrap = Callable[[nn.Module], nn.Module]
-Work = Callable[[TrainConfig, ClipSource | None, int, int, torch.device, Wrap | None], None]
+Work = Callable[[TrainConfig, ClipSource | None, Any, int, int, torch.device, Wrap | None], None]
 
 
-def run_on_ray(config: TrainConfig, work: Work, source: ClipSource | None = None) -> None:
+def run_on_ray(config: TrainConfig, work: Work, source: ClipSource | None, build: Any) -> None:
     """Run `work` on `config.run.workers` Ray Train workers and wait.
 
     Args:
         config: the training run; it travels to the workers.
-        work: called on every worker with config, source, rank, world size, device and a function that wraps
-            the module whose gradients are to be averaged.
+        work: called on every worker with config, source, build, rank, world size, device and a function that
+            wraps the module whose gradients are to be averaged.
         source: training clips if not those of the config's manifest.
+        build: makes the model in training.
 
     Raises:
         MissingPackageError: Ray is not installed.
@@ -42,7 +43,7 @@ def run_on_ray(config: TrainConfig, work: Work, source: ClipSource | None = None
     gpus = config.run.gpus_per_worker
     trainer = TorchTrainer(
         _worker,
-        train_loop_config={"config": config, "work": work, "source": source},
+        train_loop_config={"config": config, "work": work, "source": source, "build": build},
         torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
         scaling_config=ScalingConfig(
             num_workers=config.run.workers,
@@ -69,5 +70,5 @@ def _worker(settings: dict[str, Any]) -> None:
         return prepared
 
     device = ray.train.torch.get_device()
-    settings["work"](settings["config"], settings["source"], rank, world, device, wrap)
+    settings["work"](settings["config"], settings["source"], settings["build"], rank, world, device, wrap)
     ray.train.report({"rank": rank})
