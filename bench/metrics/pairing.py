@@ -47,9 +47,7 @@ def require_reference(reference: ClipView | None) -> ClipView:
     return reference
 
 
-def paired_chunks(
-    clip: ClipView, reference: ClipView | None, size: int = 16
-) -> Iterator[tuple[Frames, Frames]]:
+def paired_chunks(clip: ClipView, reference: ClipView | None, size: int = 16) -> Iterator[tuple[Frames, Frames]]:
     """Yield generated and reference frames, each uint8 (n, height, width, 3) with the same n <= size.
 
     Raises:
@@ -71,9 +69,7 @@ def paired_chunks(
         done += n
 
 
-def summarize(
-    values: npt.NDArray[Any], clip: ClipView, reference: ClipView | None = None
-) -> dict[str, float]:
+def summarize(values: npt.NDArray[Any], clip: ClipView, reference: ClipView | None = None) -> dict[str, float]:
     """Return `n_frames` and `coverage` of per-frame values: used frames over those of the longer clip."""
     frames = max(clip.frames, reference.frames if reference is not None else 0)
     return {"n_frames": float(len(values)), "coverage": len(values) / frames}

@@ -19,6 +19,7 @@ from bench.spec import Column, MetricSpec, Reason, Unscored
 Frames = npt.NDArray[np.uint8]
 Array = npt.NDArray[np.float64]
 
+CODE = ("bench.metrics.pixels", "bench.metrics.pairing")
 PSNR_CAP = 100.0  # dB
 WINDOW = 11
 SIGMA = 1.5
@@ -121,6 +122,8 @@ def _band(outputs: int) -> Array:
 class PSNR:
     """Mean over frames of the PSNR, identical frames counted at the cap."""
 
+    code_modules = CODE
+
     spec = MetricSpec(
         id="psnr/rgb_float64",
         version="1",
@@ -148,6 +151,8 @@ class PSNR:
 class SSIM:
     """Mean over frames of the structural similarity."""
 
+    code_modules = CODE
+
     spec = MetricSpec(
         id="ssim/gaussian11",
         version="1",
@@ -169,9 +174,7 @@ class SSIM:
     def score(self, clip: ClipView, reference: ClipView | None) -> Mapping[str, float]:
         """Return `ssim`."""
         if min(clip.width, clip.height) < WINDOW:
-            raise Unscored(
-                Reason.SHAPE_MISMATCH, f"{clip.width}x{clip.height} is smaller than the 11x11 window"
-            )
+            raise Unscored(Reason.SHAPE_MISMATCH, f"{clip.width}x{clip.height} is smaller than the 11x11 window")
         values = np.concatenate([ssim(*pair) for pair in paired_chunks(clip, reference)])
         return {"ssim": float(values.mean()), **summarize(values, clip, reference)}
 

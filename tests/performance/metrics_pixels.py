@@ -50,9 +50,7 @@ def tool_ssim(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
 
 def tool_psnr(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
     """Return scikit-image's PSNR."""
-    return np.array(
-        [peak_signal_noise_ratio(a, b, data_range=255) for a, b in zip(ours, theirs, strict=True)]
-    )
+    return np.array([peak_signal_noise_ratio(a, b, data_range=255) for a, b in zip(ours, theirs, strict=True)])
 
 
 def plain_flicker(clip: np.ndarray, _: np.ndarray) -> np.ndarray:

@@ -42,9 +42,7 @@ def test_psnr_of_a_known_difference():
     assert np.isinf(psnr(frames, frames)).all()
 
 
-@pytest.mark.parametrize(
-    "make", [noise, lambda seed: photo_like(seed), lambda seed: noise((1, 11, 11, 3), seed)]
-)
+@pytest.mark.parametrize("make", [noise, lambda seed: photo_like(seed), lambda seed: noise((1, 11, 11, 3), seed)])
 @pytest.mark.parametrize("sigma", [0, 1, 8, 60])
 def test_equal_to_scikit_image(make, sigma):
     reference = pytest.importorskip("skimage.metrics")
