@@ -226,3 +226,20 @@ def test_resnet_stages_equal_torchvisions_three_dimensional_bottlenecks(referenc
     x = torch.nn.functional.max_pool3d(x, 3, 2, 1)
     expected = theirs.layer4(theirs.layer3(theirs.layer2(theirs.layer1(x)))).mean((2, 3, 4))
     assert difference(video.Segments(state)([segment]), expected) < TOLERANCE
+
+
+@torch.inference_mode()
+def test_a_long_clip_keeps_no_more_in_memory_than_a_short_one():
+    network = ready(i3d.I3d(), random_state(i3d.I3d(), seed=3))
+    held = []
+
+    def pieces(count):
+        generator = torch.Generator().manual_seed(0)
+        for _ in range(count):
+            yield torch.rand(1, 3, 16, 32, 32, generator=generator)
+            kept = [getattr(m, name, None) for m in network.modules() for name in ("kept", "ahead")]
+            held.append(sum(k.untyped_storage().nbytes() for k in kept if k is not None))
+
+    network(pieces(12), 12 * 16)
+    # The last piece completes everything and is followed by padding.
+    assert max(held[6:11]) == max(held[2:6])
