@@ -198,8 +198,7 @@ def test_squash_equals_pillows_bicubic_on_float_channels():
 @torch.inference_mode()
 def test_resnet_stages_equal_torchvisions_three_dimensional_bottlenecks(reference):
     """Torchvision has the blocks but not this stem; the stem is plain layers, put in front by hand."""
-    reference("pytorch_fid.inception")  # makes torchvision importable beside a CPU torch
-    resnet = pytest.importorskip("torchvision.models.video.resnet")
+    resnet = reference("torchvision.models.video.resnet")
     state = random_state(resnet3d.ResNet3d(), seed=4)
     theirs = resnet.VideoResNet(resnet.Bottleneck, [resnet.Conv3DSimple] * 4, [3, 4, 6, 3], resnet.BasicStem)
     names = {
