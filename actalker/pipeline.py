@@ -25,6 +25,7 @@ from torch import Tensor
 from actalker import media
 from actalker.components import SAMPLE_RATE, Codec
 from actalker.conditions import Conditioner, Conditions, ConditionStream, Request
+from actalker.config import from_json
 from actalker.control import keep_scan_parameters_single
 from actalker.errors import CheckpointError, InputError, OutOfMemoryError
 from actalker.gates import GATES, Gates
@@ -60,8 +61,6 @@ class PipelineConfig:
     decode_chunk: int = 10
 
     def __post_init__(self) -> None:
-        if isinstance(self.sampler, dict):  # read back from JSON
-            object.__setattr__(self, "sampler", SamplerConfig(**self.sampler))
         if not 0 <= self.segment_overlap < self.segment_frames:
             raise ValueError("segment_overlap must be smaller than segment_frames")
 
@@ -128,7 +127,9 @@ class ACTalkerPipeline:
             )
         index = json.loads((folder / INDEX_FILE).read_text())
         parts = {name: load_component(folder / name, target) for name, target in index["components"].items()}
-        pipeline = cls(parts["unet"], parts["codec"], parts["conditioner"], PipelineConfig(**index["config"]))
+        pipeline = cls(
+            parts["unet"], parts["codec"], parts["conditioner"], from_json(PipelineConfig, index["config"])
+        )
         return pipeline.to(device, dtype)
 
     def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = None) -> None:
@@ -188,7 +189,7 @@ class ACTalkerPipeline:
             gate: `audio`, `visual` or `audio+visual`; by default what is given. A closed signal is ignored.
             seed: of the CPU generator that draws all noise.
             frames: output frames; default as long as the open signals.
-            shortest: with both gates open, stop at the shorter signal instead of refusing.
+            shortest: with both gates open, stop where a shorter driving video ends instead of refusing.
             masks: override the model's mask mode.
             face: face box (x1, y1, x2, y2) in the portrait, in pixels.
             largest_face: take the largest face where the portrait shows several.
@@ -334,7 +335,7 @@ def _waveform(audio: str | Path | npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     if audio.ndim != 1:
         raise InputError(f"audio samples must be one-dimensional (mono, 16 kHz), got shape {audio.shape}")
     if audio.dtype == np.int16:
-        return audio.astype(np.float32) / 32768
+        return audio.astype(np.float32) / np.float32(32768)
     samples = audio.astype(np.float32)
     if not np.isfinite(samples).all():
         raise InputError("the audio samples contain NaN or infinity")
@@ -376,10 +377,10 @@ def _frame_count(frames: int | None, lengths: dict[str, int], fps: float, shorte
                 f"Ask for at most {available} frames, or pass a longer {limiting}.",
             )
         return frames
-    if not shortest and max(lengths.values()) > available + 2:
-        other = max(lengths, key=lambda name: lengths[name])
+    if not shortest and limiting == "video" and max(lengths.values()) > available + 2:
         raise InputError(
-            f"the {limiting} ({available / fps:.2f} s) is shorter than the {other} ({lengths[other] / fps:.2f} s)",
-            "Pass shortest=True (--shortest) to stop at the shorter one, or give the number of frames.",
+            f"the driving video ({available / fps:.2f} s) is shorter than the audio "
+            f"({lengths['audio'] / fps:.2f} s)",
+            "Pass shortest=True (--shortest) to stop where the video ends, or give the number of frames.",
         )
     return available

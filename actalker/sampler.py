@@ -46,12 +46,6 @@ class SamplerConfig:
     time_ids: tuple[float, ...] = (12.5, 12.0, 20.0)
     items_per_call: int | None = None
 
-    def __post_init__(self) -> None:
-        for name, kind in (("schedule", ScheduleConfig), ("guidance", Guidance)):
-            value = getattr(self, name)
-            if isinstance(value, dict):  # read back from JSON
-                object.__setattr__(self, name, kind(**value))
-
 
 Progress = Callable[[int, int], None]
 

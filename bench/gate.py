@@ -1,6 +1,7 @@
 """The regression gate: rules on numbers, verdicts against a reference, an exit code.
 
-A rule names a number and how much of it may be lost. With loss r and its interval [low, high]:
+A rule names a number and how much of it may be lost. With loss r and its interval [low, high] (its ends are
+one-sided bounds at alpha):
 
 * `fail`: r is significantly above zero (Holm over the rules of one family) and larger than the tolerance;
   or the scored samples differ from the reference's;
@@ -196,7 +197,8 @@ def gate(
     def covered(cell: Cell) -> bool:
         return any(_covers(rule, cell, reference, new) for rule in rules.rule)
 
-    differences = compare(reference, new, keep=covered, level=1 - rules.alpha)
+    # The ends of a 1 - 2 alpha interval are one-sided bounds at alpha: one for "worse", one for "not worse".
+    differences = compare(reference, new, keep=covered, level=1 - 2 * rules.alpha)
     judged = [d for d in differences if d.direction != "none"]
     pairs = [(r, d) for r in rules.rule for d in judged if _covers(r, d.cell, reference, new)]
     limits = [_limit(rule, d, noise, reference, new) for rule, d in pairs]

@@ -127,11 +127,6 @@ class Command:
         """Kill it and everything it started."""
         return self.wait(0.0)
 
-    @property
-    def alive(self) -> bool:
-        """It has not ended yet."""
-        return self._ended is None and not self._readable(0)
-
     def _readable(self, seconds: float) -> bool:
         return bool(select.select([self._status], [], [], max(0.0, seconds))[0])
 

@@ -52,6 +52,7 @@ class Runner:
         self._command = Command(argv, cwd, env, self._log, talk=True)
         self._buffer = b""
         self._count = 0
+        self._silent = False  # it closed its standard output: it is dead or dying, not hanging
         self.alive = True
         if self._answer(lambda message: message.get("ready") is True, min(limit, _START_LIMIT)) is None:
             ended = self._command.kill()
@@ -78,10 +79,10 @@ class Runner:
             os.write(self._command.stdin, message.encode())
             answer = self._answer(lambda m: m.get("id") == self._count, limit)
         except BrokenPipeError:
-            answer = None
+            self._silent = True
         finally:
             if answer is None:
-                hung = self._command.alive
+                hung = not self._silent
                 ended = self._command.kill()
                 self.alive = False
             self._copy_log(began, log)
@@ -122,6 +123,7 @@ class Runner:
                 return None
             data = os.read(self._command.stdout, 65536)
             if not data:
+                self._silent = True
                 return None
             self._buffer = (self._buffer + data)[-(1 << 22) :]
 

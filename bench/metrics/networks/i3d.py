@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 SIDE = 224
 CLASSES = 400
-MINIMUM_FRAMES = 9  # shorter clips leave nothing to average after temporal stride 8 and the two-frame pool
 
 Size3 = tuple[int, int, int]
 

@@ -113,7 +113,10 @@ def test_minimal_contract(tmp_path):
         (("[gates.audio]", "[gates.sound]"), r"gates.sound: a gate is 'audio'"),
         (("python run.py", "cd x && python run.py"), r"needs a shell"),
         (("--out {output_path}", "--out '{output_path}"), r"is not a command line"),
-        (("[output]\n", "[output]\nfps = \"25\"\n"), r"baseline.toml:\d+: output.fps: must be a number, not a string"),
+        (
+            ("[output]\n", '[output]\nfps = "25"\n'),
+            r"baseline.toml:\d+: output.fps: must be a number, not a string",
+        ),
         (("[output]\n", "[output]\npanel = { columns = 2, index = 2 }\n"), r"index must lie in 0..1"),
         (("[output]\n", "[output]\ncrop = [0, 0, 2, 2]\n"), r"needs frame_size"),
         (('name = "fake"', 'name = "fakes"'), r"the folder is called 'fake'"),

@@ -132,7 +132,7 @@ def test_files_a_person_has_to_supply_are_named(method, sample, tmp_path):
 
 
 def test_fixed_folders_are_private_and_the_checkout_stays_as_it_was(method, sample):
-    built, stub = method("makeittalk", "audio")
+    built, _ = method("makeittalk", "audio")
     root = Path(contracts_checkout(built))
     (root / "examples" / "old.wav").write_bytes(b"somebody else's")
     before = sorted(p.relative_to(root) for p in root.rglob("*"))
