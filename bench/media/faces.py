@@ -146,6 +146,15 @@ class FaceReader:
             valid=np.array(valid, dtype=bool),
         )
 
+    def boxes(self, frame: npt.NDArray[np.uint8]) -> list[tuple[float, float, float, float]]:
+        """Return x0, y0, x1, y1 in pixels of every face in uint8 (height, width, 3), RGB, the largest first."""
+        height, width = frame.shape[:2]
+        found = []
+        for face in self._landmarker.detect(self._picture(frame)).face_landmarks:
+            x, y = [p.x * width for p in face], [p.y * height for p in face]
+            found.append((min(x), min(y), max(x), max(y)))
+        return sorted(found, key=lambda b: -(b[2] - b[0]) * (b[3] - b[1]))
+
 
 def euler_degrees(matrices: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
     """Return head pose (n, 3) as yaw, pitch, roll in degrees from (n, 4, 4) or (n, 3, 3) matrices.

@@ -87,7 +87,7 @@ def _hsv(rgb: Array) -> npt.NDArray[np.uint8]:
         np.where(value == green, 2 + (blue - red) / safe, 4 + (red - green) / safe),
     )
     saturation = 255 * spread / np.where(value == 0, 1, value)
-    return np.rint(np.stack([hue * 30 % 180, saturation, value], -1)).astype(np.uint8)
+    return np.stack([np.rint(hue * 30) % 180, np.rint(saturation), value], -1).astype(np.uint8)
 
 
 def scenes(changes: Array) -> list[tuple[int, int]]:

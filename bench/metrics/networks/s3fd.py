@@ -153,10 +153,11 @@ def faces(
     strong = probability > threshold
     size = np.array([width, height, width, height], np.float32)
     for i in range(len(probability)):
-        index = strong[i].nonzero()[:, 0]
+        # Probabilities saturate at 1; among equals the reference takes the last anchor first.
+        index = strong[i].nonzero()[:, 0].flip(0)
         boxes = decode(offsets[i, index], priors[index]).cpu().numpy()
         scores = probability[i, index].cpu().numpy()
-        kept = suppress(boxes, scores, 0.3)[:KEEP]
+        kept = suppress(boxes, scores, 0.3)[:KEEP][::-1]
         boxes, scores = boxes[kept] * size, scores[kept]
         kept = suppress(boxes, scores, 0.1)
         found.append(np.concatenate([boxes[kept], scores[kept, None]], 1).astype(np.float32))
