@@ -118,7 +118,8 @@ def test_a_thousand_clips_stay_below_two_megabytes(tmp_path: Path) -> None:
     extras = {
         sha: {
             "fps": 25, "mouth": [0.123 * (k % 7) for k in range(75)], "reference_mouth": [0.4] * 75,
-            "sync_offset": [float(k % 3) for k in range(75)], "mel": f"data:image/png;base64,{noise}{n % 100:04d}",
+            "sync_offset": [float(k % 3) for k in range(75)],
+            "mel": f"data:image/png;base64,{noise}{n % 100:04d}",
         }
         for n, sha in enumerate(shas)
     }  # fmt: skip
@@ -397,7 +398,9 @@ def test_no_window_scrolls_sideways(browser: Any, site: Path, width: int) -> Non
 def test_every_control_has_a_name(tab: Any) -> None:
     nameless = tab.eval_on_selector_all(
         "button, select, input",
-        "all => all.filter(e => !(e.textContent.trim() || e.getAttribute('aria-label') || e.closest('label'))).length",
+        """all => all.filter(
+            e => !(e.textContent.trim() || e.getAttribute('aria-label') || e.closest('label'))
+        ).length""",
     )
     assert nameless == 0
 
