@@ -256,9 +256,7 @@ def _no_value(a: Estimate, b: Estimate) -> str:
     sides = [("first", a), ("second", b)]
     return (
         "; ".join(
-            f"nothing scored in the {name} results{_why(e)}"
-            for name, e in sides
-            if not math.isfinite(e.value)
+            f"nothing scored in the {name} results{_why(e)}" for name, e in sides if not math.isfinite(e.value)
         )
         or "no sample was scored on both sides"
     )

@@ -144,9 +144,7 @@ def parse_rules(data: Mapping[str, Any], origin: str = "gate.toml") -> Rules:
     check_keys(data, Rules, origin)
     alpha = data.get("alpha", 0.05)
     if not (isinstance(alpha, float) and 0 < alpha < 0.5):
-        raise UsageError(
-            f"{origin}: alpha is {alpha!r}; it must be a number between 0 and 0.5, such as 0.05."
-        )
+        raise UsageError(f"{origin}: alpha is {alpha!r}; it must be a number between 0 and 0.5, such as 0.05.")
     raw = data.get("rule", [])
     if not isinstance(raw, list) or not raw:
         raise UsageError(f"{origin} has no rules.", "Write at least one [[rule]]; docs/gate.md shows how.")

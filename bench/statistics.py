@@ -230,9 +230,7 @@ def p_value(data: Clusters, seed: int, alternative: str = "two-sided") -> float:
     return t_test(data, alternative) if len(data) < MIN_CLUSTERS else sign_flip(data, seed, alternative)
 
 
-def normal_p(
-    estimate: float, half_width: float, level: float = 0.95, alternative: str = "two-sided"
-) -> float:
+def normal_p(estimate: float, half_width: float, level: float = 0.95, alternative: str = "two-sided") -> float:
     """Return the p-value of an estimate known only with a symmetric interval (set metrics).
 
     A zero half-width means there was no spread at all: any non-zero estimate is then significant.

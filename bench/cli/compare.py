@@ -10,12 +10,8 @@ import typer
 
 def compare(
     first: Annotated[str, typer.Argument(metavar="A", help="Run, reference or folder to compare with.")],
-    second: Annotated[
-        str, typer.Argument(metavar="B", help="Run, reference or folder to look at.")
-    ] = "latest",
-    metrics: Annotated[
-        str, typer.Option(help="Protocol patterns, comma-separated, e.g. 'sync/*,fid/*'.")
-    ] = "*",
+    second: Annotated[str, typer.Argument(metavar="B", help="Run, reference or folder to look at.")] = "latest",
+    metrics: Annotated[str, typer.Option(help="Protocol patterns, comma-separated, e.g. 'sync/*,fid/*'.")] = "*",
     methods: Annotated[str, typer.Option(help="Method patterns, comma-separated.")] = "*",
     worst: Annotated[int, typer.Option(min=0, help="How many of the largest losses to list.")] = 10,
     everything: Annotated[bool, typer.Option("--all", help="List what did not change, too.")] = False,

@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(
-    name="reference", help="Keep or show the scores the gate compares with.", no_args_is_help=True
-)
+from bench.cli.verb import verb
+
+app = typer.Typer(name="reference", help="Keep or show the scores the gate compares with.", no_args_is_help=True)
 
 
 @app.command()
+@verb
 def save(
     name: Annotated[str, typer.Argument(help="How to call it: letters, digits, '.', '_', '-'.")],
     run: Annotated[str, typer.Argument(metavar="[RUN]", help="Run by name or path.")] = "latest",
@@ -31,6 +32,7 @@ def save(
 
 
 @app.command()
+@verb
 def show(
     name: Annotated[str | None, typer.Argument(help="A reference; without one, all are listed.")] = None,
     recipe: Annotated[str, typer.Option(help="Recipe of the table.")] = "summary",

@@ -138,9 +138,7 @@ def _render(
     return html.document(title, summary, tables, out, media_root or results.folder, copy_media).encode()
 
 
-def text_table(
-    results: Results, recipe: str | Path = "full", width: int = 120, intersection: bool = False
-) -> str:
+def text_table(results: Results, recipe: str | Path = "full", width: int = 120, intersection: bool = False) -> str:
     """Return the recipe's tables as plain text for a terminal of `width` cells."""
     from bench.report import text
 

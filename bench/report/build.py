@@ -84,9 +84,7 @@ def _build(
     grid = {(m, g): [_estimate(summary, key, m, c.gate or g, c) for _, c in named] for m, g in pairs}
     estimates = [e for line in grid.values() for e in line if e is not None]
     filled = [i for i in range(len(named)) if any(_scored(line[i]) for line in grid.values())]
-    dropped = dict.fromkeys(
-        c.label for i, (_, c) in enumerate(named) if filled and i not in filled and not c.gate
-    )
+    dropped = dict.fromkeys(c.label for i, (_, c) in enumerate(named) if filled and i not in filled and not c.gate)
     if filled:
         named = [named[i] for i in filled]
         grid = {pair: [line[i] for i in filled] for pair, line in grid.items()}
@@ -140,9 +138,7 @@ def _scored(estimate: Estimate | None) -> bool:
 
 def _estimate(summary: Summary, key: SectionKey, method: str, gate: str, column: Column) -> Estimate | None:
     domain, dataset, split = key
-    return summary.get(
-        Cell(domain, dataset, column.split or split, method, gate, column.protocol, column.key)
-    )
+    return summary.get(Cell(domain, dataset, column.split or split, method, gate, column.protocol, column.key))
 
 
 def _columns(
@@ -262,9 +258,7 @@ def _notes(
     if any(c >= statistics.MIN_CLUSTERS for c in counts):
         enough = [c for c in counts if c >= statistics.MIN_CLUSTERS]
         span = str(enough[0]) if len(enough) == 1 else f"{enough[0]} to {enough[-1]}"
-        notes.append(
-            f"±: half of the 95 % interval, {statistics.RESAMPLES:,} resamples of {span} identities."
-        )
+        notes.append(f"±: half of the 95 % interval, {statistics.RESAMPLES:,} resamples of {span} identities.")
     if counts and counts[0] < statistics.MIN_CLUSTERS:
         notes.append(
             f"Too few identities for an interval ({counts[0]}, fewer than {statistics.MIN_CLUSTERS}): "

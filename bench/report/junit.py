@@ -52,9 +52,7 @@ def _lines(check: Check) -> list[str]:
     column = column_of(d)
     lines = [f"reference {column.show(d.old)}, this run {column.show(d.new)}"]
     if math.isfinite(d.gain):
-        lines.append(
-            f"gain {column.show(d.gain)} [{column.show(d.low)}, {column.show(d.high)}], p {check.p:.4g}"
-        )
+        lines.append(f"gain {column.show(d.gain)} [{column.show(d.low)}, {column.show(d.high)}], p {check.p:.4g}")
     for change in d.worst:
         lines.append(f"{change.sample}: {column.show(change.old)} -> {column.show(change.new)}")
         lines += [f"  {path}" for path in (change.old_clip, change.new_clip) if path]

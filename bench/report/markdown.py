@@ -91,8 +91,7 @@ def table(model: Table, level: int = 3, said: Collection[str] = (), reasons: boo
         out += ["In italics: " + "; ".join(t[0].lower() + t[1:] for t in titles) + ".", ""]
     if model.footnotes:
         out += [
-            f"{n}. `{protocol}`{': ' + escape(about) if about else ''}"
-            for n, protocol, about in model.footnotes
+            f"{n}. `{protocol}`{': ' + escape(about) if about else ''}" for n, protocol, about in model.footnotes
         ]
         out.append("")
     out += [f"- {escape(note)}" for note in model.notes if note not in said]
@@ -132,9 +131,7 @@ def _provenance(provenance: Mapping[str, Any]) -> list[str]:
     lines = []
     counts = provenance.get("counts")
     if counts:
-        lines.append(
-            "- Results: " + ", ".join(f"{escape(str(v))} {escape(str(k))}" for k, v in counts.items())
-        )
+        lines.append("- Results: " + ", ".join(f"{escape(str(v))} {escape(str(k))}" for k, v in counts.items()))
     hardware = provenance.get("hardware")
     if hardware:
         lines.append("- Hardware: " + escape("; ".join(str(h) for h in hardware)))
@@ -143,7 +140,5 @@ def _provenance(provenance: Mapping[str, Any]) -> list[str]:
     if named:
         lines.append("- Environment: " + escape(", ".join(named)))
     for item in provenance.get("rejected", ()):
-        lines.append(
-            f"- Left out: {escape(str(item.get('item', '')))}: {escape(str(item.get('reason', '')))}"
-        )
+        lines.append(f"- Left out: {escape(str(item.get('item', '')))}: {escape(str(item.get('reason', '')))}")
     return ["## Provenance", "", *lines] if lines else []

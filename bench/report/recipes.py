@@ -136,9 +136,7 @@ def parse(data: Mapping[str, Any], name: str, origin: str = "recipe") -> Recipe:
             check_keys(item, ColumnSpec, f"{where}, column '{item.get('name', '?')}'")
             if "name" not in item or "protocol" not in item:
                 raise UsageError(f"{where}: every column needs a name and a protocol.")
-            patterns = {
-                k: strings(item[k], f"{where}: {k}") for k in ("protocol", "column", "split") if k in item
-            }
+            patterns = {k: strings(item[k], f"{where}: {k}") for k in ("protocol", "column", "split") if k in item}
             columns.append(ColumnSpec(**{**item, **patterns}))
         if bool(columns) == bool(raw.get("columns")):
             raise UsageError(f"{where}: give either [[table.column]] entries or columns = [...].")

@@ -86,17 +86,13 @@ def save(results: Results, name: str, rerun: Results | None = None, folder: Path
         UsageError: the name is not usable as a folder name, or there are no scores.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise UsageError(
-            f"'{name}' cannot be the name of a reference.", "Use letters, digits, '.', '_' and '-'."
-        )
+        raise UsageError(f"'{name}' cannot be the name of a reference.", "Use letters, digits, '.', '_' and '-'.")
     if not (results.rows["status"] == "ok").any():
         raise UsageError(f"{results.name} holds no scores to keep.", "Type `bench run` first.")
     target = folder / name
     target.mkdir(parents=True, exist_ok=True)
     paths = dict.fromkeys(("clip_path", "reference_path", "image_path", "audio_path"), "")
-    results.rows.assign(seconds=math.nan, **paths).to_parquet(
-        target / ROWS_FILE, index=False, compression="zstd"
-    )
+    results.rows.assign(seconds=math.nan, **paths).to_parquet(target / ROWS_FILE, index=False, compression="zstd")
     about = {k: v for k, v in results.provenance.items() if k != "rejected"}
     _write_json(target / PROVENANCE_FILE, about)
     noise = measure_noise(results, rerun)

@@ -197,9 +197,7 @@ def _blocks(rows: pd.DataFrame) -> Iterable[tuple[Cell, Block]]:
 def _estimate(cell: Cell, block: Block) -> Estimate:
     """Reduce the rows of one cell; clip intervals are added later, all at once."""
     ok = block["status"] == "ok"
-    missing = Counter(
-        Missing(*m) for m in zip(*(block[f][~ok].tolist() for f in Missing._fields), strict=True)
-    )
+    missing = Counter(Missing(*m) for m in zip(*(block[f][~ok].tolist() for f in Missing._fields), strict=True))
     common = _Common(
         cell, missing, statistics.seed_from(block["digest"][ok].tolist()), _mean(block["coverage"][ok])
     )
@@ -279,12 +277,9 @@ def _with_intervals(raw: Sequence[Estimate]) -> dict[Cell, Estimate]:
         if e.kind == "clip":
             planned[e.cell[:5]] = max(planned.get(e.cell[:5], 0), e.n_planned)
     done = {
-        e.cell: replace(e, low=i.low, high=i.high, interval=i.method)
-        for e, i in zip(clips, found, strict=True)
+        e.cell: replace(e, low=i.low, high=i.high, interval=i.method) for e, i in zip(clips, found, strict=True)
     }
     done |= {
-        e.cell: replace(e, n_planned=max(e.n_planned, planned.get(e.cell[:5], 0)))
-        for e in raw
-        if e.kind == "set"
+        e.cell: replace(e, n_planned=max(e.n_planned, planned.get(e.cell[:5], 0))) for e in raw if e.kind == "set"
     }
     return {e.cell: done.get(e.cell, e) for e in raw}

@@ -277,9 +277,7 @@ def lead(table: Table) -> tuple[list[str], list[list[str]]]:
     gates = len(table.row_heads) > 1 and any(row.gate for row in table.rows)
     counts = any(row.n_text for row in table.rows)
     heads = [*table.row_heads[: 1 + gates], *(["n"] if counts else [])]
-    cells = [
-        [row.label, *([row.gate] if gates else []), *([row.n_text] if counts else [])] for row in table.rows
-    ]
+    cells = [[row.label, *([row.gate] if gates else []), *([row.n_text] if counts else [])] for row in table.rows]
     return heads, cells
 
 

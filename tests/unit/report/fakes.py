@@ -71,9 +71,7 @@ def make(
     suffix = "synthetic_v1" if domain == "synthetic" else "default"
     place = np.random.default_rng(world)
     noise = np.random.default_rng([seed, 1])
-    samples = [
-        (f"clip{i:03d}_{k}", f"id{i:03d}") for i in range(identities) for k in range(clips_per_identity)
-    ]
+    samples = [(f"clip{i:03d}_{k}", f"id{i:03d}") for i in range(identities) for k in range(clips_per_identity)]
     rows: list[dict[str, Any]] = []
     described: dict[str, Any] = {}
     for name, (kind, summary, weights, columns) in PROTOCOLS.items():

@@ -1,0 +1,126 @@
+"""Faces from MediaPipe's Face Landmarker (an optional package), and the rules for choosing one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from actalker.components import Face, FaceFinder
+from actalker.errors import InputError, MissingPackageError
+from actalker.masks import Box
+
+MODEL_VARIABLE = "ACTALKER_FACE_LANDMARKER"
+MODEL_NAME = "face_landmarker_v2_with_blendshapes.task"
+
+_LIPS = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185)
+_BROWS = (46, 53, 52, 65, 55, 70, 63, 105, 66, 107, 276, 283, 282, 295, 285, 300, 293, 334, 296, 336)
+_EYES_AND_NOSE = (33, 133, 263, 362, 1, 98, 327)
+
+
+class MediaPipeFaces:
+    """Finds faces with MediaPipe; every picture is looked at by itself.
+
+    Args:
+        model: the Face Landmarker `.task` file; by default the path in `$ACTALKER_FACE_LANDMARKER`.
+
+    Raises:
+        MissingPackageError: mediapipe or the model file is not there.
+    """
+
+    def __init__(self, model: str | Path | None = None) -> None:
+        model = model or os.environ.get(MODEL_VARIABLE, "")
+        if not model or not Path(model).is_file():
+            raise MissingPackageError(
+                f"finding faces needs MediaPipe's model file {MODEL_NAME}"
+                + (f"; {model} is not there" if model else ""),
+                f"Set {MODEL_VARIABLE} to its path, or give the portrait's face box: --face x1,y1,x2,y2.",
+            )
+        os.environ.setdefault("GLOG_minloglevel", "2")
+        try:
+            import mediapipe
+            from mediapipe.tasks.python import BaseOptions, vision
+        except ImportError as error:
+            raise MissingPackageError(
+                "finding faces needs the package mediapipe", "pip install mediapipe, or give the face box."
+            ) from error
+        self._picture: Any = mediapipe.Image
+        self._format: Any = mediapipe.ImageFormat.SRGB
+        options = vision.FaceLandmarkerOptions(
+            base_options=BaseOptions(model_asset_buffer=Path(model).read_bytes()),
+            running_mode=vision.RunningMode.IMAGE,
+            num_faces=4,
+        )
+        self._landmarker: Any = vision.FaceLandmarker.create_from_options(options)
+
+    def find(self, image: npt.NDArray[np.uint8]) -> list[Face]:
+        """Faces in an RGB picture (H, W, 3), largest first; empty when there is none."""
+        result = self._landmarker.detect(self._picture(self._format, np.ascontiguousarray(image)))
+        height, width = image.shape[:2]
+        faces = []
+        for landmarks in result.face_landmarks:
+            points = np.array([(p.x * width, p.y * height) for p in landmarks])
+            faces.append(
+                Face(
+                    box=_bounds(points),
+                    mouth=_bounds(points[list(_LIPS)]),
+                    features=_bounds(points[[*_LIPS, *_BROWS, *_EYES_AND_NOSE]]),
+                )
+            )
+        return sorted(faces, key=lambda face: -face.area)
+
+
+def choose_face(faces: list[Face], what: str, *, largest: bool) -> Face:
+    """The face to use.
+
+    Args:
+        faces: as `FaceFinder.find` returns them.
+        what: the picture's name in an error, e.g. `the image`.
+        largest: take the largest of several.
+
+    Raises:
+        InputError: none, or several of similar size without `largest`.
+    """
+    if not faces:
+        raise InputError(
+            f"no face found in {what}",
+            "Use a picture that shows one face from the front, or give its box: --face x1,y1,x2,y2.",
+        )
+    # A face of less than a quarter of the largest one's area is a bystander.
+    rivals = [face for face in faces[1:] if face.area > faces[0].area / 4]
+    if rivals and not largest:
+        boxes = ", ".join("(" + ", ".join(f"{v:.0f}" for v in face.box) + ")" for face in [faces[0], *rivals])
+        raise InputError(
+            f"{what} shows {len(rivals) + 1} faces: {boxes}",
+            "Crop it, pass --largest-face, or give the box: --face x1,y1,x2,y2.",
+        )
+    return faces[0]
+
+
+def find_face(
+    finder: FaceFinder | None, image: npt.NDArray[np.uint8], given: Box | None, what: str, *, largest: bool
+) -> Face:
+    """The given box checked against the picture, or the face `finder` finds (default: MediaPipe).
+
+    Raises:
+        InputError: a box outside the picture, no face, or several.
+        MissingPackageError: no box given and nothing to find one with.
+    """
+    if given is not None:
+        x1, y1, x2, y2 = given
+        height, width = image.shape[:2]
+        if not (0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height):
+            raise InputError(
+                f"face box {given} does not lie inside {what} ({width}x{height})",
+                "Give x1,y1,x2,y2 in pixels with x1 < x2 and y1 < y2.",
+            )
+        return Face(box=given)
+    return choose_face((finder or MediaPipeFaces()).find(image), what, largest=largest)
+
+
+def _bounds(points: npt.NDArray[np.float64]) -> Box:
+    (x1, y1), (x2, y2) = points.min(0), points.max(0)
+    return (float(x1), float(y1), float(x2), float(y2))

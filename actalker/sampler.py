@@ -1,0 +1,159 @@
+"""Denoising of one segment of a clip: guided rows in shifting windows, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from actalker.conditions import Conditions
+from actalker.errors import OutOfMemoryError
+from actalker.gates import Gates
+from actalker.guidance import Guidance, Row, guidance_rows, row_context, stack_contexts
+from actalker.schedule import (
+    ScheduleConfig,
+    bounded_windows,
+    build_schedule,
+    circular_windows,
+    window_shift,
+)
+from actalker.unet import ACTalkerUNet
+
+
+@dataclass(frozen=True, slots=True)
+class SamplerConfig:
+    """How a segment is denoised; the defaults are the released sampler's.
+
+    Attributes:
+        schedule: noise levels and parametrisation.
+        guidance: guidance scales.
+        window: frames the UNet sees at once.
+        shift: how far the windows move from step to step.
+        circular: windows wrap around behind one window of padding frames, as released; False keeps them
+            inside the clip, which saves the padding's share of the work.
+        time_ids: numbers added to the time embedding: frame rate, motion bucket, expression bucket.
+        items_per_call: (row, window) pairs per UNet call; None takes all rows of one window. Fewer need less
+            memory, more keep a fast device busy.
+    """
+
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    guidance: Guidance = field(default_factory=Guidance)
+    window: int = 25
+    shift: int = 7
+    circular: bool = True
+    time_ids: tuple[float, ...] = (12.5, 12.0, 20.0)
+    items_per_call: int | None = None
+
+
+Progress = Callable[[int, int], None]
+
+
+@torch.no_grad()
+def denoise(
+    unet: ACTalkerUNet,
+    conditions: Conditions,
+    frames: int,
+    gates: Gates,
+    config: SamplerConfig,
+    scaling: float,
+    generator: torch.Generator,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Latents of `frames` consecutive frames.
+
+    Args:
+        unet: the network; its dtype and device are used for its inputs.
+        conditions: of exactly these frames.
+        frames: how many.
+        gates: open branches.
+        config: sampler settings.
+        scaling: the codec's scaling.
+        generator: CPU generator; noise is drawn there and moved, so every device gets the same clip.
+        progress: called with (UNet calls done, all UNet calls).
+
+    Returns:
+        Scaled latents (1, frames, c, h, w), float32 (float64 for a float64 UNet).
+
+    Raises:
+        OutOfMemoryError: the device's memory does not hold one UNet call.
+    """
+    schedule = build_schedule(config.schedule)
+    weight = unet.conv_in.weight
+    wide = torch.float64 if weight.dtype == torch.float64 else torch.float32
+    total = frames
+    if config.circular:
+        total += config.window
+        conditions = conditions.padded(config.window)
+    reference = conditions.reference.to(weight.device, wide)
+    shape = (1, total, *reference.shape[2:])
+    noise = torch.randn(shape, generator=generator, dtype=torch.float32).to(weight.device, wide)
+    latents = schedule.start((reference * scaling).expand(shape), noise)
+    rows = guidance_rows(config.guidance, gates)
+    time_ids = None
+    if unet.config.time_ids:
+        time_ids = torch.tensor([config.time_ids], dtype=torch.float32, device=weight.device)
+    levels = schedule.levels()
+    steps = len(levels) - 1
+    make_windows = circular_windows if config.circular else bounded_windows
+    for step in range(steps):
+        level, following = levels[step].to(weight.device, wide), levels[step + 1].to(weight.device, wide)
+        windows = make_windows(total, config.window, window_shift(step, config.window, config.shift))
+        inputs = schedule.scale(latents, level)
+        summed = torch.zeros_like(latents)
+        hits = latents.new_zeros(total)
+        items = [(row, window) for window in windows for row in rows]
+        size = config.items_per_call or len(rows)
+        if not conditions.masks.constant:
+            size = min(size, len(rows))
+        for done in range(0, len(items), size):
+            part = items[done : done + size]
+            predicted = _predict(unet, conditions, inputs, part, schedule.time(level), time_ids)
+            for (row, window), prediction in zip(part, predicted.to(wide), strict=True):
+                summed[0].index_add_(0, window.to(summed.device), prediction * row.weight)
+            if progress is not None:
+                progress(step * len(items) + min(done + size, len(items)), steps * len(items))
+        for window in windows:
+            hits[window.to(hits.device)] += 1
+        latents = schedule.step(summed / hits[None, :, None, None, None], latents, level, following)
+    return latents[:, :frames]
+
+
+def _predict(
+    unet: ACTalkerUNet,
+    conditions: Conditions,
+    inputs: Tensor,
+    items: list[tuple[Row, Tensor]],
+    time: Tensor,
+    time_ids: Tensor | None,
+) -> Tensor:
+    """One UNet call for several (row, window) items: (items, frames, c, h, w)."""
+    weight = unet.conv_in.weight
+    samples, contexts, spatials = [], [], []
+    masks = conditions.masks
+    for row, window in items:
+        frames = len(window)
+        local = conditions.frames(window)
+        masks = local.masks
+        reference = local.reference if row.appearance else torch.zeros_like(local.reference)
+        noisy = inputs[:, window.to(inputs.device)]
+        reference = reference.to(noisy).expand(-1, frames, -1, -1, -1)
+        samples.append(torch.cat([noisy, reference], dim=2))
+        contexts.append(row_context(row, local, frames))
+        if local.spatial is not None:
+            spatials.append(local.spatial)
+    context = stack_contexts(contexts)
+    spatial = None
+    if spatials:
+        spatial = spatials[0] if spatials[0].shape[1] == 1 else torch.cat(spatials)
+    try:
+        return unet(torch.cat(samples).to(weight.dtype), time, context, masks, time_ids, spatial)
+    except torch.OutOfMemoryError as error:
+        raise OutOfMemoryError(
+            f"{weight.device} ran out of memory in a UNet call over {len(items)} guidance rows of "
+            f"{len(items[0][1])} frames",
+            f"Set items_per_call to {len(items) // 2} (it halves the need)."
+            if len(items) > 1
+            else f"Halve the window ({len(items[0][1])} frames) or the image size.",
+        ) from error

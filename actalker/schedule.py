@@ -1,0 +1,181 @@
+"""Noise schedules (what the network predicts at which noise level) and the window schedule of long clips.
+
+`EulerKarras` is the released sampler: v-prediction on Karras sigmas, one Euler step each, as Stable Video
+Diffusion. `Flow` predicts the clean latents on the straight path x_t = (1−t)·x₀ + t·ε and is meant for few
+steps. Both also serve training: `draw`, `corrupt`, `target`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleConfig:
+    """Which schedule, and its numbers.
+
+    Attributes:
+        kind: `euler_karras` (v-prediction) or `flow` (clean-latent prediction).
+        steps: sampling steps.
+        sigma_min, sigma_max, rho: Karras sigmas.
+        log_mean, log_std: ln σ is drawn from this normal distribution in training.
+        pure_noise: share of training samples at t = 1; the others have density 2t (`flow`).
+    """
+
+    kind: Literal["euler_karras", "flow"] = "euler_karras"
+    steps: int = 25
+    sigma_min: float = 0.002
+    sigma_max: float = 700.0
+    rho: float = 7.0
+    log_mean: float = 0.7
+    log_std: float = 1.6
+    pure_noise: float = 0.35
+
+
+class EulerKarras:
+    """v-prediction with noise levels σ: x_σ = x₀ + σ·ε, network input x_σ / √(σ²+1), time ¼·ln σ."""
+
+    def __init__(self, config: ScheduleConfig) -> None:
+        self.config = config
+
+    def levels(self, steps: int | None = None) -> Tensor:
+        """σ of every step and a final 0, (steps + 1,), float64."""
+        config, steps = self.config, steps or self.config.steps
+        ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
+        high, low = config.sigma_max ** (1 / config.rho), config.sigma_min ** (1 / config.rho)
+        return torch.cat([(high + ramp * (low - high)) ** config.rho, torch.zeros(1, dtype=torch.float64)])
+
+    def time(self, level: Tensor) -> Tensor:
+        """What the UNet is told about the noise level."""
+        return 0.25 * torch.log(level)
+
+    def start(self, reference: Tensor, noise: Tensor) -> Tensor:
+        """First latents: the released pipeline starts from the noised reference, not from pure noise."""
+        return reference + self.config.sigma_max * noise
+
+    def scale(self, x: Tensor, level: Tensor) -> Tensor:
+        """Network input for latents `x`."""
+        return x / torch.sqrt(level**2 + 1)
+
+    def clean(self, prediction: Tensor, x: Tensor, level: Tensor) -> Tensor:
+        """Clean latents implied by a prediction."""
+        return x / (level**2 + 1) - prediction * (level / torch.sqrt(level**2 + 1))
+
+    def step(self, prediction: Tensor, x: Tensor, level: Tensor, following: Tensor) -> Tensor:
+        """Euler step from `level` to `following`."""
+        return x + (x - self.clean(prediction, x, level)) / level * (following - level)
+
+    def draw(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """Random training levels (count,)."""
+        return torch.exp(self.config.log_mean + self.config.log_std * torch.randn(count, generator=generator))
+
+    def corrupt(self, clean: Tensor, noise: Tensor, level: Tensor) -> Tensor:
+        """Noisy latents; `level` broadcasts."""
+        return clean + level * noise
+
+    def target(self, clean: Tensor, noise: Tensor, level: Tensor) -> Tensor:
+        """What the network should predict. Unit weight here is EDM's weight on the clean latents."""
+        return (noise - level * clean) / torch.sqrt(level**2 + 1)
+
+
+class Flow:
+    """Clean-latent prediction with noise levels t in (0, 1]: x_t = (1−t)·x₀ + t·ε, time 1000·t."""
+
+    def __init__(self, config: ScheduleConfig) -> None:
+        self.config = config
+
+    def levels(self, steps: int | None = None) -> Tensor:
+        """t of every step and a final 0, (steps + 1,), float64."""
+        return torch.linspace(1, 0, (steps or self.config.steps) + 1, dtype=torch.float64)
+
+    def time(self, level: Tensor) -> Tensor:
+        """What the UNet is told about the noise level."""
+        return 1000 * level
+
+    def start(self, reference: Tensor, noise: Tensor) -> Tensor:
+        """First latents: pure noise."""
+        return noise.expand_as(reference) if noise.shape != reference.shape else noise
+
+    def scale(self, x: Tensor, level: Tensor) -> Tensor:
+        """Network input for latents `x`."""
+        return x
+
+    def clean(self, prediction: Tensor, x: Tensor, level: Tensor) -> Tensor:
+        """Clean latents implied by a prediction."""
+        return prediction
+
+    def step(self, prediction: Tensor, x: Tensor, level: Tensor, following: Tensor) -> Tensor:
+        """Move along the straight path from `level` to `following`."""
+        return prediction + (following / level) * (x - prediction)
+
+    def draw(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """Random training levels (count,): t = 1 with probability `pure_noise`, else density 2t."""
+        t = torch.rand(count, generator=generator).sqrt().clamp_min(1e-3)
+        return torch.where(torch.rand(count, generator=generator) < self.config.pure_noise, torch.ones(()), t)
+
+    def corrupt(self, clean: Tensor, noise: Tensor, level: Tensor) -> Tensor:
+        """Noisy latents; `level` broadcasts."""
+        return (1 - level) * clean + level * noise
+
+    def target(self, clean: Tensor, noise: Tensor, level: Tensor) -> Tensor:
+        """What the network should predict."""
+        return clean
+
+
+Schedule = EulerKarras | Flow
+
+
+def build_schedule(config: ScheduleConfig) -> Schedule:
+    """The schedule a config names.
+
+    Raises:
+        ValueError: unknown kind.
+    """
+    if config.kind == "euler_karras":
+        return EulerKarras(config)
+    if config.kind == "flow":
+        return Flow(config)
+    raise ValueError(f"unknown schedule {config.kind!r}; known: euler_karras, flow")
+
+
+def circular_windows(total: int, window: int, shift: int) -> list[Tensor]:
+    """Windows of one step as in the released pipeline: consecutive, moved back by `shift`, modulo `total`.
+
+    The caller appends one window of padding frames, which keeps the clip's end from meeting its beginning.
+
+    Returns:
+        ceil(total / window) index tensors (window,). When `window` divides `total`, each frame occurs once;
+        else the last window wraps and some occur twice.
+    """
+    offsets = torch.arange(window)
+    return [(start - shift + offsets) % total for start in range(0, total, window)]
+
+
+def bounded_windows(total: int, window: int, shift: int) -> list[Tensor]:
+    """Windows of one step that stay inside the clip and need no padding.
+
+    Cuts lie at `shift`, `shift + window`, ...; a piece shorter than `window` at either end is widened
+    inwards to a full window, so some frames occur twice.
+
+    Returns:
+        Index tensors of length min(window, total) that cover all frames.
+    """
+    window = min(window, total)
+    shift %= window
+    starts = {max(0, min(start, total - window)) for start in range(shift - window if shift else 0, total, window)}
+    return [torch.arange(start, start + window) for start in sorted(starts)]
+
+
+def window_shift(step: int, window: int, offset: int) -> int:
+    """How far the windows of sampling step `step` are moved: (offset · step) mod window."""
+    return (offset * step) % window
+
+
+def unet_calls(frames: int, window: int, steps: int) -> int:
+    """UNet calls of the circular schedule for `frames` output frames."""
+    return steps * math.ceil((frames + window) / window)

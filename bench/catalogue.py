@@ -1,0 +1,214 @@
+"""Finding methods, metrics, extractors and splits by the name a user types."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cache
+from typing import Any
+
+from bench import registry
+from bench.errors import MissingError, UsageError
+from bench.keys import code_digest
+from bench.methods.base import Method
+from bench.metrics.base import ClipMetric, Extractor, SetMetric
+from bench.registry import UnknownName
+from bench.spec import Domain, MethodSpec, MetricSpec
+
+CONTRACT = "contract:"
+
+
+@dataclass(frozen=True, slots=True)
+class MethodEntry:
+    """A method found by name.
+
+    Attributes:
+        target: what a worker loads, see `load_method`.
+        spec: its declaration.
+        code: digest of the code behind its output.
+    """
+
+    target: str
+    spec: MethodSpec
+    code: str
+
+
+def method_targets() -> dict[str, str]:
+    """Return every known method name with what to load for it."""
+    from bench.methods.external.contract import contract_paths
+
+    contracts = {name: f"{CONTRACT}{name}" for name in contract_paths()}
+    return {**contracts, **registry.targets(registry.METHODS, "bench.methods")}
+
+
+def find_method(name: str) -> MethodEntry:
+    """Return a method by its name, by `module:Class`, or by `path/to/file.py:Class`.
+
+    Raises:
+        UnknownName: with the closest known name.
+        UsageError: what was found is no method.
+    """
+    known = method_targets()
+    target = known.get(name) or (name if ":" in name and not name.startswith(CONTRACT) else None)
+    if target is None:
+        raise UnknownName("method", name, list(known))
+    try:
+        loaded = _method_class(target)
+    except ModuleNotFoundError as error:
+        raise UsageError(f"Cannot load method '{name}': {error}.", "See: bench list methods") from error
+    spec = getattr(loaded, "spec", None)
+    if not isinstance(spec, MethodSpec):
+        raise UsageError(
+            f"'{name}' is no method: it has no `spec` of type MethodSpec.",
+            "See docs/methods.md for the ten lines.",
+        )
+    modules = getattr(loaded, "code_modules", None) or (_source_of(loaded),)
+    return MethodEntry(target, spec, code_digest(tuple(modules)))
+
+
+def state(name: str) -> str:
+    """Return `ready`, or what a method still needs."""
+    target = method_targets()[name]
+    if target.startswith(CONTRACT):
+        from bench.methods.external.host import readiness
+
+        return readiness(name)
+    asked = getattr(_method_class(target), "state", None)
+    return asked() if asked is not None else "ready"
+
+
+def load_method(target: str) -> Method:
+    """Build a method in a worker."""
+    loaded = _method_class(target)
+    return loaded() if isinstance(loaded, type) else loaded
+
+
+def _method_class(target: str) -> Any:
+    if target.startswith(CONTRACT):
+        from bench.methods.external.host import external_method
+
+        return external_method(target.removeprefix(CONTRACT))
+    return registry.resolve(target)
+
+
+def _source_of(loaded: Any) -> str:
+    kind = loaded if isinstance(loaded, type) else type(loaded)
+    module = importlib.import_module(kind.__module__)
+    is_user_file = kind.__module__.startswith("bench_user_")
+    return str(module.__file__) if is_user_file else kind.__module__
+
+
+@cache
+def metrics() -> dict[str, ClipMetric | SetMetric]:
+    """Return every metric by protocol id."""
+    found: dict[str, ClipMetric | SetMetric] = {}
+    for module in _metric_modules():
+        found.update({m.spec.id: m for m in (kind() for kind in module.METRICS)})
+    return dict(sorted(found.items()))
+
+
+@cache
+def extractors() -> dict[str, Extractor]:
+    """Return every feature extractor by name."""
+    found: dict[str, Extractor] = {}
+    for module in _metric_modules():
+        found.update({e.spec.name: e for e in (kind() for kind in getattr(module, "EXTRACTORS", ()))})
+    return found
+
+
+def _metric_modules() -> list[Any]:
+    names = [*registry.METRIC_MODULES, *registry.targets({}, "bench.metrics").values()]
+    return [importlib.import_module(name) for name in names]
+
+
+def metric_code(metric: ClipMetric | SetMetric | Extractor) -> str:
+    """Return the digest of the code behind a metric or an extractor."""
+    return code_digest(tuple(getattr(metric, "code_modules", None) or (type(metric).__module__,)))
+
+
+def choose_metrics(domain: Domain, wanted: Iterable[str] | None) -> list[ClipMetric | SetMetric]:
+    """Return the metrics of a run, in order of id.
+
+    Args:
+        domain: of the split.
+        wanted: protocol ids or patterns (`sync/*`), or None for the defaults.
+
+    Raises:
+        UnknownName: a name that matches nothing.
+        UsageError: a metric of another domain was asked for by name.
+    """
+    known = metrics()
+    if wanted is None:
+        return [m for m in known.values() if m.spec.default and domain in m.spec.domains]
+    chosen: dict[str, ClipMetric | SetMetric] = {}
+    for name, matches in match_metrics(wanted).items():
+        usable = [i for i in matches if domain in known[i].spec.domains]
+        if not usable:
+            other = ", ".join(known[matches[0]].spec.domains)
+            raise UsageError(
+                f"Metric '{name}' is for the {other} domain, and this split is {domain}: its weights were made for"
+                " other pictures.",
+                "See: bench list metrics",
+            )
+        chosen.update({i: known[i] for i in usable})
+    return [chosen[i] for i in sorted(chosen)]
+
+
+def match_metrics(wanted: Iterable[str]) -> dict[str, list[str]]:
+    """Return the protocol ids that each id, family or pattern stands for.
+
+    Raises:
+        UnknownName: one matches nothing.
+    """
+    found: dict[str, list[str]] = {}
+    for name in wanted:
+        found[name] = [i for i in metrics() if fnmatchcase(i, name) or i.split("/")[0] == name]
+        if not found[name]:
+            raise UnknownName("metric", name, list(metrics()))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Unavailable:
+    """A metric that cannot run here, and the command that changes that."""
+
+    spec: MetricSpec
+    reason: str
+    detail: str
+
+
+def unavailable(metric: ClipMetric | SetMetric) -> Unavailable | None:
+    """Tell why a metric cannot run here (missing weights or packages), or None when it can."""
+    from importlib.util import find_spec
+
+    from bench import weights
+    from bench.spec import Reason, Unscored
+
+    read = [extractors()[name].spec for name in metric.spec.features]
+    for package in (p for spec in read for p in spec.packages):
+        if find_spec(package) is None:
+            return Unavailable(
+                metric.spec,
+                Reason.MISSING_PACKAGE,
+                f"{package} is not installed; run: pip install 'actalker-bench[faces]'",
+            )
+    for ref in dict.fromkeys((*metric.spec.weights, *(ref for spec in read for ref in spec.weights))):
+        try:
+            weights.locate(ref.name)
+        except Unscored as missing:
+            return Unavailable(metric.spec, missing.reason, missing.detail)
+    return None
+
+
+def require_available(chosen: Iterable[ClipMetric | SetMetric]) -> None:
+    """Refuse to start when a metric that was asked for by name cannot run.
+
+    Raises:
+        MissingError: naming every such metric and the command that gets what it needs.
+    """
+    missing = [u for m in chosen if (u := unavailable(m)) is not None]
+    if missing:
+        lines = "\n".join(f"  {u.spec.id}: {u.detail}" for u in missing)
+        raise MissingError(f"These metrics cannot run here:\n{lines}", "Or leave them out of --metrics.")

@@ -1,0 +1,46 @@
+"""The executor without a cluster: every task in this process, one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from bench.execute.interrupt import Interrupt
+from bench.execute.scheduler import Scheduler
+from bench.execute.tasks import Outcome, Task
+from bench.store.files import StoreFull
+
+
+def run_inline(
+    scheduler: Scheduler,
+    home: Path,
+    weights: Path | None,
+    observe: Callable[[Task, Outcome], None],
+    interrupt: Interrupt,
+) -> None:
+    """Run tasks until none is left or a stop was asked for.
+
+    Args:
+        scheduler: what to do.
+        home, weights: see `bench.execute.worker.Worker`.
+        observe: called after every task.
+        interrupt: asked between tasks.
+
+    Raises:
+        StoreFull: the disk is full.
+    """
+    from bench.execute.worker import Worker
+
+    worker = Worker(home, weights)
+    while not scheduler.finished and not interrupt.requested:
+        for lane in scheduler.waiting:
+            task = scheduler.take(lane)
+            if task is not None:
+                break
+        else:
+            raise RuntimeError("tasks are waiting but none can run")
+        outcome = worker.run(task)
+        if outcome.status == "fatal":
+            raise StoreFull(outcome.detail)
+        scheduler.settle(task, outcome)
+        observe(task, outcome)

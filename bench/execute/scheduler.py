@@ -1,0 +1,159 @@
+"""Which task runs next, and what happens when one fails. Pure: no clocks, no processes, no files."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from bench.execute.tasks import GenerateTask, Lane, Outcome, Task
+from bench.spec import Cause
+
+# Tries in all, per cause. Input and method errors are results and are recorded by the worker.
+TRIES = {
+    Cause.INFRA: 4,
+    Cause.OOM: 2,
+    Cause.TIMEOUT: 2,
+    Cause.ENVIRONMENT: 1,
+    Cause.INPUT: 1,
+    Cause.METHOD: 1,
+}
+QUARANTINE_AFTER = 3
+
+# Scores come before new clips: numbers appear early, and a clip is scored while it is in the page cache.
+_RANK = {"feature": 0, "set": 1, "score": 2, "ingest": 3, "generate": 4}
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A task given up on. Not a result: nothing was recorded, so the next run tries again."""
+
+    task: Task
+    cause: Cause
+    detail: str
+    tries: int
+
+
+class Scheduler:
+    """Order tasks, retry them by cause, and stop a method that cannot be set up.
+
+    Args:
+        tasks: what can be done at once.
+        follow: called once for every settled task, with its outcome or with None when it was given up on;
+            returns the tasks that became possible.
+    """
+
+    def __init__(self, tasks: Iterable[Task], follow: Callable[[Task, Outcome | None], Iterable[Task]]) -> None:
+        self._follow = follow
+        self._queues: dict[Lane, list[tuple[int, str, float, int, Task]]] = defaultdict(list)
+        self._alone: list[Task] = []
+        self._exclusive: str | None = None
+        self._running: dict[str, Task] = {}
+        self._tries: Counter[str] = Counter()
+        self._setup_failures: Counter[str] = Counter()
+        self._quarantined: dict[str, str] = {}
+        self._sequence = 0
+        self.failures: list[Failure] = []
+        self._submit(tasks)
+
+    @property
+    def running(self) -> int:
+        """Number of tasks handed out and not settled."""
+        return len(self._running)
+
+    @property
+    def waiting(self) -> dict[Lane, int]:
+        """Number of tasks not handed out yet, by lane."""
+        counts = Counter({lane: len(queue) for lane, queue in self._queues.items() if queue})
+        counts.update(task.lane for task in self._alone)
+        return dict(counts)
+
+    @property
+    def finished(self) -> bool:
+        """Nothing is running and nothing is waiting."""
+        return not self._running and not self.waiting
+
+    def take(self, lane: Lane) -> Task | None:
+        """Hand out the next task of a lane, or None when there is none to run now.
+
+        A task that ran out of memory is handed out when nothing else runs, and nothing runs beside it.
+        """
+        if self._exclusive is not None:
+            return None
+        if self._alone:
+            if self._running or self._alone[0].lane != lane:
+                # Others may go on until the running ones are done, unless only the lonely task is left.
+                return self._pop(lane) if not self._running else None
+            task = self._alone.pop(0)
+            self._exclusive = task_name(task)
+            return self._start(task)
+        return self._pop(lane)
+
+    def settle(self, task: Task, outcome: Outcome) -> None:
+        """Take a worker's outcome: queue what follows, or the task again, or give up on it."""
+        name = task_name(task)
+        self._running.pop(name, None)
+        if self._exclusive == name:
+            self._exclusive = None
+        if outcome.status == "ok":
+            if isinstance(task, GenerateTask):
+                self._setup_failures[task.method] = 0
+            self._submit(self._follow(task, outcome))
+            return
+        cause = outcome.cause or Cause.INFRA
+        if cause is Cause.ENVIRONMENT and isinstance(task, GenerateTask):
+            self._setup_failures[task.method] += 1
+            if self._setup_failures[task.method] >= QUARANTINE_AFTER:
+                self._quarantine(task.method, outcome.detail)
+        if self._tries[name] < TRIES[cause]:
+            if cause is Cause.OOM:
+                self._alone.append(task)
+            else:
+                self._push(task)
+            return
+        self._give_up(task, cause, outcome.detail)
+
+    def _submit(self, tasks: Iterable[Task]) -> None:
+        for task in tasks:
+            reason = self._quarantined.get(task.method) if isinstance(task, GenerateTask) else None
+            if reason is None:
+                self._push(task)
+            else:
+                self._give_up(task, Cause.ENVIRONMENT, reason)
+
+    def _push(self, task: Task) -> None:
+        self._sequence += 1
+        group = task.method if isinstance(task, GenerateTask) else ""
+        entry = (_RANK[task.kind], group, -task.cost, self._sequence, task)
+        heapq.heappush(self._queues[task.lane], entry)
+
+    def _pop(self, lane: Lane) -> Task | None:
+        queue = self._queues.get(lane)
+        return self._start(heapq.heappop(queue)[-1]) if queue else None
+
+    def _start(self, task: Task) -> Task:
+        name = task_name(task)
+        self._running[name] = task
+        self._tries[name] += 1
+        return task
+
+    def _quarantine(self, method: str, detail: str) -> None:
+        reason = f"not tried: {method} failed to start {QUARANTINE_AFTER} times in a row: {detail}"
+        self._quarantined[method] = reason
+        for lane, queue in self._queues.items():
+            stopped = [e for e in queue if isinstance(e[-1], GenerateTask) and e[-1].method == method]
+            if stopped:
+                self._queues[lane] = [e for e in queue if e not in stopped]
+                heapq.heapify(self._queues[lane])
+                for entry in sorted(stopped):
+                    self._give_up(entry[-1], Cause.ENVIRONMENT, reason)
+
+    def _give_up(self, task: Task, cause: Cause, detail: str) -> None:
+        self.failures.append(Failure(task, cause, detail, self._tries[task_name(task)]))
+        self._submit(self._follow(task, None))
+
+
+def task_name(task: Task) -> str:
+    """Return the task's name, unique within a run."""
+    return f"{task.kind}:{task.key}"

@@ -1,0 +1,173 @@
+"""What travels to workers and what comes back: keys, paths and small dictionaries, never frames."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from bench.spec import Cause, Gate, Sample
+from bench.store.blobs import Blob
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """What kind of worker a task needs.
+
+    Tasks of one lane run on the same workers. CPU tasks share a lane; a method that needs a GPU has its own,
+    so that its model stays loaded and two models never meet on one GPU.
+    """
+
+    name: str
+    cpus: int = 1
+    gpus: float = 0.0
+    memory_gb: float = 0.0
+
+
+CPU_LANE = Lane("cpu")
+
+
+@dataclass(frozen=True, slots=True)
+class ClipRef:
+    """A clip on disk by content.
+
+    Attributes:
+        sha256: digest of the file.
+        path: where it lies.
+        image: the sample's reference picture, or None.
+        truth: the synthetic world's ground truth, or None.
+    """
+
+    sha256: str
+    path: Path
+    image: Path | None = None
+    truth: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateTask:
+    """Make one clip.
+
+    Attributes:
+        key: record key.
+        method: name, for display.
+        target: what to load, see `bench.catalogue.load_method`.
+        sample: inputs closed by the gate are already None.
+        sound: driving speech to mux under the clip (also when the gate hides it from the method), or None.
+        fields: every field of the key, stored for `bench cache explain`.
+        cost: expected seconds, for ordering.
+        limit: wall limit in seconds.
+    """
+
+    key: str
+    method: str
+    target: str
+    sample: Sample
+    sound: Path | None
+    gate: Gate
+    seed: int
+    repeat: int
+    fields: Mapping[str, Any]
+    lane: Lane = CPU_LANE
+    cost: float = 1.0
+    limit: float = 3600.0
+
+    kind: Literal["generate"] = field(default="generate", init=False)
+
+
+@dataclass(frozen=True, slots=True)
+class IngestTask:
+    """Take a clip made elsewhere into the store, as it is."""
+
+    key: str
+    method: str
+    path: Path
+    sample: Sample
+    fields: Mapping[str, Any]
+    lane: Lane = CPU_LANE
+    cost: float = 0.1
+    limit: float = 600.0
+
+    kind: Literal["ingest"] = field(default="ingest", init=False)
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureTask:
+    """Extract features of a reference clip once, before the methods' clips are scored against it."""
+
+    key: str
+    clip: ClipRef
+    extractors: tuple[str, ...]
+    lane: Lane = CPU_LANE
+    cost: float = 1.0
+    limit: float = 3600.0
+
+    kind: Literal["feature"] = field(default="feature", init=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreTask:
+    """Score one clip under every protocol that has no record yet; the clip is decoded once.
+
+    Attributes:
+        key: the clip's generation key.
+        protocols: `(protocol id, record key, fields of the key)`.
+        warm: extractors whose features the set metrics will read later.
+        swapped: the same sample made with another clip's `audio` or driving video (`visual`).
+    """
+
+    key: str
+    clip: ClipRef
+    reference: ClipRef | None
+    protocols: tuple[tuple[str, str, Mapping[str, Any]], ...]
+    warm: tuple[str, ...] = ()
+    swapped: Mapping[str, ClipRef] = field(default_factory=dict)
+    lane: Lane = CPU_LANE
+    cost: float = 1.0
+    limit: float = 3600.0
+
+    kind: Literal["score"] = field(default="score", init=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SetTask:
+    """Compute one set metric of one cell (method, gate, repeat).
+
+    `generated[i]` and `reference[i]` belong to the same sample.
+    """
+
+    key: str
+    protocol: str
+    generated: tuple[ClipRef, ...]
+    reference: tuple[ClipRef, ...]
+    fields: Mapping[str, Any]
+    lane: Lane = CPU_LANE
+    cost: float = 5.0
+    limit: float = 7200.0
+
+    kind: Literal["set"] = field(default="set", init=False)
+
+
+Task = GenerateTask | IngestTask | FeatureTask | ScoreTask | SetTask
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a worker says about a task. Results are already on disk when it is sent.
+
+    Attributes:
+        status: `ok`: the task's records exist (a record may itself say `error` or `unscored`);
+            `error`: nothing was recorded, see `cause`; `fatal`: the whole run must stop.
+        cause, detail: why not.
+        records: the committed records by key.
+        seconds: time in the worker.
+        clip: the stored clip of a generate or ingest task.
+    """
+
+    status: Literal["ok", "error", "fatal"]
+    cause: Cause | None = None
+    detail: str = ""
+    records: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    seconds: float = 0.0
+    clip: Blob | None = None

@@ -1,0 +1,107 @@
+"""Identity of results: canonical JSON, sha256, and the digest of code that matters.
+
+Everything that can change a result goes into a key; transport (host, GPU type, worker count, batch size,
+paths, retries) never does. This module imports nothing of the project's own.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import hashlib
+import importlib.util
+import json
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+
+def canonical_json(value: Any) -> str:
+    """Return the one JSON text of `value`: sorted keys, no blanks, ASCII.
+
+    Accepts None, bool, int, finite float, str, mappings with string keys, sequences, sets of strings and
+    dataclasses. Paths are refused: a key must not depend on where a file lies.
+
+    Raises:
+        TypeError: a type that has no canonical form.
+        ValueError: NaN or infinity.
+    """
+    return _ENCODER.encode(value)
+
+
+def _plain(value: Any) -> Any:
+    """Bring what JSON does not know into a form it knows; called by the encoder for such values only."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, (set, frozenset)):
+        return sorted(value)
+    raise TypeError(f"{type(value).__name__} has no canonical form: {value!r}")
+
+
+_ENCODER = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False, default=_plain
+)
+
+
+def digest(value: Any) -> str:
+    """Return the sha256 (hex) of the canonical JSON of `value`."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """Return the sha256 (hex) of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@cache
+def code_digest(modules: tuple[str, ...]) -> str:
+    """Return the digest of modules' code, blind to comments, docstrings and formatting.
+
+    Args:
+        modules: dotted names; a package stands for every module below it. A name ending in `.py` is a
+            file path.
+    """
+    parts = []
+    for module in sorted(modules):
+        for path in _sources(module):
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            parts.append((path.name, hashlib.sha256(ast.dump(_without_docstrings(tree)).encode()).hexdigest()))
+    return digest(parts)
+
+
+def _sources(module: str) -> Iterable[Path]:
+    if module.endswith(".py"):
+        return [Path(module)]
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f"no source for module {module!r}")
+    if spec.submodule_search_locations:
+        return sorted(p for root in spec.submodule_search_locations for p in Path(root).rglob("*.py"))
+    return [Path(spec.origin)]
+
+
+def _without_docstrings(tree: ast.Module) -> ast.Module:
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            first = node.body[0] if node.body else None
+            if (
+                isinstance(first, ast.Expr)
+                and isinstance(first.value, ast.Constant)
+                and isinstance(first.value.value, str)
+            ):
+                node.body = node.body[1:] or [ast.Pass()]
+    return tree
+
+
+def sample_seed(base: int, dataset: str, sample: str, repeat: int) -> int:
+    """Return the seed of one job, in [0, 2**31).
+
+    It depends on the base seed, the sample and the repeat, never on the method's code, the order of work or
+    the worker: two commits, or two methods, draw the same noise.
+    """
+    text = f"{base}/{dataset}/{sample}/{repeat}".encode()
+    return int.from_bytes(hashlib.sha256(text).digest()[:4], "big") >> 1

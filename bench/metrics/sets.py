@@ -1,0 +1,77 @@
+"""Values of set metrics over a cell, with the two spreads that say how far to trust them.
+
+A percentile bootstrap is invalid for Fréchet distances: resampling with replacement raises the estimate so much
+that the interval misses its own point. Printed instead: the range over half-size subsamples drawn without
+replacement, and the floor, the distance between two halves of the ground truth.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from bench.metrics.base import ClipView, Features, SetMetric
+from bench.metrics.frechet import half_subsets
+from bench.spec import Reason, Unscored
+
+_DRAWS = 10
+
+
+def set_value(metric: SetMetric, pairs: Sequence[tuple[ClipView, ClipView]]) -> Mapping[str, float]:
+    """Compute a set metric over `(generated, reference)` clips.
+
+    A pair is left out when either clip has no state (too short, for instance). Besides the metric's columns the
+    result has `n_clips`, and for every column `<column>.low`, `.high` (smallest and largest value over
+    ten half-size subsamples without replacement) and `.floor` (mean distance between halves of the references);
+    these are NaN with fewer than four clips.
+
+    Raises:
+        Unscored: too few usable clips.
+    """
+    generated: list[Features] = []
+    reference: list[Features] = []
+    reasons: list[str] = []
+    for clip, truth in pairs:
+        try:
+            states = metric.state(clip), metric.state(truth)
+        except Unscored as error:
+            reasons.append(str(error))
+            continue
+        generated.append(states[0])
+        reference.append(states[1])
+    if len(generated) < 2:
+        because = f": {reasons[0]}" if reasons else ""
+        raise Unscored(Reason.INSUFFICIENT_SAMPLES, f"{len(generated)} of {len(pairs)} clips usable{because}")
+    values = dict(metric.compute(metric.merge(generated), metric.merge(reference)))
+    values["n_clips"] = float(len(generated))
+    values["coverage"] = len(generated) / len(pairs)
+    columns = [column.key for column in metric.spec.columns]
+    return values | _spread(metric, generated, reference, columns)
+
+
+def _spread(
+    metric: SetMetric, generated: list[Features], reference: list[Features], columns: list[str]
+) -> dict[str, float]:
+    """Return `<column>.low`, `.high` and `.floor` of every column; NaN where there are too few clips."""
+
+    def between(first: list[Features], second: list[Features]) -> list[float]:
+        values = metric.compute(metric.merge(first), metric.merge(second))
+        return [values[c] for c in columns]
+
+    # Subsets depend on the number of clips alone, so methods over the same samples are drawn alike.
+    halves = half_subsets(len(generated), _DRAWS, seed=0)
+    try:
+        spread = [between([generated[i] for i in h], [reference[i] for i in h]) for h, _ in halves]
+        floor = [between([reference[i] for i in a], [reference[i] for i in b]) for a, b in halves]
+    except Unscored:
+        spread = floor = []
+    if not spread:
+        return {f"{c}.{name}": math.nan for c in columns for name in ("low", "high", "floor")}
+    low, high, middle = np.min(spread, axis=0), np.max(spread, axis=0), np.mean(floor, axis=0)
+    return {
+        key: float(value)
+        for i, c in enumerate(columns)
+        for key, value in ((f"{c}.low", low[i]), (f"{c}.high", high[i]), (f"{c}.floor", middle[i]))
+    }

@@ -1,0 +1,113 @@
+"""One JSON file per finished job: the only statement that a result exists.
+
+`records/<kind>/<first two of key>/<key>.json`, written atomically by the worker that made the result. The
+journal is a rebuildable copy of many records in one file, because opening 40,000 files takes seconds; a record
+counts only while its own file is there and unchanged.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from bench.store.files import write_bytes
+
+Kind = Literal["gen", "score", "set", "feature"]
+Record = dict[str, Any]
+
+
+class Records:
+    """The record folder.
+
+    Args:
+        root: where records lie; made on first write.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, kind: Kind, key: str) -> Path:
+        """Return the file of a record."""
+        return self.root / kind / key[:2] / f"{key}.json"
+
+    def put(self, kind: Kind, key: str, record: Mapping[str, Any]) -> None:
+        """Commit a record. Overwrites an earlier one of the same key."""
+        text = json.dumps(record, sort_keys=True, ensure_ascii=False, allow_nan=False)
+        write_bytes(self.path(kind, key), text.encode())
+
+    def get(self, kind: Kind, key: str) -> Record | None:
+        """Return a record, or None when there is none."""
+        try:
+            return json.loads(self.path(kind, key).read_bytes())
+        except FileNotFoundError:
+            return None
+
+    def drop(self, kind: Kind, key: str) -> None:
+        """Forget a record, so that its job is done again."""
+        self.path(kind, key).unlink(missing_ok=True)
+
+    def stamps(self, kind: Kind) -> dict[str, tuple[int, int]]:
+        """Return `{key: (mtime_ns, size)}` of every record of a kind."""
+        found: dict[str, tuple[int, int]] = {}
+        try:
+            folders = [e.path for e in os.scandir(self.root / kind) if e.is_dir()]
+        except FileNotFoundError:
+            return found
+        for folder in folders:
+            for entry in os.scandir(folder):
+                if entry.name.endswith(".json") and not entry.name.startswith("."):
+                    status = entry.stat()
+                    found[entry.name[:-5]] = (status.st_mtime_ns, status.st_size)
+        return found
+
+    def read(self, kind: Kind, keys: Iterable[str]) -> dict[str, Record]:
+        """Return the records that exist among `keys`.
+
+        Few keys are read file by file. Many go through the journal, which is brought up to date on the way.
+        """
+        wanted = list(keys)
+        if len(wanted) < 200:
+            return {k: r for k in wanted if (r := self.get(kind, k)) is not None}
+        stamps = self.stamps(kind)
+        journal = self._journal(kind)
+        fresh: list[str] = []
+        found: dict[str, Record] = {}
+        for key in wanted:
+            stamp = stamps.get(key)
+            if stamp is None:
+                continue
+            known = journal.get(key)
+            if known is not None and known[0] == stamp:
+                found[key] = json.loads(known[1])
+                continue
+            record = self.get(kind, key)
+            if record is not None:
+                found[key] = record
+                fresh.append(key)
+        if fresh:
+            lines = {k: (s, t) for k, (s, t) in journal.items() if stamps.get(k) == s}
+            lines |= {k: (stamps[k], json.dumps(found[k], sort_keys=True)) for k in fresh}
+            self._write_journal(kind, lines)
+        return found
+
+    def _journal_path(self, kind: Kind) -> Path:
+        return self.root / kind / "journal.tsv"
+
+    def _journal(self, kind: Kind) -> dict[str, tuple[tuple[int, int], str]]:
+        try:
+            lines = self._journal_path(kind).read_text(encoding="utf-8").splitlines()
+        except FileNotFoundError:
+            return {}
+        journal = {}
+        for line in lines:
+            key, mtime, size, text = line.split("\t", 3)
+            journal[key] = ((int(mtime), int(size)), text)
+        return journal
+
+    def _write_journal(self, kind: Kind, lines: Mapping[str, tuple[tuple[int, int], str]]) -> None:
+        # json.dumps escapes tabs and newlines inside strings, so one record is one line of four fields.
+        text = "".join(f"{k}\t{s[0]}\t{s[1]}\t{t}\n" for k, (s, t) in sorted(lines.items()))
+        write_bytes(self._journal_path(kind), text.encode())
