@@ -68,6 +68,17 @@ def find_method(name: str) -> MethodEntry:
     return MethodEntry(target, spec, code_digest(tuple(modules)))
 
 
+def state(name: str) -> str:
+    """Return `ready`, or what a method still needs."""
+    target = method_targets()[name]
+    if target.startswith(CONTRACT):
+        from bench.methods.external.host import readiness
+
+        return readiness(name)
+    asked = getattr(_method_class(target), "state", None)
+    return asked() if asked is not None else "ready"
+
+
 def load_method(target: str) -> Method:
     """Build a method in a worker."""
     loaded = _method_class(target)
@@ -132,20 +143,31 @@ def choose_metrics(domain: Domain, wanted: Iterable[str] | None) -> list[ClipMet
     if wanted is None:
         return [m for m in known.values() if m.spec.default and domain in m.spec.domains]
     chosen: dict[str, ClipMetric | SetMetric] = {}
-    for name in wanted:
-        matches = [i for i in known if fnmatchcase(i, name) or i.split("/")[0] == name]
-        if not matches:
-            raise UnknownName("metric", name, list(known))
+    for name, matches in match_metrics(wanted).items():
         usable = [i for i in matches if domain in known[i].spec.domains]
         if not usable:
             other = ", ".join(known[matches[0]].spec.domains)
             raise UsageError(
                 f"Metric '{name}' is for the {other} domain, and this split is {domain}: its weights were made for"
-                f" other pictures.",
+                " other pictures.",
                 "See: bench list metrics",
             )
         chosen.update({i: known[i] for i in usable})
     return [chosen[i] for i in sorted(chosen)]
+
+
+def match_metrics(wanted: Iterable[str]) -> dict[str, list[str]]:
+    """Return the protocol ids that each id, family or pattern stands for.
+
+    Raises:
+        UnknownName: one matches nothing.
+    """
+    found: dict[str, list[str]] = {}
+    for name in wanted:
+        found[name] = [i for i in metrics() if fnmatchcase(i, name) or i.split("/")[0] == name]
+        if not found[name]:
+            raise UnknownName("metric", name, list(metrics()))
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,16 +186,15 @@ def unavailable(metric: ClipMetric | SetMetric) -> Unavailable | None:
     from bench import weights
     from bench.spec import Reason, Unscored
 
-    sources = [metric.spec, *(extractors()[name].spec for name in metric.spec.features)]
-    packages = [p for s in sources for p in getattr(s, "packages", ())]
-    for package in packages:
+    read = [extractors()[name].spec for name in metric.spec.features]
+    for package in (p for spec in read for p in spec.packages):
         if find_spec(package) is None:
             return Unavailable(
                 metric.spec,
                 Reason.MISSING_PACKAGE,
                 f"{package} is not installed; run: pip install 'actalker-bench[faces]'",
             )
-    for ref in dict.fromkeys(ref for s in sources for ref in s.weights):
+    for ref in dict.fromkeys((*metric.spec.weights, *(ref for spec in read for ref in spec.weights))):
         try:
             weights.locate(ref.name)
         except Unscored as missing:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from bench.catalogue import extractors, metric_code
@@ -52,7 +53,8 @@ class Flow:
     ) -> None:
         self.plan = plan
         self.home = home
-        self.clip_metrics = [m for m in metrics if m.spec.kind == "clip"]
+        self.clip_metrics = [m for m in metrics if m.spec.kind == "clip" and "swapped" not in m.spec.needs]
+        self.swap_metrics = [m for m in metrics if "swapped" in m.spec.needs]
         self.set_metrics = [m for m in metrics if m.spec.kind == "set"]
         self.generated: dict[str, Record] = {}
         self.scores: dict[str, Record] = {}
@@ -65,7 +67,13 @@ class Flow:
             )
         )
         self._samples = {sample.id: sample for sample in plan.split.samples}
-        self._jobs = {job.key: job for job in plan.jobs}
+        self._jobs: dict[str, Job] = {job.key: job for job in plan.jobs}
+        self._swaps = plan.swaps if self.swap_metrics else {}
+        self._bases: dict[str, list[str]] = defaultdict(list)  # swapped clip -> the clips it is compared with
+        for base, swaps in self._swaps.items():
+            for swapped in swaps.values():
+                self._jobs.setdefault(swapped.key, swapped)
+                self._bases[swapped.key].append(base)
         self._cell_jobs: dict[Cell, list[Job]] = defaultdict(list)
         self._cells_of: dict[str, list[Cell]] = defaultdict(list)
         for job, cell in zip(plan.jobs, plan.cells, strict=True):
@@ -75,12 +83,26 @@ class Flow:
         self._references_pending: set[str] = set()
         self._references_done: set[str] = set()
         self._held: dict[str, list[ScoreTask]] = defaultdict(list)
+        self._swaps_submitted: set[str] = set()
         self._initial = self._start(fresh, retry)
 
     @property
     def initial(self) -> list[Task]:
         """Tasks that can be done at once."""
         return self._initial
+
+    @property
+    def settled(self) -> int:
+        """Number of clips whose scores are all there, or that failed."""
+        pending = {task.key for task in self._initial if isinstance(task, ScoreTask)}
+        pending |= {task.key for tasks in self._held.values() for task in tasks}
+        done = set(self.generated) & set(self._cells_of)
+        return len(done - pending)
+
+    @property
+    def clips(self) -> int:
+        """Number of clips to make in all, swapped ones included."""
+        return len(self._jobs)
 
     def _start(self, fresh: bool, retry: bool) -> list[Task]:
         def counts(record: Record) -> bool:
@@ -93,7 +115,7 @@ class Flow:
             key
             for gen, record in self.generated.items()
             if record["status"] == "ok"
-            for _, key, _ in self._score_keys(self._jobs[gen], record)
+            for _, key, _ in self._score_keys(self._jobs[gen], record) + self._swap_keys(gen)
         ]
         self.scores = {k: r for k, r in self.home.records.read("score", keys).items() if counts(r)}
         tasks: list[Task] = []
@@ -102,6 +124,8 @@ class Flow:
                 tasks += self._after_clip(job)
             else:
                 tasks.append(job)
+        for base in self._swaps:
+            tasks += self._swap_tasks(base)
         return tasks
 
     def follow(self, task: Task, outcome: Outcome | None) -> Iterable[Task]:
@@ -109,7 +133,10 @@ class Flow:
         records = outcome.records if outcome is not None else {}
         if isinstance(task, (GenerateTask, IngestTask)):
             self.generated.update(records)
-            return self._after_clip(task) if task.key in self.generated else self._close(task.key)
+            tasks = self._after_clip(task) if task.key in self.generated else self._close(task.key)
+            for base in (task.key, *self._bases.get(task.key, ())):
+                tasks += self._swap_tasks(base)
+            return tasks
         if isinstance(task, ScoreTask):
             self.scores.update(records)
             return self._close(task.key)
@@ -121,6 +148,8 @@ class Flow:
 
     def _after_clip(self, job: Job) -> list[Task]:
         record = self.generated[job.key]
+        if job.key not in self._cells_of:  # a swapped clip: it is only compared, not scored
+            return []
         if record["status"] != "ok":
             return self._close(job.key)
         missing = tuple(p for p in self._score_keys(job, record) if p[1] not in self.scores)
@@ -144,13 +173,28 @@ class Flow:
         self._references_pending.add(reference.sha256)
         return [FeatureTask(reference.sha256, reference, self._reference_features, limit=job.limit)]
 
+    def _swap_tasks(self, base: str) -> list[Task]:
+        """Return the task that compares a clip with its swapped ones, once all of them are there."""
+        missing = tuple(p for p in self._swap_keys(base) if p[1] not in self.scores)
+        if not missing or base in self._swaps_submitted:
+            return []
+        self._swaps_submitted.add(base)
+        job = self._jobs[base]
+        swapped = {
+            control: self.clip_ref(other, self.generated[other.key])
+            for control, other in self._swaps[base].items()
+        }
+        clip = self.clip_ref(job, self.generated[base])
+        return [ScoreTask(f"{base}-swapped", clip, None, missing, swapped=swapped, limit=job.limit)]
+
     def _close(self, key: str) -> list[Task]:
         """A clip is finished, for better or worse; return the set tasks of cells that are complete now."""
         tasks: list[Task] = []
-        for cell in self._cells_of[key]:
-            self._open[cell].discard(key)
-            if not self._open[cell]:
-                tasks += self._set_tasks(cell)
+        for cell in self._cells_of.get(key, ()):
+            if key in self._open[cell]:
+                self._open[cell].remove(key)
+                if not self._open[cell]:
+                    tasks += self._set_tasks(cell)
         return tasks
 
     def _set_tasks(self, cell: Cell) -> list[Task]:
@@ -186,18 +230,22 @@ class Flow:
         """Return each clip metric with the record of this job's clip, or None when it has none."""
         record = self.generated.get(job.key)
         if record is None or record["status"] != "ok":
-            for metric in self.clip_metrics:
+            for metric in (*self.clip_metrics, *(self.swap_metrics if job.key in self._swaps else ())):
                 yield metric.spec, None
             return
         keys = self._score_keys(job, record)
         for metric, (_, key, _) in zip(self.clip_metrics, keys, strict=True):
             yield metric.spec, self.scores.get(key)
+        if job.key in self._swaps:
+            swap_keys = {protocol: key for protocol, key, _ in self._swap_keys(job.key)}
+            for metric in self.swap_metrics:
+                yield metric.spec, self.scores.get(swap_keys.get(metric.spec.id, ""), self._swap_failure(job.key))
 
     def clip_ref(self, job: Job, record: Mapping[str, Any]) -> ClipRef:
         """Return the stored clip of a job."""
         blob = Blob(**record["clip"])
         sample = self.sample(job)
-        return ClipRef(blob.sha256, self.home.blobs.path(blob), sample.image, sample.truth)
+        return ClipRef(blob.sha256, self.home.blobs.path(blob), _picture(sample), sample.truth)
 
     def sample(self, job: Job) -> Sample:
         """Return the job's sample with nothing closed by a gate."""
@@ -208,7 +256,7 @@ class Flow:
         sample = self.sample(job)
         if sample.reference is None:
             return None
-        return ClipRef(sample.digests["reference"], sample.reference, sample.image, sample.truth)
+        return ClipRef(sample.digests["reference"], sample.reference, _picture(sample), sample.truth)
 
     def set_key(self, spec: MetricSpec, pairs: Sequence[tuple[ClipRef, ClipRef]]) -> tuple[str, dict[str, Any]]:
         """Return the record key of a set metric over clips, and the key's fields."""
@@ -237,8 +285,43 @@ class Flow:
             keys.append((spec.id, digest(fields), fields))
         return keys
 
+    def _swap_keys(self, base: str) -> list[tuple[str, str, dict[str, Any]]]:
+        """Return the score keys that need a clip and its swapped ones; none while one of them is missing."""
+        swaps = self._swaps.get(base)
+        if swaps is None:
+            return []
+        records = [self.generated.get(key) for key in (base, *(job.key for job in swaps.values()))]
+        if any(record is None or record["status"] != "ok" for record in records):
+            return []
+        clips = [record["clip"]["sha256"] for record in records if record is not None]
+        keys = []
+        for metric in self.swap_metrics:
+            fields = {
+                "kind": "score",
+                "protocol": metric.spec.id,
+                "protocol_digest": self._protocol_digests[metric.spec.id],
+                "clip": clips[0],
+                "swapped": dict(zip(swaps, clips[1:], strict=True)),
+            }
+            keys.append((metric.spec.id, digest(fields), fields))
+        return keys
+
+    def _swap_failure(self, base: str) -> Record | None:
+        """Return a record that says which swapped clip could not be made, or None when none failed."""
+        for control, job in self._swaps[base].items():
+            record = self.generated.get(job.key)
+            if record is not None and record["status"] != "ok":
+                detail = f"the clip with swapped {control} failed: {record['detail']}"
+                return {"status": "error", "reason": record["cause"], "detail": detail}
+        return None
+
     def _clip_is_there(self, record: Mapping[str, Any]) -> bool:
         return record["status"] != "ok" or self.home.blobs.has(Blob(**record["clip"]))
+
+
+def _picture(sample: Sample) -> Path | None:
+    """Return the reference picture; a video scored on its own has none."""
+    return sample.image if "image" in sample.digests else None
 
 
 def _protocol_digest(metric: ClipMetric | SetMetric) -> str:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from bench.catalogue import MethodEntry
 from bench.errors import UsageError
 from bench.execute.tasks import CPU_LANE, GenerateTask, IngestTask, Lane
 from bench.keys import digest, file_digest, sample_seed
-from bench.spec import GATES, NO_GATE, Gate, MethodSpec, Sample, Split
+from bench.spec import AUDIO_VISUAL, GATES, NO_GATE, Gate, MethodSpec, Sample, Split
 
 Job = GenerateTask | IngestTask
 DEFAULT_LIMIT = 3600.0
@@ -28,6 +27,8 @@ class Plan:
         jobs: one per clip, in a fixed order.
         cells: `(method, gate, repeat)` of each job, parallel to `jobs`.
         seed, repeats: what the jobs' seeds derive from.
+        swaps: for the key of an audio+visual job, the same job with another sample's `audio` or driving video
+            (`visual`); only when a metric needs them.
     """
 
     split: Split
@@ -36,6 +37,7 @@ class Plan:
     cells: tuple[tuple[str, str, int], ...]
     seed: int
     repeats: int
+    swaps: Mapping[str, Mapping[str, GenerateTask]] = field(default_factory=dict)
     digest: str = field(init=False, compare=False, default="")
 
     def __post_init__(self) -> None:
@@ -54,6 +56,7 @@ def plan_generation(
     seed: int = 0,
     repeats: int = 1,
     limit: float = DEFAULT_LIMIT,
+    swaps: bool = False,
 ) -> Plan:
     """List the clips to make.
 
@@ -64,16 +67,17 @@ def plan_generation(
         seed: base seed.
         repeats: clips per (method, gate, sample) with different seeds; 1 for methods that ignore the seed.
         limit: wall limit of one job in seconds.
+        swaps: also make every audio+visual clip of a method with another sample's audio, and with another
+            sample's driving video.
 
     Raises:
         UsageError: a gate is unknown, or no method supports what was asked for.
     """
-    for name in gates or ():
-        if name not in GATES:
-            raise UsageError(f"There is no gate called '{name}'.", f"Known: {', '.join(GATES)}")
+    check_gates(gates or ())
     jobs: list[Job] = []
     cells: list[tuple[str, str, int]] = []
-    contents: dict[tuple[str, str, bool], tuple[Sample, str]] = {}
+    swapped: dict[str, dict[str, GenerateTask]] = {}
+    maker = _Maker(seed, limit)
     for entry in methods:
         spec = entry.spec
         if split.domain not in spec.domains:
@@ -82,56 +86,34 @@ def plan_generation(
                 f" {split.domain}.",
                 "Leave it out of --methods or choose another split.",
             )
-        control = spec.kind == "control"
-        identity = digest(
-            ["gen/1", spec.name, spec.version, entry.code, spec.settings, [w.sha256 for w in spec.weights]]
-        )
-        lane = _lane(spec)
-        partners = _partners(entry, split)
+        others = _partners(split) if swaps or _wants_partner(spec) else {}
         for gate in (GATES[g] for g in spec.gates):
-            if gates and gate.name not in gates and not control:
+            if gates and gate.name not in gates and spec.kind != "control":
                 continue
             for sample in split.samples:
-                sample_in = partners.get(sample.id, sample)
-                cached = contents.get((sample_in.id, gate.name, control)) if not partners else None
-                shown, content = cached or _shown(sample_in, gate, control)
-                if cached is None and not partners:
-                    contents[sample_in.id, gate.name, control] = (shown, content)
-                if not _feasible(shown, gate):
+                other = others.get(sample.id)
+                if _wants_partner(spec):
+                    if other is None:
+                        continue
+                    sample = swap(sample, other, "audio")
+                if not _feasible(sample, gate):
                     continue
                 for repeat in range(repeats if spec.seeded else 1):
-                    number = sample_seed(seed, sample.dataset, sample.id, repeat) if spec.seeded else 0
-                    fields = {
-                        "kind": "gen",
-                        "method": spec.name,
-                        "method_digest": identity,
-                        "gate": gate.name,
-                        "content": content,
-                        "seed": number,
-                    }
-                    jobs.append(
-                        GenerateTask(
-                            key=digest(fields),
-                            method=spec.name,
-                            target=entry.target,
-                            sample=shown,
-                            sound=sample_in.audio,
-                            gate=gate,
-                            seed=number,
-                            repeat=repeat,
-                            fields=fields,
-                            lane=lane,
-                            cost=sample.frames * spec.seconds_per_frame,
-                            limit=limit,
-                        )
-                    )
+                    job = maker.job(entry, sample, gate, repeat)
+                    jobs.append(job)
                     cells.append((spec.name, gate.name, repeat))
+                    if swaps and gate is AUDIO_VISUAL and spec.kind != "control" and other is not None:
+                        swapped[job.key] = {
+                            control: maker.job(entry, swap(sample, other, control), gate, repeat)
+                            for control in ("audio", "visual")
+                        }
     if not jobs:
         raise UsageError(
             "Nothing to do: no chosen method supports the chosen gates on this split's samples.",
             "See: bench list methods",
         )
-    return Plan(split, {e.spec.name: e.spec for e in methods}, tuple(jobs), tuple(cells), seed, repeats)
+    specs = {e.spec.name: e.spec for e in methods}
+    return Plan(split, specs, tuple(jobs), tuple(cells), seed, repeats, swapped)
 
 
 def plan_ingestion(split: Split, name: str, files: Mapping[str, Path], gate: str) -> Plan:
@@ -159,24 +141,91 @@ def plan_ingestion(split: Split, name: str, files: Mapping[str, Path], gate: str
     return Plan(split, {name: spec}, tuple(jobs), tuple((name, gate, 0) for _ in jobs), 0, 1)
 
 
-def _shown(sample: Sample, gate: Gate, control: bool) -> tuple[Sample, str]:
-    """Return the sample as a method may see it, and the digest of that content."""
-    open_inputs = {"image"}
+def check_gates(names: Iterable[str]) -> None:
+    """Refuse unknown gates.
+
+    Raises:
+        UsageError: naming the known ones.
+    """
+    for name in names:
+        if name not in GATES:
+            raise UsageError(f"There is no gate called '{name}'.", f"Known: {', '.join(GATES)}")
+
+
+class _Maker:
+    """Makes jobs; digests that many jobs share are computed once."""
+
+    def __init__(self, seed: int, limit: float) -> None:
+        self._seed = seed
+        self._limit = limit
+        self._methods: dict[str, str] = {}
+
+    def job(self, entry: MethodEntry, sample: Sample, gate: Gate, repeat: int) -> GenerateTask:
+        spec = entry.spec
+        shown = _shown(sample, gate, spec.kind == "control")
+        number = sample_seed(self._seed, sample.dataset, sample.id, repeat) if spec.seeded else 0
+        fields = {
+            "kind": "gen",
+            "method": spec.name,
+            "method_digest": self._method(entry),
+            "gate": gate.name,
+            "content": digest([shown.digests, sample.frames, sample.fps, sample.dataset]),
+            "seed": number,
+        }
+        return GenerateTask(
+            key=digest(fields),
+            method=spec.name,
+            target=entry.target,
+            sample=shown,
+            sound=sample.audio,
+            gate=gate,
+            seed=number,
+            repeat=repeat,
+            fields=fields,
+            lane=_lane(spec),
+            cost=sample.frames * spec.seconds_per_frame,
+            limit=self._limit,
+        )
+
+    def _method(self, entry: MethodEntry) -> str:
+        spec = entry.spec
+        if spec.name not in self._methods:
+            weights = [w.sha256 for w in spec.weights]
+            self._methods[spec.name] = digest(
+                ["gen/1", spec.name, spec.version, entry.code, spec.settings, weights]
+            )
+        return self._methods[spec.name]
+
+
+def swap(sample: Sample, other: Sample, control: str) -> Sample:
+    """Return a sample driven by another sample's `audio` or driving video (`visual`).
+
+    A swapped driving video has no ground truth of this sample to go with it, so `truth` follows the video.
+    """
+    if control == "audio":
+        digests = {**sample.digests, "audio": other.digests["audio"]}
+        return dataclasses.replace(sample, audio=other.audio, digests=digests)
+    digests = {**sample.digests, "video": other.digests["video"]}
+    return dataclasses.replace(sample, video=other.video, truth=other.truth, digests=digests)
+
+
+def _shown(sample: Sample, gate: Gate, control: bool) -> Sample:
+    """Return the sample as a method may see it: digests too, so that a hidden file cannot change a key."""
+    visible = {"image"}
     if control:
-        open_inputs |= {"audio", "video", "reference"}
+        visible |= {"audio", "video", "reference"}
     if gate.audio:
-        open_inputs.add("audio")
+        visible.add("audio")
     if gate.visual:
-        open_inputs.add("video")
-    shown = dataclasses.replace(
+        visible.add("video")
+    return dataclasses.replace(
         sample,
-        audio=sample.audio if "audio" in open_inputs else None,
-        video=sample.video if "video" in open_inputs else None,
+        audio=sample.audio if "audio" in visible else None,
+        video=sample.video if "video" in visible else None,
         reference=sample.reference if control else None,
         truth=sample.truth if control or gate.visual else None,
+        digests={k: v for k, v in sample.digests.items() if k in visible},
     )
-    digests: dict[str, Any] = {k: v for k, v in sample.digests.items() if k in open_inputs}
-    return shown, digest([digests, sample.frames, sample.fps, sample.dataset])
 
 
 def _feasible(sample: Sample, gate: Gate) -> bool:
@@ -185,22 +234,16 @@ def _feasible(sample: Sample, gate: Gate) -> bool:
     return (not gate.audio or sample.audio is not None) and (not gate.visual or sample.video is not None)
 
 
-def _partners(entry: MethodEntry, split: Split) -> dict[str, Sample]:
-    """Return, for the shuffled-audio control, each sample with another sample's audio."""
-    if entry.spec.settings.get("audio_from") != "partner":
-        return {}
+def _wants_partner(spec: MethodSpec) -> bool:
+    """Tell whether a control is fed another sample's audio."""
+    return spec.settings.get("audio_from") == "partner"
+
+
+def _partners(split: Split) -> Mapping[str, Sample]:
+    """Return another sample for each that has audio and a driving video."""
     from bench.methods.controls import partner
 
-    partners = partner(split.samples)
-    return {
-        sample.id: dataclasses.replace(
-            sample,
-            audio=partners[sample.id].audio,
-            digests={**sample.digests, "audio": partners[sample.id].digests["audio"]},
-        )
-        for sample in split.samples
-        if sample.id in partners
-    }
+    return partner([s for s in split.samples if s.audio is not None])
 
 
 def _lane(spec: MethodSpec) -> Lane:

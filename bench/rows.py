@@ -83,7 +83,7 @@ def _clip_rows(
         else:
             yield from _recorded(base, spec, record)
     for item in missing:
-        if item.spec.kind == "clip":
+        if item.spec.kind == "clip" and "swapped" not in item.spec.needs:
             yield from _unscored(base, item)
 
 

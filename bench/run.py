@@ -188,7 +188,9 @@ def _write(folder: Path, flow: Flow, scheduler: Scheduler, missing: Sequence[Una
 def provenance(flow: Flow, missing: Sequence[Unavailable], command: str) -> dict[str, Any]:
     """Return what a reader needs to judge and repeat the run, as JSON-able data."""
     plan = flow.plan
-    specs = [m.spec for m in (*flow.clip_metrics, *flow.set_metrics)] + [u.spec for u in missing]
+    specs = [m.spec for m in (*flow.clip_metrics, *flow.swap_metrics, *flow.set_metrics)] + [
+        u.spec for u in missing
+    ]
     return {
         "command": command,
         "version": __version__,

@@ -170,7 +170,8 @@ class MetricSpec:
         kind: `clip` (one value per clip, averaged over clips) or `set` (one value per set of clips).
         columns: what it returns.
         domains: which domains it applies to.
-        needs: what a clip must offer: any of `audio`, `reference`, `image` (the sample's reference picture).
+        needs: what a clip must offer: any of `audio`, `reference`, `image` (the sample's reference picture),
+            `swapped` (clips of the sample made with another sample's audio or driving video).
         features: extractor names it reads; extracted once per clip and shared.
         params: every parameter of the protocol; part of the key.
         weights: weight files behind it; part of the key.

@@ -29,6 +29,7 @@ from bench.store.files import staged, write_bytes
 from bench.store.home import Home
 
 EMBEDDED = Path(__file__).resolve().parent / "synthetic" / "weights"
+EMBEDDED_MANIFEST = EMBEDDED / "manifest.json"
 LOCK = Path(__file__).resolve().with_suffix(".lock")
 
 _CHUNK = 1 << 20
@@ -122,7 +123,27 @@ def _read_lock(path: Path, _modified: int) -> Mapping[str, LockedWeight]:
             raise TypeError(f"[{name}] has unknown fields {sorted(unknown)}")
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in table.items()}
         entries[name] = LockedWeight(name=name, **values)
-    return entries
+    return {**entries, **_embedded()}
+
+
+def _embedded() -> dict[str, LockedWeight]:
+    """Return the files that come with the package, as their training recorded them."""
+    if not EMBEDDED_MANIFEST.is_file():
+        return {}
+    made = json.loads(EMBEDDED_MANIFEST.read_text(encoding="utf-8"))
+    return {
+        name: LockedWeight(
+            name=name,
+            file=entry["file"],
+            urls=(),
+            licence="Apache-2.0, part of this package",
+            metrics=("synthetic",),  # of no family, so that `bench prepare --metrics fvd` leaves them alone
+            size=entry["bytes"],
+            sha256=entry["sha256"],
+            by_hand="reinstall the package, or make it: python -m bench.synthetic.train",
+        )
+        for name, entry in made.items()
+    }
 
 
 def entry(name: str) -> LockedWeight:

@@ -1,1 +1,67 @@
 """The `bench` command: one module per verb, nothing heavy imported at start."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+import typer
+
+from bench.cli import (
+    cache,
+    compare,
+    doctor,
+    gate,
+    listing,
+    plan,
+    prepare,
+    reference,
+    report,
+    run,
+    score,
+    show,
+    status,
+    verify_metrics,
+)
+from bench.cli.verb import verb
+
+app = typer.Typer(
+    name="bench",
+    help="Benchmark talking-head video generation: generate, score, and print tables you can trust.",
+    epilog="`bench run` with no arguments does the whole job on an embedded synthetic split, in minutes.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+_VERBS: dict[str, Callable[..., int | None]] = {
+    "run": run.run,
+    "plan": plan.plan,
+    "score": score.score,
+    "report": report.report,
+    "compare": compare.compare,
+    "gate": gate.gate,
+    "list": listing.list_things,
+    "show": show.show,
+    "status": status.status,
+    "prepare": prepare.prepare,
+    "verify-metrics": verify_metrics.verify_metrics,
+    "doctor": doctor.doctor,
+}
+for _name, _function in _VERBS.items():
+    app.command(_name)(verb(_function))
+app.add_typer(reference.app, name="reference")
+app.add_typer(cache.app, name="cache")
+
+
+def main() -> None:
+    """Run the command line and exit with one of `bench.errors.ExitCode`."""
+    sys.exit(invoke(sys.argv[1:]))
+
+
+def invoke(arguments: Sequence[str]) -> int:
+    """Run the command line and return its exit code."""
+    try:
+        app(list(arguments), prog_name="bench")
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else int(done.code is not None)
+    return 0

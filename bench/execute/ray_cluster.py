@@ -16,6 +16,7 @@ from typing import Any
 
 from bench.errors import MissingError
 from bench.execute.interrupt import Interrupt
+from bench.execute.reaper import Reaper
 from bench.execute.scheduler import Scheduler
 from bench.execute.tasks import Lane, Outcome, Task
 from bench.spec import Cause
@@ -238,24 +239,28 @@ def _cluster(address: str | None, workers: int | None) -> Iterator[Any]:
     if ray.is_initialized():
         yield ray
         return
-    quiet = {"configure_logging": False, "log_to_driver": False, "logging_level": "ERROR"}
+    # Nothing of Ray started here may outlive this process, not even when it is killed.
+    reaper = Reaper() if address is None else None
+    quiet: dict[str, Any] = {"configure_logging": False, "log_to_driver": False, "logging_level": "ERROR"}
     try:
-        if address is not None:
-            ray.init(address=address, **quiet)
-        else:
-            # Messages are small, so the shared-memory store can be too.
-            ray.init(
-                num_cpus=workers or os.cpu_count() or 1,
-                include_dashboard=False,
-                object_store_memory=200 * 1024**2,
-                **quiet,
-            )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise MissingError(
-            f"Cannot {'reach the Ray cluster at ' + address if address else 'start Ray'}: {error}",
-            "Check --ray-address, or run without a cluster: --executor inline",
-        ) from error
-    try:
+        try:
+            if address is not None:
+                ray.init(address=address, **quiet)
+            else:
+                # Messages are small, so the shared-memory store can be too.
+                ray.init(
+                    num_cpus=workers or os.cpu_count() or 1,
+                    include_dashboard=False,
+                    object_store_memory=200 * 1024**2,
+                    **quiet,
+                )
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise MissingError(
+                f"Cannot {'reach the Ray cluster at ' + address if address else 'start Ray'}: {error}",
+                "Check --ray-address, or run without a cluster: --executor inline",
+            ) from error
         yield ray
     finally:
         ray.shutdown()
+        if reaper is not None:
+            reaper.close()

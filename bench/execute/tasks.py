@@ -114,6 +114,7 @@ class ScoreTask:
         key: the clip's generation key.
         protocols: `(protocol id, record key, fields of the key)`.
         warm: extractors whose features the set metrics will read later.
+        swapped: the same sample made with another clip's `audio` or driving video (`visual`).
     """
 
     key: str
@@ -121,6 +122,7 @@ class ScoreTask:
     reference: ClipRef | None
     protocols: tuple[tuple[str, str, Mapping[str, Any]], ...]
     warm: tuple[str, ...] = ()
+    swapped: Mapping[str, ClipRef] = field(default_factory=dict)
     lane: Lane = CPU_LANE
     cost: float = 1.0
     limit: float = 3600.0
@@ -166,6 +168,6 @@ class Outcome:
     status: Literal["ok", "error", "fatal"]
     cause: Cause | None = None
     detail: str = ""
-    records: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    records: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     seconds: float = 0.0
     clip: Blob | None = None

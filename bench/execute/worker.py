@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import math
+import shutil
 import signal
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +30,10 @@ from bench.execute.tasks import (
     SetTask,
     Task,
 )
-from bench.media.errors import DecodeError
-from bench.methods.base import Method
+from bench.media.probe import DecodeError, Probe
+from bench.methods.base import GenerationFailed, Method
 from bench.metrics.base import ClipMetric, ClipView
-from bench.spec import Cause, Reason, Sample, Unscored
+from bench.spec import Cause, Reason, Unscored
 from bench.store.blobs import Blob
 from bench.store.files import StoreFull
 from bench.store.home import Home
@@ -71,9 +73,11 @@ class Worker:
             return Outcome("fatal", Cause.INFRA, str(error))
         except JobTimeout:
             return Outcome("error", Cause.TIMEOUT, f"took longer than {task.limit:g} s")
+        except GenerationFailed as error:
+            return Outcome("error", error.cause, str(error))
         except Exception as error:
             cause = Cause.OOM if _is_out_of_memory(error) else Cause.INFRA
-            return Outcome("error", cause, _last_lines(error))
+            return Outcome("error", cause, _in_words(error))
         return outcome
 
     def _do(self, task: Task, start: float) -> Outcome:
@@ -93,53 +97,51 @@ class Worker:
         from bench.media.decode import read_audio
         from bench.media.encode import write_clip
         from bench.media.retime import retime
+        from bench.media.validate import validate
 
         try:
             method = self._method(task)
         except Exception as error:
-            return Outcome("error", Cause.ENVIRONMENT, _last_lines(error))
+            return Outcome("error", Cause.ENVIRONMENT, _in_words(error))
 
-        def make(path: Path) -> None:
+        def make(path: Path) -> Probe:
             video = method.generate(task.sample, task.gate, task.seed)
             sound = video.audio
             if sound is None and task.sound is not None:
                 sound = read_audio(task.sound)
             frames = retime(video.frames, video.fps, task.sample.fps)
             write_clip(path, frames, task.sample.fps, sound)
+            return validate(path, task.sample.frames, expect_audio=task.sound is not None)
 
-        return self._commit_clip(task, task.sample, make, task.sound is not None, start)
+        return self._commit_clip(task, ".mp4", make, start)
 
     def _ingest(self, task: IngestTask, start: float) -> Outcome:
-        def make(path: Path) -> None:
-            path.write_bytes(task.path.read_bytes())
-
-        return self._commit_clip(task, task.sample, make, False, start)
-
-    def _commit_clip(
-        self,
-        task: GenerateTask | IngestTask,
-        sample: Sample,
-        make: Callable[[Path], None],
-        expect_audio: bool,
-        start: float,
-    ) -> Outcome:
         from bench.media.validate import validate
 
-        suffix = ".mp4" if isinstance(task, GenerateTask) else task.path.suffix.lower()
+        def make(path: Path) -> Probe:
+            # Checked where it lies, so that an error names the user's file. Any length will do.
+            found = validate(task.path, None, expect_audio=False)
+            shutil.copyfile(task.path, path)
+            return found
+
+        return self._commit_clip(task, task.path.suffix.lower(), make, start)
+
+    def _commit_clip(
+        self, task: GenerateTask | IngestTask, suffix: str, make: Callable[[Path], Probe], start: float
+    ) -> Outcome:
         record: dict[str, Any] = {
             "kind": "gen",
             "key": task.key,
             "method": task.method,
-            "sample": sample.id,
+            "sample": task.sample.id,
             "fields": dict(task.fields),
         }
         blob: Blob | None = None
+        scratch = ""
         try:
             with self.home.blobs.scratch(suffix) as path:
-                make(path)
-                # A clip made elsewhere may have any length; a method was asked for a certain one.
-                frames = sample.frames if isinstance(task, GenerateTask) else None
-                probe = validate(path, frames, expect_audio)
+                scratch = str(path)
+                probe = make(path)
                 blob = self.home.blobs.adopt(path, suffix)
             record |= {
                 "status": "ok",
@@ -157,9 +159,13 @@ class Worker:
         except Exception as error:
             if _is_out_of_memory(error):
                 raise
-            cause = Cause.INPUT if isinstance(task, IngestTask) else Cause.METHOD
-            detail = str(error) if isinstance(error, BenchError) else _last_lines(error)
+            cause = Cause.INPUT if isinstance(task, IngestTask) else getattr(error, "cause", Cause.METHOD)
+            if cause not in (Cause.INPUT, Cause.METHOD):
+                raise  # a state of this machine, not a result
+            # The scratch file has another name every time, and a user never sees it.
+            detail = _in_words(error).replace(scratch or "\0", "the clip")
             record |= {"status": "error", "cause": cause, "detail": detail}
+            record["traceback"] = "".join(traceback.format_exception(error))
         record["seconds"] = time.perf_counter() - start
         record["host"] = host()
         self.home.records.put("gen", task.key, record)
@@ -189,13 +195,14 @@ class Worker:
 
     def _score(self, task: ScoreTask, start: float) -> Outcome:
         clip = self.view(task.clip)
+        clip.swapped = {control: self.view(other) for control, other in task.swapped.items()}
         reference = self.view(task.reference) if task.reference else None
-        records: dict[str, Mapping[str, Any]] = {}
+        records: dict[str, dict[str, Any]] = {}
         for protocol, key, fields in task.protocols:
             began = time.perf_counter()
             metric = catalogue.metrics()[protocol]
-            record = {"kind": "score", "key": key, "protocol": protocol, "fields": dict(fields)}
-            record |= self._value(lambda m=metric: _clip_value(m, clip, reference))
+            record: dict[str, Any] = {"kind": "score", "key": key, "protocol": protocol, "fields": dict(fields)}
+            record |= self._value(partial(_clip_value, metric, clip, reference))
             record["seconds"] = time.perf_counter() - began
             if record.get("reason") not in _ENVIRONMENT:
                 self.home.records.put("score", key, record)
@@ -216,7 +223,7 @@ class Worker:
             "fields": dict(task.fields),
         }
         pairs = [(self.view(g), self.view(r)) for g, r in zip(task.generated, task.reference, strict=True)]
-        record |= self._value(lambda: set_value(metric, pairs))  # type: ignore[arg-type]
+        record |= self._value(partial(set_value, metric, pairs))  # type: ignore[arg-type]
         record["seconds"] = time.perf_counter() - start
         if record.get("reason") not in _ENVIRONMENT:
             self.home.records.put("set", task.key, record)
@@ -235,7 +242,7 @@ class Worker:
         except Exception as error:
             if _is_out_of_memory(error):
                 raise
-            return {"status": "error", "reason": str(Cause.METHOD), "detail": _last_lines(error)}
+            return {"status": "error", "reason": str(Cause.METHOD), "detail": _in_words(error)}
         return {"status": "ok", "values": {k: v if math.isfinite(v) else None for k, v in values.items()}}
 
 
@@ -243,6 +250,8 @@ def _clip_value(metric: Any, clip: ClipView, reference: ClipView | None) -> Mapp
     spec = metric.spec
     if "reference" in spec.needs and reference is None:
         raise Unscored(Reason.NO_REFERENCE, "the sample has no ground-truth video")
+    if "swapped" in spec.needs and not clip.swapped:
+        raise Unscored(Reason.NO_REFERENCE, "the clip was not made again with other controls")
     if "image" in spec.needs and clip.image is None:
         raise Unscored(Reason.NO_REFERENCE, "the sample has no reference picture")
     scored: ClipMetric = metric
@@ -287,6 +296,11 @@ def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 
-def _last_lines(error: Exception, count: int = 6) -> str:
-    lines = "".join(traceback.format_exception(error)).strip().splitlines()
-    return "\n".join(lines[-count:])
+def _in_words(error: Exception) -> str:
+    """Return what a record keeps of a failure: one line, the same on every machine."""
+    if isinstance(error, BenchError):
+        return f"{error.message} {error.hint}".strip()
+    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno} in {frames[-1].name})" if frames else ""
+    return text + where

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from bench.errors import did_you_mean
 from bench.media.decode import FPS, SAMPLE_RATE, chunks, read_audio, resample_plan
 from bench.media.probe import Probe, ResamplePlan, probe
-from bench.metrics.base import Extractor, Features
+from bench.metrics.base import ClipView, Extractor, Features
 
 MEMORY_BUDGET = 384 * 2**20
 """Bytes of frames one clip may keep; longer clips are decoded again on every pass."""
@@ -32,6 +32,7 @@ class Clip:
 
     Attributes:
         path, image, truth: as given.
+        swapped: filled by whoever scores control independence, see `ClipView`.
         width, height: pixels as shown.
         frames: number of frames at 25 fps.
         fps: always 25.0.
@@ -53,6 +54,7 @@ class Clip:
         self.path = Path(path)
         self.image = image
         self.truth = truth
+        self.swapped: Mapping[str, ClipView] = {}
         self.native: Probe = probe(self.path)
         self.plan: ResamplePlan = resample_plan(self.path, FPS)
         self.width = self.native.width

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
+from bench.media.errors import DecodeError
 from bench.media.probe import (
     FPS,
-    DecodeError,
     ResamplePlan,
     decoded,
     displayed,

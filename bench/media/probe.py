@@ -18,14 +18,12 @@ import numpy as np
 import numpy.typing as npt
 from av.stream import Disposition
 
-from bench.errors import BenchError
+from bench.media.errors import DecodeError
 
 FPS = 25.0
 """The benchmark's frame rate: SyncNet and everything that follows it is defined at 25 fps only."""
 
-
-class DecodeError(BenchError):
-    """A media file cannot be used. The message is one paragraph with the file and the reason."""
+_INDIRECT = {"concat", "dash", "hls", "imf"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +108,18 @@ def open_media(path: Path) -> Iterator[Any]:
         raise DecodeError(f"Cannot read {path}: {reason}.", "Check the path, or leave this file out.")
     try:
         with av.open(str(path.absolute()), options={"protocol_whitelist": "file"}) as container:
+            if container.format.name in _INDIRECT:
+                raise DecodeError(
+                    f"Cannot read {path}: it is a list of other files ({container.format.name}), not media.",
+                    "Give the media files themselves.",
+                )
             for stream in (*container.streams.video, *container.streams.audio):
                 # One thread: workers are counted in CPUs. `explode`: damage is an error, not a grey patch.
                 stream.codec_context.thread_count = 1
                 stream.codec_context.options = {"err_detect": "explode"}
             yield container
+    except av.EOFError as error:
+        raise _damaged(path, "it ends too early, no frame could be read") from error
     except av.FFmpegError as error:
         raise _damaged(path, error.strerror or type(error).__name__) from error
     except UnicodeError as error:

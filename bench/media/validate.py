@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.errors import BenchError
 from bench.media.decode import FPS, chunks, resample_plan
+from bench.media.errors import InvalidClip
 from bench.media.probe import Probe, probe
 
 _BLACK = 16
 """Grey level up to which a pixel counts as black (limited-range black decodes to a few levels above 0)."""
-
-
-class InvalidClip(BenchError):
-    """A clip that opens but is not what was asked for."""
 
 
 def validate(path: Path, expected_frames: int | None, expect_audio: bool) -> Probe:

@@ -9,7 +9,25 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from bench.spec import Gate, MethodSpec, Sample
+from bench.errors import BenchError
+from bench.spec import Cause, Gate, MethodSpec, Sample
+
+
+class GenerationFailed(BenchError):
+    """A method could not make a clip, and it is known why.
+
+    Args:
+        cause: decides whether the job is tried again, and whether the failure is recorded as a result.
+        message: what happened.
+        hint: what to type or look at next.
+    """
+
+    def __init__(self, cause: Cause, message: str, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.cause = cause
+
+    def __reduce__(self) -> tuple[type, tuple[Cause, str, str]]:
+        return type(self), (self.cause, self.message, self.hint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,4 +60,5 @@ class Method(Protocol):
 
         Raises:
             bench.spec.Unscored: the sample cannot be used by this method (recorded as an input error).
+            GenerationFailed: the method failed for a known cause. Anything else counts as `Cause.METHOD`.
         """

@@ -28,6 +28,8 @@ class ClipView(Protocol):
         fps: always 25.0.
         image: the sample's reference picture, if any.
         truth: `.npz` with the synthetic world's ground truth for the reference clip, if any.
+        swapped: clips of the same sample and seed made with another sample's `audio` or driving video
+            (`visual`); empty unless a metric that needs them is computed.
     """
 
     path: Path
@@ -37,6 +39,7 @@ class ClipView(Protocol):
     fps: float
     image: Path | None
     truth: Path | None
+    swapped: Mapping[str, ClipView]
 
     def chunks(self, size: int = 32) -> Iterator[npt.NDArray[np.uint8]]:
         """Yield consecutive frames as uint8 arrays of shape (n, height, width, 3), n <= size."""
@@ -69,8 +72,8 @@ class ClipMetric(Protocol):
     def score(self, clip: ClipView, reference: ClipView | None) -> Mapping[str, float]:
         """Return a value for every column key; NaN where only that column has none.
 
-        Two more keys are optional and stored with the row: `n_frames`, the number of frames the value rests on,
-        and `coverage`, the fraction of frames that could be used (1.0 when none was left out).
+        Two more keys are optional and stored with the row: `n_frames`, the number of frames the value rests
+        on, and `coverage`, the fraction of frames that could be used (1.0 when none was left out).
 
         Raises:
             Unscored: there is no value, with the reason.

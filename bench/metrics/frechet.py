@@ -12,12 +12,11 @@ used on network features by M. Heusel et al., "GANs trained by a two time-scale 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import scipy.linalg
 
 from bench.metrics.base import Features
 from bench.spec import Reason, Unscored
@@ -84,6 +83,8 @@ def distance(first: Features, second: Features, *, biased: bool = False) -> floa
     Raises:
         Unscored: a side has fewer than two rows, or the value is not finite or clearly negative.
     """
+    import scipy.linalg  # half a second, which listing metrics should not pay
+
     moments = []
     for one in (first, second):
         if count(one) < 2:
@@ -111,6 +112,8 @@ def _sums(one: Features) -> dict[str, Array]:
 
 def _mean_and_factor(one: Features, biased: bool) -> tuple[Array, Array]:
     """Return the mean (d,) and a factor F with covariance F^T F, at most (d, d)."""
+    import scipy.linalg
+
     n = count(one)
     scale = 1.0 / (n if biased else n - 1)
     if "rows" in one:
@@ -126,42 +129,12 @@ def _mean_and_factor(one: Features, biased: bool) -> tuple[Array, Array]:
         return mean, np.sqrt(np.clip(values, 0, None))[:, None] * vectors.T
 
 
-def subsample_spread(
-    score: Callable[[list[int]], float], clips: int, *, draws: int = 20, seed: int = 0
-) -> tuple[float, float]:
-    """Return the 5th and 95th percentile of a set metric over half-size subsets of clips.
-
-    Subsets are drawn without replacement. A bootstrap with replacement is not used: repeated clips raise a
-    Fréchet distance so much that its interval can miss the value itself. The same `clips`, `draws` and `seed`
-    give the same subsets, so two methods can be compared subset by subset.
-
-    Args:
-        score: value of the metric on the clips with the given indices.
-        clips: number of clips; below 4 there is no spread and both ends are NaN.
-        draws: number of subsets.
-        seed: of the drawing.
-    """
-    halves = half_subsets(clips, draws, seed)
-    if not halves:
-        return float("nan"), float("nan")
-    low, high = np.percentile([score(first) for first, _ in halves], [5, 95])
-    return float(low), float(high)
-
-
-def half_against_half(
-    score: Callable[[list[int], list[int]], float], clips: int, *, draws: int = 20, seed: int = 0
-) -> float:
-    """Return the mean of a set metric between two disjoint random halves of the *same* clips.
-
-    Computed on the reference clips, this is the floor: what a perfect method would get from half as many
-    clips. NaN below 4 clips.
-    """
-    halves = half_subsets(clips, draws, seed)
-    return float(np.mean([score(first, second) for first, second in halves])) if halves else float("nan")
-
-
 def half_subsets(clips: int, draws: int, seed: int) -> list[tuple[list[int], list[int]]]:
-    """Return `draws` random pairs of disjoint index sets of floor(clips / 2); none below 4 clips."""
+    """Return `draws` random pairs of disjoint index sets of floor(clips / 2); none below 4 clips.
+
+    They serve the spread over half-size subsamples and the floor between two halves of the reference. The same
+    arguments give the same sets, so two methods can be compared subset by subset.
+    """
     if clips < 4:
         return []
     generator = np.random.default_rng(seed)

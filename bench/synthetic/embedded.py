@@ -2,63 +2,50 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from bench.spec import Reason, Unscored, WeightRef
+from bench import weights
+from bench.spec import WeightRef
 
-if TYPE_CHECKING:
-    from bench.synthetic import networks
-
-FOLDER = Path(__file__).resolve().parent / "weights"
-MANIFEST = "manifest.json"
-_NETWORKS = {
+FOLDER = weights.EMBEDDED
+MANIFEST = weights.EMBEDDED_MANIFEST.name
+NETWORKS = {
     "sync": "SyncNet",
     "identity": "IdentityNet",
     "frame": "FrameNet",
     "face": "FaceNet",
     "clip": "ClipNet",
 }
-
-
-@cache
-def manifest() -> dict[str, dict[str, Any]]:
-    """Return what is known of every weight file: file, sha256, bytes, parameters, steps, seed."""
-    path = FOLDER / MANIFEST
-    return json.loads(path.read_text()) if path.is_file() else {}
+"""Classes in `networks` by short name; the weights are called `synthetic_<short name>`."""
 
 
 def ref(name: str) -> WeightRef:
-    """Return the weights of a network by content, without loading them; works before they were trained."""
-    return WeightRef(f"synthetic_{name}", manifest().get(name, {}).get("sha256", ""))
+    """Return the weights of a network by content, without loading them; `absent` before they were trained."""
+    full = f"synthetic_{name}"
+    return weights.ref(full) if full in weights.lock() else WeightRef(full, "absent")
 
 
-@cache
 def load(name: str) -> Any:
     """Return the named network in float32, in evaluation mode.
 
     Args:
-        name: `sync`, `identity`, `frame`, `face` or `clip`.
+        name: key of `NETWORKS`.
 
     Raises:
-        Unscored: the file is missing, or is not the one the manifest describes.
+        Unscored: the file is missing, or is not the one that was trained with this version.
     """
-    from safetensors.torch import load as load_tensors
+    return load_file(name, weights.locate(f"synthetic_{name}"))
+
+
+@cache
+def load_file(name: str, path: Path) -> Any:
+    """Return the named network with the weights of a file, in float32, in evaluation mode."""
+    from safetensors.torch import load_file as read
 
     from bench.synthetic import networks
 
-    entry = manifest().get(name)
-    path = FOLDER / f"{name}.safetensors"
-    if entry is None or not path.is_file():
-        raise Unscored(Reason.MISSING_WEIGHTS, f"{path} is missing; run: python -m bench.synthetic.train")
-    content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != entry["sha256"]:
-        raise Unscored(
-            Reason.MISSING_WEIGHTS, f"{path} is not the file of the manifest; reinstall the package"
-        )
-    network: networks.SyncNet = getattr(networks, _NETWORKS[name])()
-    network.load_state_dict(load_tensors(content))
+    network = getattr(networks, NETWORKS[name])()
+    network.load_state_dict(read(path))
     return network.eval().requires_grad_(False)

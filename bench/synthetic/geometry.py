@@ -199,9 +199,7 @@ def on_sphere(X: Floats, Y: Floats) -> Floats:
     return np.stack([X, Y, np.sqrt(np.maximum(1 - X * X - Y * Y, 0))], -1)
 
 
-def landmarks(
-    identity: npt.ArrayLike, expression: npt.ArrayLike, pose: npt.ArrayLike, size: int = 64
-) -> Floats:
+def landmarks(identity: npt.ArrayLike, expression: npt.ArrayLike, pose: npt.ArrayLike, size: int = 64) -> Floats:
     """Return the exact landmarks in pixels.
 
     Args:

@@ -65,6 +65,8 @@ class SyncNet(nn.Module):
     """
 
     SCALE = 10.0
+    mfcc_mean: Tensor
+    mfcc_std: Tensor
 
     def __init__(self, features: int = 128, width: int = 24) -> None:
         super().__init__()
@@ -124,14 +126,14 @@ class FrameNet(nn.Module):
 
     TARGETS = 10 + 6 + 16 + 9 + 2
     POSE = slice(10, 16)
+    target_mean: Tensor
+    target_std: Tensor
 
     def __init__(self, features: int = 64, width: int = 24) -> None:
         super().__init__()
         self.trunk = _Trunk(width, features)
         self.norm = nn.BatchNorm1d(features)
-        self.head = nn.Sequential(
-            nn.ReLU(), nn.Linear(features, 128), nn.ReLU(), nn.Linear(128, self.TARGETS)
-        )
+        self.head = nn.Sequential(nn.ReLU(), nn.Linear(features, 128), nn.ReLU(), nn.Linear(128, self.TARGETS))
         self.register_buffer("target_mean", torch.zeros(self.TARGETS))
         self.register_buffer("target_std", torch.ones(self.TARGETS))
 
@@ -164,6 +166,8 @@ class FaceNet(nn.Module):
     # half-widths), rows, columns
     UPPER = (-0.18, 0.34, 0.80, 28, 48)
     LOWER = (0.53, 0.36, 0.62, 28, 40)
+    target_mean: Tensor
+    target_std: Tensor
 
     def __init__(self, hidden: int = 48) -> None:
         super().__init__()
@@ -257,9 +261,7 @@ def crop(frames: Tensor, pose: Tensor, box: tuple[float, float, float, int, int]
     down, right = torch.linspace(-1, 1, rows), torch.linspace(-1, 1, columns)
     grid = torch.stack(torch.meshgrid(right, down, indexing="xy"), -1).to(frames)
     placed = _place(grid.reshape(1, -1, 2).expand(len(frames), -1, -1), pose, box)
-    return F.grid_sample(
-        frames, placed.unflatten(1, (rows, columns)), padding_mode="border", align_corners=False
-    )
+    return F.grid_sample(frames, placed.unflatten(1, (rows, columns)), padding_mode="border", align_corners=False)
 
 
 class ClipNet(nn.Module):
@@ -275,16 +277,14 @@ class ClipNet(nn.Module):
     def __init__(self, features: int = 32, width: int = 16) -> None:
         super().__init__()
 
-        def conv(
-            channels_in: int, channels_out: int, kernel: tuple[int, int, int], step: int
-        ) -> nn.Sequential:
+        def conv(channels_in: int, channels_out: int, kernel: tuple[int, int, int], step: int) -> nn.Sequential:
             return nn.Sequential(
                 nn.Conv3d(
                     channels_in,
                     channels_out,
                     kernel,
                     (1, step, step),
-                    tuple(k // 2 for k in kernel),
+                    (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2),
                     bias=False,
                 ),
                 nn.BatchNorm3d(channels_out),

@@ -220,9 +220,7 @@ class _Picture:
         self._over(volume, self.hair * 0.72)
         end = 1.35 * np.maximum((length - 0.35) / 0.65, 0) - 0.1
         side = np.abs(u) - 1.13 + 0.10 * np.maximum(v - 0.3, 0) ** 2
-        strands = (
-            _coverage(side, self.edge) * _coverage(-(v + 0.05), 0.1) * _coverage(v - end, self.edge * 1.5)
-        )
+        strands = _coverage(side, self.edge) * _coverage(-(v + 0.05), 0.1) * _coverage(v - end, self.edge * 1.5)
         self._over(strands * (length > 0.35), self.hair * 0.66)
         for sign in (-1, 1):
             ear = sign * 0.99 * self.cos_yaw - 0.10 * self.sin_yaw
@@ -303,9 +301,7 @@ class _Picture:
         tip_u, tip_v = (self.column(t) for t in geo.nose_tip(self.sizes, self.pose_rows))
         width = self.column(self.sizes.nose_width)
         du, dv = u - tip_u, v - tip_v
-        self._over(
-            _coverage(_ellipse(du, dv, width, width * 0.75), 0.5) * 0.55 * head, self.skin * shade * 1.10
-        )
+        self._over(_coverage(_ellipse(du, dv, width, width * 0.75), 0.5) * 0.55 * head, self.skin * shade * 1.10)
         under = _coverage(_ellipse(du, dv - 0.055, width * 1.15, 0.035), 0.7)
         self._over(under * 0.55 * head, self.skin * shade * 0.55)
         for sign in (-1, 1):

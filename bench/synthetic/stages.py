@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -44,7 +44,7 @@ def identities(work: Path, scale: float, report: Report | None) -> Arrays:
 
 def clips(work: Path, scale: float, report: Report | None) -> Arrays:
     """Return the talking clips, made on first use."""
-    count = max(int(CLIPS * scale), 24)
+    count = max(int(CLIPS * scale), 8)
     return training_data.cached(
         work / f"clips-{count}", lambda: training_data.talking("train", 0, count, CLIP_LENGTH, report)
     )
@@ -83,11 +83,14 @@ class Stage(nn.Module):
     """One network in training; parameters beside `network` are only needed for the loss."""
 
     name: ClassVar[str]
-    data: ClassVar[Callable[[Path, float, Report | None], Arrays]]
+    data: ClassVar[Callable[..., Arrays]]
     steps: ClassVar[int]
     learning_rate: ClassVar[float] = 2e-3
     weight_decay: ClassVar[float] = 2e-2
-    network: nn.Module
+    network: Any
+
+    def __init__(self, arrays: Arrays) -> None:
+        super().__init__()
 
     def loss(self, rng: np.random.Generator, progress: float) -> Tensor:
         """Draw a batch (from `rng` and torch's seeded generator) and return its loss."""
@@ -101,7 +104,7 @@ class SyncStage(Stage):
     CLIPS, WINDOWS = 24, 8
 
     def __init__(self, arrays: Arrays) -> None:
-        super().__init__()
+        super().__init__(arrays)
         self.network = networks.SyncNet()
         self.temperature = nn.Parameter(torch.tensor(2.5))
         self.frames, self.mfcc = arrays["frames"], arrays["mfcc"]
@@ -142,7 +145,7 @@ class IdentityStage(Stage):
     PAIRS, SCALE, MARGIN, RAMP = 48, 20.0, 0.25, 0.3
 
     def __init__(self, arrays: Arrays) -> None:
-        super().__init__()
+        super().__init__(arrays)
         self.network = networks.IdentityNet()
         self.frames = arrays["frames"]
         who = np.asarray(arrays["who"])
@@ -155,9 +158,7 @@ class IdentityStage(Stage):
         index = self.rows[who, rng.integers(self.rows.shape[1], size=len(who))]
         x, _ = degrade(to_tensor(self.frames[index]))
         x = torch.where((torch.rand(len(x)) < 0.5)[:, None, None, None], x.flip(-1), x)
-        cosine = (
-            self.network(x.contiguous(memory_format=torch.channels_last)) @ F.normalize(self.centres, dim=1).T
-        )
+        cosine = self.network(x.contiguous(memory_format=torch.channels_last)) @ F.normalize(self.centres, dim=1).T
         target = torch.from_numpy(who)
         margin = self.MARGIN * min(1.0, progress / self.RAMP)
         own = F.one_hot(target, len(self.rows)).bool()
@@ -172,7 +173,7 @@ class FrameStage(Stage):
     BATCH = 128
 
     def __init__(self, arrays: Arrays) -> None:
-        super().__init__()
+        super().__init__(arrays)
         self.network = networks.FrameNet()
         self.frames = arrays["frames"]
         parts = ("readings", "pose", "identity", "nuisance")
@@ -202,7 +203,7 @@ class FaceStage(Stage):
     BATCH = 128
 
     def __init__(self, arrays: Arrays) -> None:
-        super().__init__()
+        super().__init__(arrays)
         self.network = networks.FaceNet()
         self.frames = arrays["frames"]
         self.pose = torch.from_numpy(np.array(arrays["pose"]))
@@ -240,14 +241,12 @@ class ClipStage(Stage):
     BATCH = 32
 
     def __init__(self, arrays: Arrays) -> None:
-        super().__init__()
+        super().__init__(arrays)
         self.network = networks.ClipNet()
         self.frames = torch.stack(
             [F.avg_pool2d(to_tensor(one), 2).mul(255).round().to(torch.uint8) for one in arrays["frames"]]
         )
-        motion = torch.from_numpy(
-            np.concatenate([np.asarray(arrays["readings"]), np.asarray(arrays["pose"])], -1)
-        )
+        motion = torch.from_numpy(np.concatenate([np.asarray(arrays["readings"]), np.asarray(arrays["pose"])], -1))
         flat = motion.flatten(0, 1)
         self.motion = (motion - flat.mean(0)) / (flat.std(0) + 1e-6)
         self.corruption_weight = torch.tensor([1.0, 1.0, 3.0, 3.0, 3.0, 1.0])

@@ -108,8 +108,9 @@ def _resume(
     if progress and bar is not None:
         progress.remove_task(bar)
     torch.manual_seed(seed)
-    stage = kind(arrays)  # type: ignore[call-arg]
-    stage.network.to(memory_format=torch.channels_last if name != "clip" else torch.preserve_format)
+    stage = kind(arrays)
+    if name != "clip":  # three-dimensional convolutions have their own layout
+        stage.network.to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(stage.parameters(), stage.learning_rate, weight_decay=stage.weight_decay)
     checkpoint = work / f"{name}.checkpoint"
     if checkpoint.is_file():
@@ -121,9 +122,7 @@ def _resume(
     return stage, optimiser, 0
 
 
-def _save_checkpoint(
-    path: Path, stage: Stage, optimiser: torch.optim.Optimizer, done: int, steps: int
-) -> None:
+def _save_checkpoint(path: Path, stage: Stage, optimiser: torch.optim.Optimizer, done: int, steps: int) -> None:
     part = path.with_suffix(".part")
     state = {"stage": stage.state_dict(), "optimiser": optimiser.state_dict(), "done": done, "steps": steps}
     torch.save(state, part)
@@ -136,13 +135,15 @@ def _write(stage: Stage, out: Path, steps: int, scale: float, seed: int, seconds
         key: (value.half() if value.is_floating_point() else value).contiguous()
         for key, value in stage.network.state_dict().items()
     }
-    path = out / f"{stage.name}.safetensors"
+    name = f"synthetic_{stage.name}"
+    path = out / f"{name}.safetensors"
     part = path.with_suffix(".part")
     save_file(state, part)
+    part.chmod(0o644)
     part.replace(path)
     manifest = out / embedded.MANIFEST
     entries = json.loads(manifest.read_text()) if manifest.is_file() else {}
-    entries[stage.name] = {
+    entries[name] = {
         "file": path.name,
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "bytes": path.stat().st_size,
@@ -158,9 +159,7 @@ def _write(stage: Stage, out: Path, steps: int, scale: float, seed: int, seconds
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; see `--help`."""
     parser = argparse.ArgumentParser(prog="python -m bench.synthetic.train", description=__doc__)
-    parser.add_argument(
-        "--stage", action="append", choices=list(STAGES), help="only this network (repeatable)"
-    )
+    parser.add_argument("--stage", action="append", choices=list(STAGES), help="only this network (repeatable)")
     parser.add_argument("--work", type=Path, default=Path("synthetic-training"), help="data and checkpoints")
     parser.add_argument("--out", type=Path, default=embedded.FOLDER, help="where the weights go")
     parser.add_argument("--steps", type=int, help="optimiser steps instead of each network's own number")

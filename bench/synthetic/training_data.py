@@ -13,35 +13,12 @@ from bench.media.decode import chunks, read_audio
 from bench.media.encode import write_clip
 from bench.metrics.mfcc import mfcc
 from bench.synthetic import clip, geometry, parameters, renderer
+from bench.synthetic.labels import readings
 from bench.synthetic.parameters import Floats, Partition
-
-READINGS = (
-    "brow",
-    "furrow",
-    "blink_left",
-    "blink_right",
-    "gaze_x",
-    "gaze_y",
-    "half_width",
-    "opening",
-    "protrusion",
-    "smile",
-)
-"""What the face reader returns: expression numbers that can be read from one picture, with the drawn mouth
-geometry (see `geometry.MOUTH_DRAWN`) in place of the raw opening, width and rounding."""
 
 Arrays = dict[str, npt.NDArray[np.generic]]
 Report = Callable[[int, int], None]
 _CODEC_RUN = 64  # portraits compressed as one sequence
-
-
-def readings(identity: npt.ArrayLike, expression: npt.ArrayLike) -> Floats:
-    """Return the exact readings (B, 10), see `READINGS`, for identity (16,) or (B, 16), expression (B,
-    10)."""
-    expression = np.atleast_2d(np.asarray(expression, np.float32))
-    columns = geometry.named(expression, parameters.EXPRESSION)
-    columns |= geometry.named(geometry.mouth_drawn(identity, expression), geometry.MOUTH_DRAWN)
-    return np.stack([columns[name] for name in READINGS], -1).astype(np.float32)
 
 
 def compressed(
@@ -61,16 +38,22 @@ def compressed(
 
 
 def portraits(
-    partition: Partition, purpose: str, identities: int, each: int, report: Report | None = None
+    partition: Partition,
+    purpose: str,
+    identities: int,
+    each: int,
+    report: Report | None = None,
+    first: int = 0,
 ) -> Arrays:
     """Draw unrelated frames: every frame has its own expression, pose, background, light and clothes.
 
     Args:
         partition: where identities and randomness come from.
-        purpose: names the set; identities are numbered from 0 in every set.
+        purpose: names the set.
         identities: number of identities.
         each: frames per identity.
         report: called with (frames done, frames in all).
+        first: number of the first identity.
 
     Returns:
         `frames` (N, 64, 64, 3) uint8 after compression, `who` (N,) identity numbers, `readings` (N, 10),
@@ -78,7 +61,7 @@ def portraits(
     """
     rng = parameters.generator(partition, purpose)
     count = identities * each
-    faces = np.stack([parameters.identity(partition, i) for i in range(identities)])
+    faces = np.stack([parameters.identity(partition, first + i) for i in range(identities)])
     # Codec runs mix identities, so that no identity is recognisable by its compression.
     order = rng.permutation(np.repeat(np.arange(identities), each))
     expression, pose = _free_expression(count, rng), _free_pose(count, rng)
@@ -126,9 +109,7 @@ def _free_pose(count: int, rng: np.random.Generator) -> Floats:
     return pose
 
 
-def talking(
-    partition: Partition, start: int, count: int, frames: int, report: Report | None = None
-) -> Arrays:
+def talking(partition: Partition, start: int, count: int, frames: int, report: Report | None = None) -> Arrays:
     """Make talking clips, each with its own identity, after compression.
 
     Args:

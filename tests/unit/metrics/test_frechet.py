@@ -31,9 +31,7 @@ def textbook(x, y) -> float:
 
 
 def test_diagonal_covariances():
-    assert fd(with_covariance([1, 4, 9]), with_covariance([4, 1, 16], seed=1)) == pytest.approx(
-        3.0, abs=1e-10
-    )
+    assert fd(with_covariance([1, 4, 9]), with_covariance([4, 1, 16], seed=1)) == pytest.approx(3.0, abs=1e-10)
 
 
 @pytest.mark.parametrize("n", [20, 200])
@@ -99,9 +97,7 @@ def test_rank_deficient_sums():
 
 
 @settings(max_examples=25, deadline=None)
-@given(
-    cuts=st.lists(st.integers(1, 59), max_size=6), seed=st.integers(0, 5), dims=st.sampled_from([3, 16, 100])
-)
+@given(cuts=st.lists(st.integers(1, 59), max_size=6), seed=st.integers(0, 5), dims=st.sampled_from([3, 16, 100]))
 def test_any_sharding_and_order_gives_the_same_distance(cuts, seed, dims):
     x, y = normal(60, dims), 1.5 * normal(40, dims, 1) + 0.1
     parts = [frechet.state(part) for part in np.split(x, sorted(set(cuts)))]
@@ -128,21 +124,15 @@ def test_not_a_number_is_named():
     assert caught.value.reason == Reason.NOT_FINITE
 
 
-def test_spread_and_floor_draw_without_replacement():
-    clips = [frechet.state(normal(4, 50, seed)) for seed in range(12)]
-    reference = frechet.merge([frechet.state(normal(4, 50, 100 + seed)) for seed in range(12)])
+@pytest.mark.parametrize("clips", [4, 5, 12])
+def test_halves_are_disjoint_and_repeatable(clips):
+    halves = frechet.half_subsets(clips, draws=7, seed=3)
+    assert halves == frechet.half_subsets(clips, draws=7, seed=3) != frechet.half_subsets(clips, 7, seed=4)
+    for first, second in halves:
+        assert len(first) == len(second) == clips // 2
+        assert len({*first, *second}) == 2 * (clips // 2)
+        assert {*first, *second} <= set(range(clips))
 
-    def between(first, second):
-        assert not set(first) & set(second)
-        return frechet.distance(*(frechet.merge([clips[i] for i in side]) for side in (first, second)))
 
-    def against_reference(some):
-        assert len(set(some)) == len(some) == 6
-        return frechet.distance(frechet.merge([clips[i] for i in some]), reference)
-
-    low, high = frechet.subsample_spread(against_reference, 12)
-    assert low < high
-    assert (low, high) == frechet.subsample_spread(against_reference, 12)
-    assert frechet.half_against_half(between, 12) > frechet.distance(frechet.merge(clips), reference)
-    assert np.isnan(frechet.subsample_spread(against_reference, 3)).all()
-    assert np.isnan(frechet.half_against_half(between, 3))
+def test_three_clips_have_no_halves():
+    assert frechet.half_subsets(3, draws=7, seed=0) == []

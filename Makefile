@@ -1,0 +1,33 @@
+# Two commands: `make demo` runs the main job, `make test` runs the tests. Both make .venv and install.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test lint docs performance clean
+
+demo: $(STAMP)
+	$(BIN)/bench run --split synthetic
+
+test: lint
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+docs: $(STAMP)
+	$(BIN)/python -m typer bench.cli utils docs --name bench --title "The bench command" --output docs/cli.md
+
+performance: $(STAMP)
+	$(BIN)/python -m pytest -m performance -s -n 0 tests/performance
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[faces,dev,train]'
+	touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) .bench build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,126 @@
+"""`bench cache`: what the store holds, whether it is whole, and what a result depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, get_args
+
+import typer
+
+from bench.cli import options
+from bench.cli.verb import verb
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bench.store.blobs import Blob
+    from bench.store.home import Home
+    from bench.store.records import Kind
+
+app = typer.Typer(help="Look into the store: sizes, integrity, keys, and cleaning up.", no_args_is_help=True)
+
+
+@app.command()
+@verb
+def stats(home: options.Home = None, json: options.Json = False) -> None:
+    """Count records and bytes."""
+    from bench.cli.display import emit_json, table
+    from bench.store.home import Home
+    from bench.store.records import Kind
+
+    store = Home(home)
+    counts = {kind: len(store.records.stamps(kind)) for kind in get_args(Kind)}
+    sizes = {"clips and features": _size(store.blobs.root), "records": _size(store.records.root)}
+    if json:
+        emit_json({"home": store.path, "records": counts, "bytes": sizes})
+        return
+    rows = [(f"{kind} records", str(count)) for kind, count in counts.items()]
+    table(("what", "how much"), rows + [(k, f"{v / 1e6:.1f} MB") for k, v in sizes.items()], title=str(store.path))
+
+
+@app.command()
+@verb
+def verify(home: options.Home = None) -> int:
+    """Re-hash every stored file a record names; forget records whose file is gone or changed."""
+    from bench.cli.display import errors, output
+    from bench.errors import ExitCode
+    from bench.store.home import Home
+
+    store = Home(home)
+    checked, broken = 0, []
+    for kind, key, blob in _named_blobs(store):
+        checked += 1
+        if not store.blobs.verify(blob):
+            broken.append(key)
+            store.records.drop(kind, key)
+            errors.print(f"[red]broken[/] {kind} {key[:12]}: {store.blobs.path(blob)}", soft_wrap=True)
+    output.print(
+        f"{checked} files checked, {len(broken)} broken and forgotten; they are made again on the next run."
+    )
+    return ExitCode.FAILURES if broken else ExitCode.OK
+
+
+@app.command()
+@verb
+def explain(
+    key: Annotated[str, typer.Argument(help="A record key, or the first digits of one.")],
+    home: options.Home = None,
+) -> None:
+    """Print a record with every field its key is made of."""
+    from bench.cli.display import emit_json
+    from bench.errors import UsageError
+    from bench.store.home import Home
+    from bench.store.records import Kind
+
+    store = Home(home)
+    found = [(kind, k) for kind in get_args(Kind) for k in store.records.stamps(kind) if k.startswith(key)]
+    if len(found) != 1:
+        raise UsageError(
+            f"{len(found)} records start with '{key}'.", "Keys are in the `digest` column of a run's rows.parquet."
+        )
+    emit_json(store.records.get(*found[0]))
+
+
+@app.command()
+@verb
+def clean(
+    errors_too: Annotated[bool, typer.Option("--errors", help="Also forget results that are errors.")] = False,
+    home: options.Home = None,
+) -> None:
+    """Remove files no record names, and what killed processes left behind."""
+    import time
+
+    from bench.cli.display import output
+    from bench.store.files import sweep
+    from bench.store.home import Home
+
+    store = Home(home)
+    forgotten = 0
+    if errors_too:
+        kinds: tuple[Kind, ...] = ("gen", "score", "set")
+        for kind in kinds:
+            for key, record in store.records.read(kind, store.records.stamps(kind)).items():
+                if record["status"] == "error":
+                    store.records.drop(kind, key)
+                    forgotten += 1
+    parts = sweep(store.path, older_than=time.time() - 3600)
+    named = {store.blobs.path(blob) for _, _, blob in _named_blobs(store)}
+    removed = 0
+    for path in [p for p in store.blobs.root.rglob("*") if p.is_file() and p not in named]:
+        path.unlink()
+        removed += 1
+    output.print(f"Removed {removed} unnamed files and {parts} leftovers; forgot {forgotten} errors.")
+
+
+def _size(root: Path) -> int:
+    return sum(p.stat().st_size for p in root.rglob("*") if p.is_file())
+
+
+def _named_blobs(store: Home) -> Iterator[tuple[Kind, str, Blob]]:
+    from bench.store.blobs import Blob
+
+    fields: dict[Kind, str] = {"gen": "clip", "feature": "blob"}
+    for kind, field in fields.items():
+        for key, record in store.records.read(kind, store.records.stamps(kind)).items():
+            if field in record:
+                yield kind, key, Blob(**record[field])

@@ -1,0 +1,45 @@
+"""`bench compare`: what changed between two runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def compare(
+    first: Annotated[str, typer.Argument(metavar="A", help="Run, reference or folder to compare with.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="Run, reference or folder to look at.")] = "latest",
+    metrics: Annotated[str, typer.Option(help="Protocol patterns, comma-separated, e.g. 'sync/*,fid/*'.")] = "*",
+    methods: Annotated[str, typer.Option(help="Method patterns, comma-separated.")] = "*",
+    worst: Annotated[int, typer.Option(min=0, help="How many of the largest losses to list.")] = 10,
+    everything: Annotated[bool, typer.Option("--all", help="List what did not change, too.")] = False,
+    format: Annotated[str, typer.Option(help="text, md or json.")] = "text",
+    home: Annotated[Path | None, typer.Option(envvar="BENCH_HOME", help="Folder that holds runs/.")] = None,
+) -> None:
+    """Print paired differences with intervals, and the samples that lost most with both clips' paths."""
+    from bench import compare as comparison
+    from bench.errors import UsageError
+    from bench.report import changes
+    from bench.report.recipes import matches, one_of
+    from bench.report.results import load
+
+    one_of(format, ("text", "md", "json"), "--format")
+    wanted, who = metrics.split(","), methods.split(",")
+    a, b = load(first, home), load(second, home)
+    found = comparison.compare(
+        a, b, keep=lambda cell: matches(cell.protocol, wanted) and matches(cell.method, who)
+    )
+    if not found:
+        raise UsageError(
+            f"Nothing in {a.name} or {b.name} matches --metrics {metrics} and --methods {methods}.",
+            f"Measured: {', '.join(sorted(set(a.rows['protocol']) | set(b.rows['protocol'])))}.",
+        )
+    names = (a.name, b.name)
+    if format == "json":
+        typer.echo(changes.compare_json(found, names), nl=False)
+    elif format == "md":
+        typer.echo(changes.compare_markdown(found, names, worst, everything), nl=False)
+    else:
+        typer.echo(changes.compare_text(found, names, worst, everything), nl=False)

@@ -1,0 +1,110 @@
+"""What people see: progress on stderr while a run goes on, small tables on stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from bench.execute.tasks import Outcome, Task
+from bench.flow import Flow
+
+errors = Console(stderr=True, highlight=False)
+output = Console(highlight=False)
+
+
+class RunProgress:
+    """A bar for clips and one for scores, each with the time left."""
+
+    def __init__(self) -> None:
+        self._progress = bar()
+        self._clips: Any = None
+        self._scores: Any = None
+        self._seen: Counter[str] = Counter()
+
+    def start(self, flow: Flow) -> None:
+        """Begin to draw."""
+        self._progress.start()
+        self._clips = self._progress.add_task("clips", total=flow.clips)
+        self._scores = self._progress.add_task("scores", total=len(flow.plan.jobs))
+        self._progress.update(self._clips, completed=len(flow.generated))
+        self._progress.update(self._scores, completed=flow.settled)
+
+    def settled(self, task: Task, outcome: Outcome) -> None:
+        """Advance the bar of the task's kind and print a line for a failure."""
+        if task.kind in ("generate", "ingest"):
+            if outcome.status == "ok":
+                self._progress.advance(self._clips)
+            failed = [r for r in outcome.records.values() if r["status"] != "ok"]
+            if failed:
+                self._progress.advance(self._scores)
+                self._complain(f"{failed[0]['method']} {failed[0]['sample']}: {_last(failed[0]['detail'])}")
+        elif task.kind == "score" and outcome.status == "ok" and not task.swapped:
+            self._progress.advance(self._scores)
+        if outcome.status == "error":
+            self._complain(f"{task.kind} {task.key[:12]}: {outcome.cause}: {_last(outcome.detail)}")
+
+    def stop(self) -> None:
+        """Stop drawing."""
+        self._progress.stop()
+
+    def _complain(self, line: str) -> None:
+        self._seen[line] += 1
+        if self._seen[line] <= 3:
+            self._progress.console.print(f"[yellow]![/] {line}", soft_wrap=True)
+
+
+def bar() -> Progress:
+    """Return a progress bar with counts and the time left, on stderr."""
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description:<12}"),
+        BarColumn(bar_width=32),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+        console=errors,
+    )
+
+
+class StepProgress:
+    """A bar for one countable piece of work; called with (done, total)."""
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._progress = bar()
+        self._task: Any = None
+
+    def __call__(self, done: int, total: int) -> None:
+        """Draw the bar; it starts with the first call and ends when everything is done."""
+        if self._task is None:
+            self._progress.start()
+            self._task = self._progress.add_task(self._label, total=total)
+        self._progress.update(self._task, completed=done, total=total)
+        if done >= total:
+            self._progress.stop()
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
+    """Print a small table on stdout."""
+    drawn = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        drawn.add_column(column, overflow="fold")
+    for row in rows:
+        drawn.add_row(*row)
+    output.print(drawn)
+
+
+def emit_json(value: Any) -> None:
+    """Print JSON on stdout."""
+    json.dump(value, sys.stdout, indent=1, sort_keys=True, ensure_ascii=False, default=str)
+    sys.stdout.write("\n")
+
+
+def _last(detail: str) -> str:
+    return detail.strip().splitlines()[-1] if detail.strip() else ""

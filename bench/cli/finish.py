@@ -1,0 +1,46 @@
+"""What a run or a scoring prints at its end: the table, what failed, and where the files are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.cli.display import emit_json, errors, output
+from bench.run import RunResult, command_line
+
+
+def write_report(folder: Path, recipe: str, formats: Sequence[str]) -> dict[str, Path]:
+    """Write the report files of a finished run into its folder."""
+    from bench import report
+    from bench.report.results import load
+
+    return report.write(load(str(folder)), folder, recipe, tuple(formats))
+
+
+def finish(result: RunResult, as_json: bool) -> None:
+    """Print the summary table on stdout, and the rest on stderr."""
+    from bench import report
+    from bench.report.results import load
+
+    if as_json:
+        emit_json(
+            {
+                "folder": result.folder,
+                "planned": result.planned,
+                "failed": result.failed,
+                "interrupted": result.interrupted,
+                "report": result.report,
+            }
+        )
+    else:
+        output.print(report.text_table(load(str(result.folder)), "summary", output.width), soft_wrap=True)
+    for line in result.failures[:10]:
+        errors.print(f"[yellow]![/] {line}", soft_wrap=True)
+    if len(result.failures) > 10:
+        errors.print(f"  and {len(result.failures) - 10} more kinds of failure; see {result.folder}")
+    done = result.planned - result.failed
+    errors.print(f"{done} of {result.planned} clips made. Run folder: {result.folder}", soft_wrap=True)
+    for kind, path in result.report.items():
+        errors.print(f"  {kind}: {path}", soft_wrap=True)
+    if result.interrupted:
+        errors.print(f"Interrupted. Resume with: {command_line()}", soft_wrap=True)

@@ -1,0 +1,113 @@
+"""`bench list`: what there is."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from bench.cli import options
+
+
+class Kind(StrEnum):
+    """What can be listed."""
+
+    METHODS = "methods"
+    METRICS = "metrics"
+    SPLITS = "splits"
+    WEIGHTS = "weights"
+    RUNS = "runs"
+
+
+def list_things(
+    kind: Annotated[Kind, typer.Argument(help="What to list.")],
+    home: options.Home = None,
+    json: options.Json = False,
+) -> None:
+    """List methods, metrics, splits, weights or runs, with what each still needs."""
+    from bench.cli.display import emit_json, table
+    from bench.store.home import Home
+
+    store = Home(home)
+    columns, rows = {
+        Kind.METHODS: _methods,
+        Kind.METRICS: _metrics,
+        Kind.SPLITS: _splits,
+        Kind.WEIGHTS: _weights,
+        Kind.RUNS: _runs,
+    }[kind](store)
+    if json:
+        emit_json([dict(zip(columns, row, strict=True)) for row in rows])
+    else:
+        table(columns, rows)
+
+
+Listing = tuple[tuple[str, ...], list[tuple[str, ...]]]
+Rows = list[tuple[str, ...]]
+
+
+def _methods(home: object) -> Listing:
+    from bench.catalogue import find_method, method_targets, state
+
+    rows: Rows = []
+    for name in method_targets():
+        spec = find_method(name).spec
+        rows.append((name, spec.kind, ", ".join(spec.gates), state(name), spec.summary))
+    return ("method", "kind", "gates", "state", "summary"), rows
+
+
+def _metrics(home: object) -> Listing:
+    from bench.catalogue import metrics, unavailable
+
+    rows: Rows = []
+    for metric in metrics().values():
+        spec = metric.spec
+        missing = unavailable(metric)
+        labels = ", ".join(
+            c.label + {"higher": " ↑", "lower": " ↓", "none": ""}[c.direction] for c in spec.columns
+        )
+        state = "ready" if missing is None else str(missing.reason)
+        rows.append((spec.id, labels, "/".join(spec.domains), state, spec.summary))
+    return ("protocol", "columns", "domain", "state", "summary"), rows
+
+
+def _splits(home: object) -> Listing:
+    from bench.data.datasets import known
+    from bench.store.home import Home
+
+    assert isinstance(home, Home)
+    rows: Rows = [
+        ("synthetic", "synthetic", "ready", "24 clips of 3 s of drawn faces, made on first use"),
+        ("synthetic-ci", "synthetic", "ready", "4 clips, for continuous integration"),
+        ("synthetic-val", "synthetic", "ready", "other identities, for choosing between models"),
+        ("folder:PATH", "real", "ready", "talking videos, or image + audio [+ video] files of one stem"),
+    ]
+    rows += [(d.name, d.domain, d.state, d.detail) for d in known(home)]
+    return ("split", "domain", "state", "about"), rows
+
+
+def _weights(home: object) -> Listing:
+    from bench.weights import lock, verify
+
+    rows: Rows = []
+    for status in verify(lock()):
+        weight = status.weight
+        where = str(status.path) if status.path else weight.command
+        rows.append((weight.name, status.state, weight.licence, where))
+    return ("weights", "state", "licence", "file, or how to get it"), rows
+
+
+def _runs(home: object) -> Listing:
+    import json
+
+    from bench.store.home import Home
+
+    assert isinstance(home, Home)
+    rows: Rows = []
+    for path in sorted(home.runs.glob("*/run.json")):
+        details = json.loads(path.read_text(encoding="utf-8"))
+        counts = details["counts"]
+        state = f"{counts['ok']} ok, {counts['unscored']} unscored, {counts['error']} error"
+        rows.append((path.parent.name, details["created"], details["split"], state, details["command"]))
+    return ("run", "created", "split", "numbers", "command"), rows

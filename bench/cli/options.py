@@ -1,0 +1,59 @@
+"""Options that several verbs share, declared once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Home = Annotated[
+    Path | None,
+    typer.Option("--home", help="Folder for clips, records and runs (default: $BENCH_HOME or ./.bench)."),
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option("--weights", help="Folder searched first for weight files (default: $BENCH_WEIGHTS)."),
+]
+SplitName = Annotated[
+    str,
+    typer.Option(
+        "--split",
+        "-s",
+        help="What to run on: synthetic, synthetic-ci, folder:PATH, or a prepared data set.",
+    ),
+]
+Subset = Annotated[
+    str | None,
+    typer.Option("--subset", help="Use fewer samples: a number, or a named subset such as ci."),
+]
+Methods = Annotated[
+    str | None,
+    typer.Option(
+        "--methods",
+        "-m",
+        help="Comma-separated names, module:Class or file.py:Class (default: everything that needs no download).",
+    ),
+]
+Gates = Annotated[
+    str | None,
+    typer.Option("--gates", "-g", help="Comma-separated: audio, visual, audio+visual (default: all supported)."),
+]
+Metrics = Annotated[
+    str | None,
+    typer.Option("--metrics", help="Comma-separated protocol ids or families, e.g. sync,fid/facecrop."),
+]
+Seed = Annotated[int, typer.Option("--seed", help="Base seed; each sample and repeat derives its own.")]
+Repeats = Annotated[
+    int,
+    typer.Option("--repeats", min=1, help="Clips per method, gate and sample with different seeds."),
+]
+Limit = Annotated[float, typer.Option("--job-limit", min=1.0, help="Wall limit of one job in seconds.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout for a program to read.")]
+
+
+def names(text: str | None) -> list[str] | None:
+    """Split a comma-separated option; None stays None."""
+    if text is None:
+        return None
+    return [part.strip() for part in text.split(",") if part.strip()]

@@ -1,0 +1,67 @@
+"""`bench plan`: what a run would do, without doing it."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from bench.cli import options
+
+
+def plan(
+    split: options.SplitName = "synthetic",
+    subset: options.Subset = None,
+    methods: options.Methods = None,
+    gates: options.Gates = None,
+    metrics: options.Metrics = None,
+    seed: options.Seed = 0,
+    repeats: options.Repeats = 1,
+    job_limit: options.Limit = 3600.0,
+    home: options.Home = None,
+    json: options.Json = False,
+) -> None:
+    """Show how many clips and scores a run would make, what is already there, and how long it may take."""
+    from bench.catalogue import unavailable
+    from bench.cli.display import emit_json, output, table
+    from bench.cli.setup import prepare_run
+    from bench.flow import Flow
+    from bench.store.home import Home
+
+    store = Home(home)
+    prepared = prepare_run(store, split, subset, methods, gates, metrics, seed, repeats, job_limit)
+    missing = [u for m in prepared.metrics if (u := unavailable(m)) is not None]
+    blocked = {u.spec.id for u in missing}
+    flow = Flow(prepared.plan, [m for m in prepared.metrics if m.spec.id not in blocked], store)
+    jobs = Counter((method, gate) for method, gate, _ in prepared.plan.cells)
+    todo = Counter(
+        (method, gate)
+        for job, (method, gate, _) in zip(prepared.plan.jobs, prepared.plan.cells, strict=True)
+        if job.key not in flow.generated
+    )
+    seconds = sum(job.cost for job in prepared.plan.jobs if job.key not in flow.generated)
+    if json:
+        emit_json(
+            {
+                "split": prepared.plan.split.name,
+                "plan": prepared.plan.digest,
+                "clips": len(prepared.plan.jobs),
+                "clips_to_make": sum(todo.values()),
+                "seconds_on_one_worker": round(seconds, 1),
+                "metrics": [m.spec.id for m in prepared.metrics],
+                "missing": {u.spec.id: u.detail for u in missing},
+                "cells": [
+                    {"method": m, "gate": g, "clips": n, "to_make": todo[m, g]} for (m, g), n in jobs.items()
+                ],
+            }
+        )
+        return
+    table(
+        ("method", "gate", "clips", "to make"),
+        [(m, g, str(n), str(todo[m, g])) for (m, g), n in jobs.items()],
+        title=f"{prepared.plan.split.name}: {len(prepared.plan.split.samples)} samples",
+    )
+    output.print(f"Metrics: {', '.join(m.spec.id for m in prepared.metrics) or 'none'}")
+    for item in missing:
+        output.print(f"  cannot run here: {item.spec.id}: {item.detail}", soft_wrap=True)
+    output.print(
+        f"{sum(todo.values())} of {len(prepared.plan.jobs)} clips to make, about {seconds:.0f} s on one worker."
+    )

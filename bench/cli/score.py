@@ -1,0 +1,90 @@
+"""`bench score`: numbers for videos made elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.cli import options
+from bench.errors import ExitCode
+
+
+def score(
+    folder: Annotated[Path, typer.Argument(help="Folder of videos.")],
+    split: Annotated[
+        str | None,
+        typer.Option(
+            "--split", "-s", help="What they are compared with; without it only no-reference metrics run."
+        ),
+    ] = None,
+    subset: options.Subset = None,
+    name: Annotated[str, typer.Option("--as", help="Row name (default: the folder's name).")] = "",
+    pattern: Annotated[
+        str, typer.Option("--pattern", help="File name of a sample's video; {id} stands for the sample.")
+    ] = "{id}.mp4",
+    gate: Annotated[str, typer.Option("--gate", help="Which signals the maker used.")] = "audio+visual",
+    metrics: options.Metrics = None,
+    recipe: Annotated[str, typer.Option("--recipe", help="Which tables the report files have.")] = "full",
+    formats: Annotated[str, typer.Option("--format", help="Report files to write.")] = "md,csv,html,latex",
+    executor: Annotated[str, typer.Option("--executor", help="ray, inline, or auto.")] = "auto",
+    ray_address: Annotated[str | None, typer.Option("--ray-address", help="Use this Ray cluster.")] = None,
+    workers: Annotated[int | None, typer.Option("--workers", "-j", min=1, help="CPUs to use here.")] = None,
+    max_failures: Annotated[int, typer.Option("--max-failures", min=0, help="See `bench run`.")] = 0,
+    home: options.Home = None,
+    weights: options.Weights = None,
+    json: options.Json = False,
+) -> int:
+    """Score a folder of videos from anywhere.
+
+    With --split every file is matched to a sample by --pattern; files without a sample, samples without a
+    file and unreadable files are listed and counted. Without it every video is scored on its own.
+    """
+    from bench.catalogue import choose_metrics, match_metrics, require_available
+    from bench.cli.display import RunProgress, StepProgress, errors
+    from bench.cli.finish import finish, write_report
+    from bench.data.ingest import match_files, own_split
+    from bench.data.splits import load_split
+    from bench.errors import UsageError
+    from bench.plan import check_gates, plan_ingestion
+    from bench.run import Execution, command_line, execute
+    from bench.store.home import Home
+
+    check_gates([gate])
+    wanted = options.names(metrics)
+    match_metrics(wanted or ())
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is not a folder.", "Give the folder that holds the videos.")
+    store = Home(home)
+    if weights is not None:
+        from bench.weights import use_folder
+
+        use_folder(weights)
+    if split is None:
+        loaded, files = own_split(folder)
+        notes = [f"not used: {r.item}: {r.reason}" for r in loaded.rejected]
+    else:
+        loaded = load_split(split, store, subset, StepProgress("split"))
+        matched = match_files(loaded, folder, pattern)
+        files, notes = dict(matched.files), matched.notes()
+    for line in notes:
+        errors.print(f"[yellow]![/] {line}", soft_wrap=True)
+    chosen = choose_metrics(loaded.domain, wanted)
+    if wanted is not None:
+        require_available(chosen)
+    elif split is None:
+        chosen = [m for m in chosen if "reference" not in m.spec.needs and m.spec.kind == "clip"]
+    result = execute(
+        plan_ingestion(loaded, name or folder.resolve().name, files, gate),
+        chosen,
+        store,
+        Execution(executor, ray_address, workers, weights),  # type: ignore[arg-type]
+        command=command_line(),
+        progress=RunProgress(),
+        report=lambda out: write_report(out, recipe, options.names(formats) or []),
+    )
+    finish(result, json)
+    if result.interrupted:
+        return ExitCode.INTERRUPTED
+    return ExitCode.FAILURES if result.failed > max_failures else ExitCode.OK

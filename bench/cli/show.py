@@ -1,0 +1,64 @@
+"""`bench show`: everything about one thing."""
+
+from __future__ import annotations
+
+import dataclasses
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from bench.cli import options
+
+
+class Kind(StrEnum):
+    """What can be shown."""
+
+    METHOD = "method"
+    METRIC = "metric"
+    SPLIT = "split"
+    RUN = "run"
+
+
+def show(
+    kind: Annotated[Kind, typer.Argument(help="What kind of thing.")],
+    name: Annotated[str, typer.Argument(help="Its name.")],
+    home: options.Home = None,
+) -> None:
+    """Show a method, a metric (protocol, parameters, weights), a split's samples, or a run's provenance."""
+    from bench.cli.display import emit_json
+    from bench.store.home import Home
+
+    look_up = {Kind.METHOD: _method, Kind.METRIC: _metric, Kind.SPLIT: _split, Kind.RUN: _run}[kind]
+    emit_json(look_up(name, Home(home)))
+
+
+def _method(name: str, home: Any) -> dict[str, Any]:
+    from bench.catalogue import find_method
+
+    entry = find_method(name)
+    return {**dataclasses.asdict(entry.spec), "target": entry.target, "code": entry.code}
+
+
+def _metric(name: str, home: Any) -> dict[str, Any]:
+    from bench.catalogue import metric_code, metrics, unavailable
+    from bench.registry import UnknownName
+
+    known = metrics()
+    if name not in known:
+        raise UnknownName("metric", name, list(known))
+    missing = unavailable(known[name])
+    state = "ready" if missing is None else f"{missing.reason}: {missing.detail}"
+    return {**dataclasses.asdict(known[name].spec), "code": metric_code(known[name]), "state": state}
+
+
+def _split(name: str, home: Any) -> dict[str, Any]:
+    from bench.data.splits import load_split
+
+    return dataclasses.asdict(load_split(name, home))
+
+
+def _run(name: str, home: Any) -> dict[str, Any]:
+    from bench.report.results import load
+
+    return dict(load(name, home.path).provenance)

@@ -1,0 +1,43 @@
+"""What every verb has in common: expected errors become one paragraph, and an int result the exit code."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import typer
+
+from bench.errors import BenchError, ExitCode
+from bench.registry import UnknownName
+
+
+def verb(function: Callable[..., int | None]) -> Callable[..., Any]:
+    """Wrap a verb for Typer; see `bench.errors.ExitCode` for the exit codes."""
+
+    @functools.wraps(function)
+    def wrapped(*positional: Any, **named: Any) -> None:
+        try:
+            code = function(*positional, **named) or ExitCode.OK
+        except UnknownName as error:
+            code = _complain(str(error), error.hint, ExitCode.USAGE)
+        except BenchError as error:
+            code = _complain(error.message, error.hint, error.exit_code)
+        except KeyboardInterrupt:
+            hint = "Run the same command again to resume."
+            code = _complain("Interrupted. Finished results are kept.", hint, ExitCode.INTERRUPTED)
+        except BrokenPipeError:
+            # The reader of our output (head, less) went away: not an error.
+            sys.stderr.close()
+            code = ExitCode.OK
+        raise typer.Exit(int(code))
+
+    return wrapped
+
+
+def _complain(message: str, hint: str, code: ExitCode) -> ExitCode:
+    print(f"bench: {message}", file=sys.stderr)
+    if hint:
+        print(f"       {hint}", file=sys.stderr)
+    return code

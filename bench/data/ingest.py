@@ -1,0 +1,119 @@
+"""Videos made elsewhere: matching files to samples, or making samples of the files themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.data.folder import VIDEO_SUFFIXES, safe_id
+from bench.errors import BenchError, UsageError
+from bench.keys import file_digest
+from bench.spec import Rejected, Sample, Split
+
+
+@dataclass(frozen=True, slots=True)
+class Matched:
+    """Which file belongs to which sample.
+
+    Attributes:
+        files: by sample id.
+        missing: ids of samples without a file.
+        unmatched: video files that no sample claims.
+    """
+
+    files: Mapping[str, Path]
+    missing: tuple[str, ...]
+    unmatched: tuple[Path, ...]
+
+    def notes(self) -> list[str]:
+        """Return what a user should know, in sentences."""
+        lines = []
+        if self.missing:
+            lines.append(f"{len(self.missing)} samples have no video: {_few(self.missing)}")
+        if self.unmatched:
+            names = tuple(p.name for p in self.unmatched)
+            lines.append(f"{len(names)} files match no sample: {_few(names)}")
+        return lines
+
+
+def match_files(split: Split, folder: Path, pattern: str) -> Matched:
+    """Find each sample's video.
+
+    Args:
+        split: samples that videos are wanted for.
+        folder: where the videos are.
+        pattern: relative path with `{id}` in it.
+
+    Raises:
+        UsageError: the pattern has no `{id}`, leaves the folder, or matches nothing.
+    """
+    if "{id}" not in pattern or Path(pattern).is_absolute() or ".." in Path(pattern).parts:
+        raise UsageError(
+            f"--pattern '{pattern}' must be a path inside the folder with {{id}} in it.",
+            "For example: --pattern 'videos/{id}.mp4'",
+        )
+    files = {s.id: p for s in split.samples if (p := folder / pattern.replace("{id}", s.id)).is_file()}
+    if not files:
+        found = sorted(p.name for p in folder.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES)[:3]
+        raise UsageError(
+            f"No file in {folder} matches '{pattern}' for the samples of '{split.name}'"
+            f" (e.g. {pattern.replace('{id}', split.samples[0].id)}; found: {', '.join(found) or 'no videos'}).",
+            "Change --pattern; sample ids are listed by: bench show split NAME",
+        )
+    claimed = set(files.values())
+    others = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in VIDEO_SUFFIXES and p not in claimed]
+    return Matched(files, tuple(s.id for s in split.samples if s.id not in files), tuple(others))
+
+
+def own_split(folder: Path) -> tuple[Split, dict[str, Path]]:
+    """Make a sample of every video in a folder, with nothing to compare it with.
+
+    Unreadable files stay in: they become rows that say why they have no number.
+
+    Raises:
+        UsageError: there is no video.
+    """
+    from bench.media.probe import probe
+
+    samples: list[Sample] = []
+    files: dict[str, Path] = {}
+    rejected: list[Rejected] = []
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        if path.suffix.lower() not in VIDEO_SUFFIXES:
+            rejected.append(Rejected(str(path.relative_to(folder)), f"not a video ({path.suffix or 'no suffix'})"))
+            continue
+        try:
+            frames = round(probe(path).duration * 25)
+        except BenchError:
+            frames = 0
+        identity = safe_id(str(path.relative_to(folder).with_suffix("")))
+        while identity in files:
+            identity += "_"
+        files[identity] = path
+        digest = file_digest(path)
+        samples.append(
+            Sample(
+                folder.name,
+                "videos",
+                identity,
+                identity,
+                path,
+                path,
+                path,
+                None,
+                frames,
+                digests={"video": digest},
+            )
+        )
+    if not samples:
+        raise UsageError(
+            f"No video in {folder} (looked for {', '.join(sorted(VIDEO_SUFFIXES))}).",
+            "Give the folder that holds the videos.",
+        )
+    note = "No reference: only metrics that need none were computed."
+    return Split(f"videos:{folder.name}", "real", tuple(samples), tuple(rejected), (note,)), files
+
+
+def _few(items: tuple[str, ...], count: int = 5) -> str:
+    return ", ".join(items[:count]) + (", ..." if len(items) > count else "")

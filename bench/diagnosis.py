@@ -1,0 +1,137 @@
+"""Checks behind `bench doctor`."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import uuid
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+from bench.store.home import Home
+
+CORE = ("torch", "diffusers", "numpy", "scipy", "pandas", "pyarrow", "scikit-image", "av", "ray")
+OPTIONAL = {
+    "mediapipe": "pip install 'actalker-bench[faces]'",
+    "insightface": "pip install 'actalker-bench[faces]'",
+    "python_speech_features": "pip install 'actalker-bench[reference]'",
+    "mamba-ssm": "only on a CUDA machine: see docs/install.md",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of the diagnosis."""
+
+    name: str
+    state: Literal["ok", "optional", "failed"]
+    detail: str
+
+
+def check_machine(home: Home) -> list[Check]:
+    """Look at this machine."""
+    checks = [Check("python", "ok", f"{platform.python_version()} on {platform.platform()}")]
+    checks += [_package(name) for name in CORE]
+    checks += [_optional(name, command) for name, command in OPTIONAL.items()]
+    checks += [_codecs(), _gpu(), _disk(home), _weights()]
+    return checks
+
+
+def check_cluster(address: str, home: Home) -> list[Check]:
+    """Run a probe on every node of a Ray cluster: shared folder, equal versions, GPU and free space."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    ray.init(address=address, log_to_driver=False, configure_logging=False)
+    token = uuid.uuid4().hex
+    probe = home.path / f".probe-{token}"
+    probe.write_text(token)
+    try:
+        here = node_report(str(probe))
+        checks = []
+        for node in ray.nodes():
+            if not node["Alive"]:
+                continue
+            place = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            task: Any = ray.remote(node_report).options(num_cpus=0, scheduling_strategy=place)
+            report = ray.get(task.remote(str(probe)), timeout=60)
+            name = f"node {report['node']}"
+            if report["token"] != token:
+                checks.append(Check(name, "failed", f"does not see {home.path}; use a shared folder with --home"))
+            elif report["versions"] != here["versions"]:
+                differing = {k: v for k, v in report["versions"].items() if v != here["versions"].get(k)}
+                checks.append(Check(name, "failed", f"other versions than here: {differing}"))
+            else:
+                checks.append(Check(name, "ok", f"{report['gpu']}, {report['free_gb']:.0f} GB free"))
+        return checks
+    finally:
+        probe.unlink(missing_ok=True)
+        ray.shutdown()
+
+
+def node_report(probe: str) -> dict[str, Any]:
+    """Return what one node sees: the probe's text, versions, GPU and free space."""
+    path = Path(probe)
+    versions = {name: found for name in ("actalker-bench", *CORE) if (found := _version(name))}
+    return {
+        "node": platform.node(),
+        "token": path.read_text() if path.is_file() else "",
+        "versions": {"python": platform.python_version(), **versions},
+        "gpu": _gpu().detail,
+        "free_gb": shutil.disk_usage(path.parent if path.parent.is_dir() else "/").free / 1e9,
+    }
+
+
+def _package(name: str) -> Check:
+    found = _version(name)
+    return Check(name, "ok", found) if found else Check(name, "failed", "pip install -c constraints.txt -e .")
+
+
+def _optional(name: str, command: str) -> Check:
+    found = _version(name)
+    return Check(name, "ok", found) if found else Check(name, "optional", f"not installed; {command}")
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
+
+
+def _codecs() -> Check:
+    import av
+
+    missing = [c for c in ("libx264", "aac", "png") if c not in av.codecs_available]
+    detail = f"PyAV {av.__version__} with x264 and AAC"
+    return (
+        Check("codecs", "failed", f"PyAV lacks {', '.join(missing)}") if missing else Check("codecs", "ok", detail)
+    )
+
+
+def _gpu() -> Check:
+    import torch
+
+    if not torch.cuda.is_available():
+        return Check("gpu", "optional", f"none; {os.cpu_count()} CPU cores")
+    memory = torch.cuda.get_device_properties(0).total_memory / 2**30
+    return Check("gpu", "ok", f"{torch.cuda.get_device_name(0)}, {memory:.0f} GiB")
+
+
+def _disk(home: Home) -> Check:
+    free = shutil.disk_usage(home.path).free / 1e9
+    return Check("disk", "ok" if free > 5 else "failed", f"{free:.0f} GB free under {home.path}")
+
+
+def _weights() -> Check:
+    from bench.weights import lock, verify
+
+    states = [s.state for s in verify(lock())]
+    wrong = states.count("wrong")
+    detail = f"{states.count('ok')} of {len(states)} files here; see: bench list weights"
+    return Check(
+        "weights", "failed" if wrong else "ok", detail + (f"; {wrong} with wrong content" if wrong else "")
+    )

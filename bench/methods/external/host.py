@@ -1,0 +1,271 @@
+"""The host of outside systems: a method whose clips are made by another program in its own environment.
+
+One run has a private folder with copies of the inputs, a linked copy of the repository as working folder, a
+closed standard input, a wall limit and a watchdog. Success is a video that decodes and lasts as long as the
+clip; an exit status is written down and believed by nobody.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.errors import BenchError, MissingError
+from bench.methods.base import GenerationFailed, Video
+from bench.methods.external.contract import Contract, find, method_spec
+from bench.methods.external.environment import Place, State, launch, place, read_state, require_state
+from bench.methods.external.inputs import FPS, Inputs, link_checkout
+from bench.methods.external.outputs import NoOutput, check_output, find_output, read_output
+from bench.methods.external.process import Ended, last_lines, run
+from bench.methods.external.runner import Runner, RunnerFailed
+from bench.spec import Cause, Gate, MethodSpec, Sample, WeightRef
+from bench.store.home import Home
+
+_OOM = re.compile(r"out of memory|OutOfMemoryError|CUBLAS_STATUS_ALLOC_FAILED|std::bad_alloc", re.IGNORECASE)
+_BROKEN = re.compile(
+    r"ModuleNotFoundError|ImportError|No module named|cannot open shared object|command not found|"
+    r"no kernel image is available|LocalEntryNotFoundError|Connection refused|ProxyError|"
+    r"unrecognized arguments|invalid choice"
+)
+
+
+class ExternalMethod:
+    """Runs an outside system as a method.
+
+    Args:
+        contract: what to run.
+        home: where it was prepared, see `bench prepare --methods`.
+    """
+
+    def __init__(self, contract: Contract, home: Home | None = None) -> None:
+        self.contract = contract
+        self.home = home or Home()
+        self.place: Place = place(contract.name, self.home)
+        self._job: Path | None = None
+        self._runner: Runner | None = None
+        self._use_runner = bool(contract.run.runner)
+
+    @property
+    def spec(self) -> MethodSpec:
+        """The harness's view; weights and commit are those found when it was prepared."""
+        state = read_state(self.place)
+        if state is None:
+            return method_spec(self.contract)
+        weights = tuple(WeightRef(path, digest) for path, digest in sorted(state.weights.items()))
+        changed = state.commit if state.commit not in ("", self.contract.source.commit) else ""
+        return method_spec(self.contract, weights, changed)
+
+    @property
+    def code_modules(self) -> tuple[str, ...]:
+        """The code that decides the clips besides the system's own: names and files for the key."""
+        own = sorted(str(path) for path in Path(self.contract.folder).glob("*.py") if path.name != "runner.py")
+        return ("bench.methods.external.inputs", "bench.methods.external.outputs", *own)
+
+    def generate(self, sample: Sample, gate: Gate, seed: int) -> Video:
+        """Run the system on one sample.
+
+        Raises:
+            GenerationFailed: with the cause, the end of the system's own output, and the log's path.
+        """
+        try:
+            state = require_state(self.contract, self.home)
+        except MissingError as error:
+            raise GenerationFailed(Cause.ENVIRONMENT, error.message, error.hint) from error
+        self.close_job()
+        job = self._job = new_job_folder(self.contract.name)
+        name = re.sub(r"[^A-Za-z0-9._-]", "_", f"{sample.id}-{gate.name}-{seed}")
+        log = self.home.logs / self.contract.name / f"{name}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_bytes(b"")
+        try:
+            path = self._make(state, sample, gate, seed, job, log)
+        except BaseException:
+            self.close_job()
+            raise
+        return Video(self._frames(path, sample.frames, job), float(FPS))
+
+    def close_job(self) -> None:
+        """Remove the last run's private folder, if its frames were not read to the end."""
+        if self._job is not None:
+            shutil.rmtree(self._job, ignore_errors=True)
+            self._job = None
+
+    def close(self) -> None:
+        """End the persistent runner and remove private files."""
+        if self._runner is not None:
+            self._runner.close()
+            self._runner = None
+        self.close_job()
+
+    def _frames(self, path: Path, frames: int, job: Path) -> Iterator[npt.NDArray[np.uint8]]:
+        try:
+            yield from read_output(path, self.contract.output, frames)
+        finally:
+            shutil.rmtree(job, ignore_errors=True)
+
+    def _make(self, state: State, sample: Sample, gate: Gate, seed: int, job: Path, log: Path) -> Path:
+        contract = self.contract
+        checkout = Path(state.checkout)
+        inputs = Inputs(contract, sample, gate, seed, job, checkout)
+        cwd = link_checkout(contract, checkout, job / "cwd")
+        self._supply(inputs, sample, cwd)
+        limit = contract.run.timeout + 4 * contract.run.seconds_per_frame * sample.frames
+        commands = inputs.commands
+        ended = Ended(0)
+        with self._turn(checkout):
+            for line in commands.prepare:
+                ended = self._run(state, inputs, inputs.argv(line), cwd, log, limit)
+                if ended.returncode != 0:
+                    self._fail(ended, log, f"its preparation step failed: {line.split('{')[0].strip()}")
+            argv = inputs.argv(commands.command)
+            ended = self._talk(state, inputs, argv, cwd, log, limit) or self._run(
+                state, inputs, argv, cwd, log, limit
+            )
+        try:
+            path = find_output(contract.output, inputs, cwd)
+            check_output(path, contract.output, sample.frames)
+        except NoOutput as problem:
+            self._fail(ended, log, str(problem))
+        return path
+
+    def _supply(self, inputs: Inputs, sample: Sample, cwd: Path) -> None:
+        """Copy the files a person supplies, and place inputs under the names a system insists on."""
+        for name, what in inputs.commands.extra.items():
+            source = self.place.extra / sample.id / name
+            if not source.is_file():
+                raise GenerationFailed(
+                    Cause.INPUT, f"{self.contract.name} needs {source}, which nobody supplied: {what}."
+                )
+            shutil.copyfile(source, inputs.job / "work" / name)
+        for target, template in inputs.commands.stage.items():
+            filled = Path(inputs.fill(target))
+            destination = filled if filled.is_absolute() else cwd / filled
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(inputs.fill(template), destination)
+
+    def _run(self, state: State, inputs: Inputs, argv: list[str], cwd: Path, log: Path, limit: float) -> Ended:
+        start = launch(state, self.place, argv, cwd, inputs.job, self._env(inputs), [Path(self.contract.folder)])
+        with log.open("a", encoding="utf-8") as file:
+            file.write(f"$ {' '.join(argv)}\n")
+        return run(start.argv, cwd, start.env, log, limit, start.stop)
+
+    def _talk(
+        self, state: State, inputs: Inputs, argv: list[str], cwd: Path, log: Path, limit: float
+    ) -> Ended | None:
+        """Hand the command line to the persistent runner; None when there is none or it cannot start."""
+        if not self._use_runner or state.manager == "docker":
+            return None
+        if self._runner is None:
+            script = Path(self.contract.folder) / self.contract.run.runner
+            job = new_job_folder(f"{self.contract.name}-runner")
+            start = launch(state, self.place, ["python", str(script)], cwd, job, self._env(inputs))
+            checkout = Path(state.checkout) / self.contract.run.cwd
+            try:
+                self._runner = Runner(start.argv, checkout, start.env, job, limit)
+            except RunnerFailed as error:
+                self._use_runner = False
+                with log.open("a", encoding="utf-8") as file:
+                    file.write(f"The runner did not start, one process per sample instead: {error}\n")
+                return None
+        # The words after the program and its script are what the script would have been called with.
+        ended = self._runner.do(argv[2:], cwd, log, limit)
+        if not self._runner.alive:
+            self._runner = None
+        return ended
+
+    def _env(self, inputs: Inputs) -> dict[str, str]:
+        return {key: inputs.fill(value) for key, value in self.contract.run.env.items()}
+
+    def _fail(self, ended: Ended, log: Path, problem: str) -> NoReturn:
+        """Raise with the cause of a run that left no usable video."""
+        tail = last_lines(log)
+        how = f"exit status {ended.returncode}" if ended.returncode is not None else ended.failed
+        if ended.timed_out:
+            how = f"stopped after {ended.seconds:.0f} s"
+        if ended.left:
+            how += f", {ended.left} of its processes were still running and were killed"
+        cause = self._cause(ended, tail)
+        hint = f"The end of its output ({log}):\n{tail}" if tail else f"It printed nothing ({log})."
+        name = self.contract.name
+        message = f"{name} did not finish" if ended.timed_out else f"{name}: {problem}"
+        raise GenerationFailed(cause, f"{message} ({how}).", hint)
+
+    def _cause(self, ended: Ended, tail: str) -> Cause:
+        if ended.timed_out:
+            return Cause.TIMEOUT
+        if ended.failed:
+            return (
+                Cause.ENVIRONMENT if ended.returncode is None and "watchdog" not in ended.failed else Cause.INFRA
+            )
+        if _OOM.search(tail) or ended.returncode == -9:
+            return Cause.OOM
+        if ended.returncode not in (0, None) and _BROKEN.search(tail):
+            return Cause.ENVIRONMENT
+        return Cause.METHOD
+
+    @contextlib.contextmanager
+    def _turn(self, checkout: Path) -> Iterator[None]:
+        """Hold the checkout's lock when the contract allows one run at a time."""
+        if not self.contract.run.serial:
+            yield
+            return
+        self.place.root.mkdir(parents=True, exist_ok=True)
+        with (self.place.root / "turn.lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+def external_method(name: str) -> ExternalMethod:
+    """Return the outside system called `name`, under the default home."""
+    return ExternalMethod(find(name))
+
+
+def readiness(name: str, home: Home | None = None) -> str:
+    """Return `ready`, or what is missing, in a few words with the command that gets it."""
+    contract = find(name)
+    if contract.status != "runnable":
+        return f"videos only: {contract.reason}"
+    try:
+        require_state(contract, home or Home())
+    except BenchError as error:
+        return f"{error.message} {error.hint}"
+    return "ready"
+
+
+def job_root() -> Path:
+    """Return the folder of private run folders: plain characters only, because systems build unquoted shell
+    commands and cut names at the first dot.
+
+    Raises:
+        GenerationFailed: no temporary folder has a plain path.
+    """
+    for candidate in (tempfile.gettempdir(), "/tmp", "/var/tmp"):
+        if re.fullmatch(r"[A-Za-z0-9_/-]+", candidate) and os.access(candidate, os.W_OK):
+            return Path(candidate) / f"bench-{os.getuid()}"
+    raise GenerationFailed(
+        Cause.ENVIRONMENT,
+        f"The temporary folder {tempfile.gettempdir()} has blanks or dots in its path, which outside systems"
+        " cannot take.",
+        "Set TMPDIR to a plain path.",
+    )
+
+
+def new_job_folder(name: str) -> Path:
+    """Make a private folder, and remove those that dead processes left on this machine."""
+    root = job_root()
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for old in root.iterdir():
+        owner = old.name.split("-")[-2:-1]
+        if owner and owner[0].isdigit() and not Path(f"/proc/{owner[0]}").exists() and Path("/proc/self").exists():
+            shutil.rmtree(old, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"{name}-{os.getpid()}-", dir=root))

@@ -1,0 +1,75 @@
+"""Which frame of a generated clip is compared with which frame of its reference.
+
+Frames are paired by index at 25 fps, as self-reenactment needs. The longer clip loses its surplus; more than
+two surplus frames mean that the clips are not what the user thinks, and there is no value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.metrics.base import ClipView
+from bench.spec import Reason, Unscored
+
+MAX_SURPLUS = 2  # frames
+
+Frames = npt.NDArray[np.uint8]
+
+
+def check_lengths(generated: int, reference: int) -> int:
+    """Return the number of pairs of two sequences of frames.
+
+    Raises:
+        Unscored: one is empty, or they differ by more than two frames.
+    """
+    if min(generated, reference) < 1:
+        raise Unscored(Reason.TOO_SHORT, f"{generated} generated and {reference} reference frames")
+    if abs(generated - reference) > MAX_SURPLUS:
+        raise Unscored(
+            Reason.LENGTH_MISMATCH,
+            f"{generated} generated and {reference} reference frames differ by more than {MAX_SURPLUS}",
+        )
+    return min(generated, reference)
+
+
+def require_reference(reference: ClipView | None) -> ClipView:
+    """Return the reference.
+
+    Raises:
+        Unscored: there is none.
+    """
+    if reference is None:
+        raise Unscored(Reason.NO_REFERENCE, "the sample has no ground-truth video")
+    return reference
+
+
+def paired_chunks(clip: ClipView, reference: ClipView | None, size: int = 16) -> Iterator[tuple[Frames, Frames]]:
+    """Yield generated and reference frames, each uint8 (n, height, width, 3) with the same n <= size.
+
+    Raises:
+        Unscored: no reference, lengths differ by more than two frames, or the frame sizes differ.
+    """
+    reference = require_reference(reference)
+    pairs = check_lengths(clip.frames, reference.frames)
+    if (clip.width, clip.height) != (reference.width, reference.height):
+        raise Unscored(
+            Reason.SHAPE_MISMATCH,
+            f"generated frames are {clip.width}x{clip.height}, reference frames "
+            f"{reference.width}x{reference.height}; this protocol does not resize",
+        )
+    done = 0
+    for ours, theirs in zip(clip.chunks(size), reference.chunks(size), strict=False):
+        n = min(len(ours), len(theirs), pairs - done)
+        if n > 0:
+            yield ours[:n], theirs[:n]
+        done += n
+
+
+def summarize(values: npt.NDArray[Any], clip: ClipView, reference: ClipView | None = None) -> dict[str, float]:
+    """Return `n_frames` and `coverage` of per-frame values: used frames over those of the longer clip."""
+    frames = max(clip.frames, reference.frames if reference is not None else 0)
+    return {"n_frames": float(len(values)), "coverage": len(values) / frames}

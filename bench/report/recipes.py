@@ -1,0 +1,215 @@
+"""Recipes: TOML files that say which rows and columns make a table.
+
+A recipe is a name (a file in `reports/recipes/`) or a path. Patterns are shell patterns (`sync/*`); a list of
+patterns is tried in order and the first that matches anything wins, so one recipe serves the real and the
+synthetic domain; a leading `!` excludes.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from bench.errors import UsageError, did_you_mean
+from bench.resources import data_folder
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnSpec:
+    """One wanted column.
+
+    Attributes:
+        name: what papers call it; matches published numbers and names the column when it is missing.
+        protocol, column: pattern lists; the first matching pattern decides.
+        split: patterns the split must match, for tables that put several splits side by side.
+        group: heading above neighbouring columns.
+    """
+
+    name: str
+    protocol: tuple[str, ...]
+    column: tuple[str, ...] = ("*",)
+    split: tuple[str, ...] = ()
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedSpec:
+    """Which paper's table is shown beside ours; `standalone` also prints its other data sets, apart."""
+
+    paper: str
+    table: str = ""
+    standalone: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class TableSpec:
+    """One table of a recipe.
+
+    Attributes:
+        id, title, caption: as in `bench.report.table.Table`.
+        layout: `rows` (method and gate down, metrics across) or `gates` (methods down, gates across).
+        column: wanted columns, in order.
+        columns: instead of `column`: protocol patterns; every matching column not taken by an earlier table.
+        gates, methods: patterns of the rows to show.
+        published: a paper's numbers, or None.
+    """
+
+    id: str
+    title: str = ""
+    caption: str = ""
+    layout: str = "rows"
+    column: tuple[ColumnSpec, ...] = ()
+    columns: tuple[str, ...] = ()
+    gates: tuple[str, ...] = ("*",)
+    methods: tuple[str, ...] = ("*",)
+    published: PublishedSpec | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A named list of tables.
+
+    Attributes:
+        name: how it was asked for.
+        title, caption: used for tables without their own.
+        table: the tables, in order; those of included recipes come first.
+        include: names of recipes whose tables are shown first.
+        mark: which numbers are marked best: `interval` (only where the paired interval excludes a tie),
+            `best` (by the mean alone) or `none`.
+    """
+
+    name: str
+    title: str
+    table: tuple[TableSpec, ...]
+    caption: str = ""
+    mark: str = "interval"
+    include: tuple[str, ...] = ()
+    origin: str = field(default="", compare=False)
+
+
+LAYOUTS = ("rows", "gates")
+MARKS = ("interval", "best", "none")
+
+
+def names() -> list[str]:
+    """Return the names of the recipes that come with the project."""
+    return sorted(p.stem for p in (data_folder("reports") / "recipes").glob("*.toml"))
+
+
+def load(recipe: str | Path) -> Recipe:
+    """Read a recipe by name or path.
+
+    Raises:
+        UsageError: no such recipe, broken TOML, unknown keys or values (with the nearest known one).
+    """
+    path = Path(recipe)
+    if path.suffix != ".toml":
+        if str(recipe) not in names():
+            raise UsageError(
+                f"There is no recipe called '{recipe}'.{did_you_mean(str(recipe), names())}",
+                f"Recipes: {', '.join(names())}; or give the path of your own .toml file.",
+            )
+        path = data_folder("reports") / "recipes" / f"{recipe}.toml"
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"The recipe {path} cannot be read: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"The recipe {path} is not valid TOML: {error}.") from error
+    return parse(data, path.stem, str(path))
+
+
+def parse(data: Mapping[str, Any], name: str, origin: str = "recipe") -> Recipe:
+    """Turn parsed TOML into a recipe; see `load` for the errors."""
+    check_keys(data, Recipe, origin, hidden=("name", "origin"))
+    include = strings(data.get("include", []), f"{origin}: include")
+    tables = [table for other in include for table in load(other).table]
+    for number, raw in enumerate(_list(data, "table", origin), start=1):
+        where = f"{origin}, table {number}"
+        check_keys(raw, TableSpec, where)
+        columns = []
+        for item in raw.get("column", []):
+            check_keys(item, ColumnSpec, f"{where}, column '{item.get('name', '?')}'")
+            if "name" not in item or "protocol" not in item:
+                raise UsageError(f"{where}: every column needs a name and a protocol.")
+            patterns = {k: strings(item[k], f"{where}: {k}") for k in ("protocol", "column", "split") if k in item}
+            columns.append(ColumnSpec(**{**item, **patterns}))
+        if bool(columns) == bool(raw.get("columns")):
+            raise UsageError(f"{where}: give either [[table.column]] entries or columns = [...].")
+        published = raw.get("published")
+        if published is not None:
+            check_keys(published, PublishedSpec, f"{where}, published")
+            published = PublishedSpec(**published)
+        lists = {k: strings(raw[k], f"{where}: {k}") for k in ("columns", "gates", "methods") if k in raw}
+        table = TableSpec(
+            **{"id": f"table{number}", **raw, **lists, "column": tuple(columns), "published": published}
+        )
+        one_of(table.layout, LAYOUTS, f"{where}: layout")
+        tables.append(table)
+    if not tables:
+        raise UsageError(f"{origin} has no [[table]].")
+    recipe = Recipe(
+        name, data.get("title", name), tuple(tables), data.get("caption", ""), data.get("mark", "interval"),
+        include, origin,
+    )  # fmt: skip
+    one_of(recipe.mark, MARKS, f"{origin}: mark")
+    return recipe
+
+
+def check_keys(data: object, spec: type, where: str, hidden: Sequence[str] = ()) -> None:
+    """Refuse keys that are not fields of the dataclass `spec`, naming the nearest known one."""
+    if not isinstance(data, Mapping):
+        raise UsageError(f"{where} must be a table, not {data!r}.")
+    known = [f.name for f in fields(spec) if f.name not in hidden]
+    for key in data:
+        if key not in known:
+            raise UsageError(
+                f"{where} has the unknown key '{key}'.{did_you_mean(key, known)}",
+                f"Known keys: {', '.join(known)}.",
+            )
+
+
+def one_of(value: str, known: Sequence[str], where: str) -> None:
+    """Refuse a value outside `known`."""
+    if value not in known:
+        raise UsageError(
+            f"{where} is '{value}'.{did_you_mean(str(value), list(known))}", f"It can be {', '.join(known)}."
+        )
+
+
+def _list(data: Mapping[str, Any], key: str, where: str) -> list[Any]:
+    value = data.get(key, [])
+    if not isinstance(value, list):
+        raise UsageError(f"{where}: '{key}' must be written as [[{key}]].")
+    return value
+
+
+def strings(value: object, where: str) -> tuple[str, ...]:
+    """Return a string or a list of strings as a tuple; refuse anything else."""
+    if isinstance(value, str):
+        return (value,)
+    if isinstance(value, list) and all(isinstance(v, str) for v in value):
+        return tuple(value)
+    raise UsageError(f"{where} must be a string or a list of strings, not {value!r}.")
+
+
+def matches(name: str, patterns: Sequence[str]) -> bool:
+    """Whether a name matches any pattern and no `!` pattern; only `!` patterns means anything else."""
+    wanted = [p for p in patterns if not p.startswith("!")]
+    refused = [p[1:] for p in patterns if p.startswith("!")]
+    return (not wanted or any(fnmatchcase(name, p) for p in wanted)) and not any(
+        fnmatchcase(name, p) for p in refused
+    )
+
+
+def first_match(candidates: Sequence[str], patterns: Sequence[str]) -> list[str]:
+    """Return the candidates that match the first pattern which matches any of them."""
+    for pattern in patterns:
+        found = [c for c in candidates if fnmatchcase(c, pattern)]
+        if found:
+            return found
+    return []

@@ -1,0 +1,134 @@
+"""Tables for the terminal: aligned plain text, split into parts that fit the width."""
+
+from __future__ import annotations
+
+import textwrap
+import unicodedata
+from collections.abc import Collection, Sequence
+
+from bench.report.table import (
+    SECTION_TITLES,
+    Column,
+    Reason,
+    Row,
+    Table,
+    all_reasons,
+    lead,
+    shared_notes,
+    text,
+)
+
+_GAP = "  "
+_SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def width_of(line: str) -> int:
+    """Return the number of terminal cells a text takes."""
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in line
+    )
+
+
+def printable(raw: str) -> str:
+    """Replace control characters, so that no name can move the cursor or colour the terminal."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in raw)
+
+
+def _cell(row: Row, index: int, column: Column) -> str:
+    value = row.values[index]
+    shown = "".join(text(row, index, column))
+    if value is not None and value.mark:
+        shown = ("*" if value.mark == "best" else "_") + shown
+    return shown
+
+
+def _heading(column: Column) -> str:
+    note = str(column.footnote).translate(_SUPERSCRIPT) if column.footnote else ""
+    name = f"{column.group}: {column.heading}" if column.group else column.heading
+    return printable(f"{name} {column.arrow}".rstrip()) + note
+
+
+def table(model: Table, width: int = 120, said: Collection[str] = (), reasons: bool = True) -> str:
+    """Return one table as text of at most `width` cells (wider only when a single column does not fit).
+
+    Notes in `said` are not repeated; `reasons` explains the dashes here.
+    """
+    heads, firsts = lead(model)
+    left = [i for i, head in enumerate(heads) if head != "n"]
+    leading = [heads, *([printable(c) for c in line] for line in firsts)]
+    cells = [
+        [_heading(c) for c in model.columns],
+        *([_cell(r, i, c) for i, c in enumerate(model.columns)] for r in model.rows),
+    ]
+    lead_widths = [max(width_of(line[i]) for line in leading) for i in range(len(heads))]
+    widths = [max(width_of(line[i]) for line in cells) for i in range(len(model.columns))]
+    room = max(20, width - sum(lead_widths) - len(_GAP) * len(lead_widths))
+    out = [printable(model.title), ""]
+    for chosen in _fit(widths, room):
+        sizes = [*lead_widths, *(widths[i] for i in chosen)]
+        lines = [
+            _line([*leading[n], *(cells[n][i] for i in chosen)], sizes, left) for n in range(len(leading))
+        ]
+        rule = "─" * max(width_of(line) for line in lines)
+        out += [lines[0], rule]
+        section = "method"
+        for row, line in zip(model.rows, lines[1:], strict=True):
+            if all(row.values[i] is None for i in chosen):
+                continue
+            if row.section != section and SECTION_TITLES[row.section]:
+                out.append(f"{_GAP}{SECTION_TITLES[row.section]}")
+            section = row.section
+            out.append(line)
+        out.append("")
+    beneath = [
+        f"{str(n).translate(_SUPERSCRIPT)} {protocol}{': ' + about if about else ''}"
+        for n, protocol, about in model.footnotes
+    ]
+    beneath += _notes([n for n in model.notes if n not in said], model.reasons if reasons else ())
+    return "\n".join(out + _wrap(beneath, width)).rstrip() + "\n"
+
+
+def document(tables: Sequence[Table], width: int = 120) -> str:
+    """Return several tables, what they have in common said once at the end."""
+    if len(tables) == 1:
+        return table(tables[0], width)
+    shared = shared_notes(tables)
+    parts = [table(t, width, said=shared, reasons=False) for t in tables]
+    end = _wrap(_notes(shared, all_reasons(tables)), width)
+    return "\n".join(parts) + ("\n" + "\n".join(end) + "\n" if end else "")
+
+
+def _fit(widths: Sequence[int], room: int) -> list[list[int]]:
+    parts: list[list[int]] = [[]]
+    used = 0
+    for index, width in enumerate(widths):
+        if parts[-1] and used + width + len(_GAP) > room:
+            parts.append([])
+            used = 0
+        parts[-1].append(index)
+        used += width + len(_GAP)
+    return parts
+
+
+def grid(lines: Sequence[Sequence[str]], left: Collection[int]) -> list[str]:
+    """Return cells as aligned lines with a rule under the first; columns in `left` are aligned left."""
+    sizes = [max(width_of(line[i]) for line in lines) for i in range(len(lines[0]))]
+    drawn = [_line(line, sizes, left) for line in lines]
+    return [drawn[0], "─" * max(map(width_of, drawn)), *drawn[1:]]
+
+
+def _line(items: Sequence[str], sizes: Sequence[int], left: Collection[int]) -> str:
+    padded = []
+    for index, (item, size) in enumerate(zip(items, sizes, strict=True)):
+        space = " " * (size - width_of(item))
+        padded.append(item + space if index in left else space + item)
+    return _GAP.join(padded).rstrip()
+
+
+def _notes(notes: Sequence[str], reasons: Sequence[Reason]) -> list[str]:
+    lines = [note.replace("Bold is best, underlined second", "* is best, _ second") for note in notes]
+    return lines + [f"— {reason}" for reason in reasons]
+
+
+def _wrap(lines: Sequence[str], width: int) -> list[str]:
+    return [textwrap.fill(printable(line), max(40, width), subsequent_indent="  ") for line in lines]

@@ -1,0 +1,36 @@
+"""Fixtures every test may use."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+# Two test processes with one thread each; more threads only fight over the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# tests/toys.py is loaded by path, as a user's own method file would be; this makes it importable too.
+_spec = importlib.util.spec_from_file_location("tests_toys", ROOT / "tests" / "toys.py")
+assert _spec is not None and _spec.loader is not None
+sys.modules["tests_toys"] = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(sys.modules["tests_toys"])
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Folder with real clips, portraits and specifications; the test is skipped where it is absent."""
+    folder = Path(os.environ.get("BENCH_SHARED", ROOT.parent / "shared"))
+    if not folder.is_dir():
+        pytest.skip("no folder with real media")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep every test away from the user's results and weights."""
+    monkeypatch.setenv("BENCH_HOME", str(tmp_path_factory.mktemp("home")))

@@ -1,0 +1,96 @@
+"""The Ray executor: same records as inline, dead workers, two nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import ray
+import tests_toys as toys
+
+from bench.catalogue import choose_metrics, find_method
+from bench.plan import plan_generation
+from bench.run import Execution, RunResult, execute
+from bench.spec import Split
+from bench.store.home import Home
+
+pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray")]
+
+
+@pytest.fixture(scope="module")
+def markers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("markers")
+
+
+@pytest.fixture(scope="module")
+def cluster(markers: Path) -> Iterator[object]:
+    """Two nodes of one CPU each, in one process tree, shared by all tests here."""
+    from ray.cluster_utils import Cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "disabled")
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("TOY_MARKERS", str(markers))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 100 * 2**20})
+        nodes.add_node(num_cpus=1, object_store_memory=100 * 2**20)
+        ray.init(address=nodes.address, log_to_driver=False, logging_level="ERROR")
+        yield nodes
+        ray.shutdown()
+        nodes.shutdown()
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory: pytest.TempPathFactory) -> Split:
+    return toys.make_split(tmp_path_factory.mktemp("split"), 4)
+
+
+def go(split: Split, home: Path, executor: str, *methods: str) -> RunResult:
+    plan = plan_generation(split, [find_method(toys.target(m)) for m in methods])
+    metrics = choose_metrics("real", ["psnr", "flicker"])
+    return execute(plan, metrics, Home(home), Execution(executor), name="run")  # type: ignore[arg-type]
+
+
+def numbers(result: RunResult) -> pd.DataFrame:
+    return pd.read_parquet(result.folder / "rows.parquet").drop(columns=["seconds", "clip_path"])
+
+
+def test_both_executors_write_the_same_rows(cluster: object, split: Split, tmp_path: Path) -> None:
+    on_ray = go(split, tmp_path / "ray", "ray", "Still", "Copy", "Picky")
+    inline = go(split, tmp_path / "inline", "inline", "Still", "Copy", "Picky")
+    pd.testing.assert_frame_equal(numbers(on_ray), numbers(inline))
+    names = {p.name for p in (tmp_path / "ray" / "records").rglob("*.json")}
+    assert names == {p.name for p in (tmp_path / "inline" / "records").rglob("*.json")}
+
+
+def test_a_dying_worker_costs_a_retry_and_nothing_else(cluster: object, split: Split, tmp_path: Path) -> None:
+    result = go(split, tmp_path, "ray", "Suicidal")
+    assert result.failed == 0
+    assert set(numbers(result)["status"]) == {"ok"}
+
+
+def test_a_method_larger_than_the_cluster_is_refused_and_the_rest_runs(
+    cluster: object, split: Split, tmp_path: Path
+) -> None:
+    result = go(split, tmp_path, "ray", "Giant", "Still")
+    table = numbers(result)
+    giant = table[table["method"] == "giant"]
+    assert set(giant["reason"]) == {"environment"}
+    assert "the cluster has 2 CPUs" in giant["detail"].iloc[0]
+    assert set(table[table["method"] == "still"]["status"]) == {"ok"}
+
+
+def test_losing_a_node_in_the_middle_loses_no_result(cluster, split: Split, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    import threading
+
+    extra = cluster.add_node(num_cpus=1, object_store_memory=100 * 2**20)
+    timer = threading.Timer(2.0, lambda: cluster.remove_node(extra, allow_graceful=False))
+    timer.start()
+    try:
+        result = go(split, tmp_path, "ray", "Slow")
+    finally:
+        timer.join()
+    assert result.failed == 0
+    assert set(numbers(result)["status"]) == {"ok"}

@@ -1,0 +1,192 @@
+"""Every contract, driven end to end with a stand-in for the system: rendering, gates, crop, retime, seed."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.errors import MissingError
+from bench.methods.base import GenerationFailed
+from bench.methods.external import contract as contracts
+from bench.methods.external import host
+from bench.resources import data_folder
+from bench.spec import GATES, Cause
+from bench.store.home import Home
+
+CASES = [
+    (name, gate)
+    for name, path in contracts.contract_paths((data_folder("baselines"),)).items()
+    for contract in [contracts.load(path)]
+    if contract.status == "runnable"
+    for gate in contract.gates
+]
+
+
+def shown(sample, gate):
+    """The sample as the harness hands it out: closed inputs are None."""
+    return dataclasses.replace(
+        sample, audio=sample.audio if gate.audio else None, video=sample.video if gate.visual else None
+    )
+
+
+@pytest.fixture
+def method(tmp_path, monkeypatch, checkout, helpers):
+    made = []
+
+    def make(name, gate):
+        contract = contracts.find(name)
+        home = Home(tmp_path / "home")
+        root = checkout(contract)
+        helpers.prepared(contract, home, root, "/usr")
+        stub = helpers.Stub(contract, gate)
+        monkeypatch.setattr(host, "run", stub.run)
+        built = host.ExternalMethod(contract, home)
+        built._use_runner = False  # the stand-in is called like the script
+        made.append(built)
+        return built, stub
+
+    yield make
+    for built in made:
+        built.close()
+
+
+@pytest.mark.parametrize(("name", "gate"), CASES)
+def test_contract_end_to_end(name, gate, method, sample):
+    built, stub = method(name, gate)
+    video = built.generate(shown(sample, GATES[gate]), GATES[gate], 1234)
+    frames = list(video.frames)
+    assert len(frames) == sample.frames and video.fps == 25.0
+
+    # Only the wanted panel is left, and frame k shows time k/25 whatever the file's clock said.
+    levels = np.array([frame.mean() for frame in frames])
+    assert min(frame.min() for frame in frames) > 30, "a black panel was left in"
+    start = round(built.contract.output.starts_at * 25)
+    expected = 40 + np.maximum(np.arange(sample.frames), start) * 2.0
+    assert np.abs(levels - expected).max() <= 6.0
+
+    # Every file the system was shown is private, and gone afterwards.
+    for word in (w for call in stub.calls for w in call):
+        assert str(sample.image.parent) not in word
+    assert not host.job_root().exists() or not list(host.job_root().glob(f"{name}-*"))
+
+
+@pytest.mark.parametrize("name", ["sadtalker", "hallo", "liveportrait", "edtalk"])
+def test_seed_reaches_the_system_only_where_it_can(name, method, sample):
+    contract = contracts.find(name)
+    assert contract.seed.kind in ("random", "fixed", "deterministic")
+    assert "{seed}" not in str(contract.gates)
+
+
+def test_settable_seed_is_in_the_command(method, sample):
+    built, stub = method("x-portrait", "visual")
+    built.generate(shown(sample, GATES["visual"]), GATES["visual"], 4321)
+    assert "4321" in stub.calls[-1]
+
+
+def test_seed_in_a_configuration_is_a_number(method, sample, monkeypatch):
+    import yaml
+
+    built, stub = method("hunyuan-portrait", "visual")
+    seen = {}
+    plain = stub.run
+
+    def run(argv, *rest, **more):
+        seen.update(yaml.safe_load(Path(argv[argv.index("--config") + 1]).read_text()))
+        return plain(argv, *rest, **more)
+
+    monkeypatch.setattr(host, "run", run)
+    built.generate(shown(sample, GATES["visual"]), GATES["visual"], 77)
+    assert seen["seed"] == 77 and seen["kept"] == 1 and seen["output_dir"].endswith("/out")
+
+
+def test_too_short_input_is_extended_and_the_result_cut_back(method, sample):
+    built, stub = method("aniportrait", "audio")
+    video = built.generate(shown(sample, GATES["audio"]), GATES["audio"], 1)
+    assert len(list(video.frames)) == sample.frames
+    assert stub.duration == pytest.approx(5.2)
+
+
+def test_multiples_of_five_seconds_are_avoided():
+    from bench.methods.external.inputs import driving_frames
+
+    contract = contracts.find("aniportrait")
+    sample = dataclasses.make_dataclass("S", ["id", "frames"])
+    assert driving_frames(contract, sample("a", 250)) == 255
+    assert driving_frames(contract, sample("a", 251)) == 251
+
+
+def test_too_long_samples_are_refused_before_anything_runs(method, sample):
+    built, stub = method("dawn", "audio")
+    with pytest.raises(GenerationFailed, match="at most 8 s") as caught:
+        built.generate(dataclasses.replace(shown(sample, GATES["audio"]), frames=201), GATES["audio"], 1)
+    assert caught.value.cause is Cause.INPUT and stub.calls == []
+
+
+def test_files_a_person_has_to_supply_are_named(method, sample, tmp_path):
+    built, stub = method("anitalker", "audio+visual")
+    (built.place.extra / sample.id / "pose.npy").unlink()
+    with pytest.raises(GenerationFailed, match=r"pose.npy.*yaw, pitch, roll") as caught:
+        built.generate(shown(sample, GATES["audio+visual"]), GATES["audio+visual"], 1)
+    assert caught.value.cause is Cause.INPUT and stub.calls == []
+
+
+def test_fixed_folders_are_private_and_the_checkout_stays_as_it_was(method, sample):
+    built, _ = method("makeittalk", "audio")
+    root = Path(contracts_checkout(built))
+    (root / "examples" / "old.wav").write_bytes(b"somebody else's")
+    before = sorted(p.relative_to(root) for p in root.rglob("*"))
+    list(built.generate(shown(sample, GATES["audio"]), GATES["audio"], 1).frames)
+    assert sorted(p.relative_to(root) for p in root.rglob("*")) == before
+
+
+def contracts_checkout(built):
+    from bench.methods.external.environment import read_state
+
+    return read_state(built.place).checkout
+
+
+def test_not_prepared_says_the_command(tmp_path, sample):
+    built = host.ExternalMethod(contracts.find("hallo"), Home(tmp_path))
+    assert "bench prepare --methods hallo" in host.readiness("hallo", Home(tmp_path))
+    with pytest.raises(GenerationFailed, match="not prepared") as caught:
+        built.generate(sample, GATES["audio"], 0)
+    assert caught.value.cause is Cause.ENVIRONMENT
+
+
+def test_missing_weights_are_named(method, sample):
+    built, _ = method("hallo", "audio")
+    Path(contracts_checkout(built), "pretrained_models", "model.bin").unlink()
+    with pytest.raises(GenerationFailed, match="lacks weights: pretrained_models"):
+        built.generate(shown(sample, GATES["audio"]), GATES["audio"], 0)
+
+
+def test_systems_without_code_say_so(tmp_path):
+    from bench.methods.external.environment import require_state
+
+    assert host.readiness("vasa-1", Home(tmp_path)).startswith("videos only: No official code")
+    with pytest.raises(MissingError, match="bench score"):
+        require_state(contracts.find("vasa-1"), Home(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"frames": 8}, r"lasts 0.32 s where 0.48 s were asked for: truncated"),
+        ({"size": 16}, r"measures \d+x\d+, and the crop belongs to 1544x516"),
+    ],
+)
+def test_wrong_shapes_are_told_apart(change, message, method, sample, monkeypatch):
+    from bench.media.encode import write_clip
+
+    name, gate = ("aniportrait", "visual") if "size" in change else ("liveportrait", "visual")
+    built, stub = method(name, gate)
+
+    def write(target):
+        count = change.get("frames", 200)
+        write_clip(target, [np.full((32, 32, 3), 99, np.uint8)] * count, 25.0)
+
+    monkeypatch.setattr(stub, "_write", write)
+    with pytest.raises(GenerationFailed, match=message) as caught:
+        built.generate(shown(sample, GATES[gate]), GATES[gate], 0)
+    assert caught.value.cause is Cause.METHOD

@@ -1,0 +1,130 @@
+"""Verbs, exit codes and errors, through the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bench.cli import invoke
+
+TOYS = Path(__file__).resolve().parents[2] / "toys.py"
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = invoke(list(arguments))
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "next_step"),
+    [
+        (
+            ["run", "--methods", "mouth-wrap"],
+            "no method called 'mouth-wrap'. Did you mean 'mouth-warp'?",
+            "bench list methods",
+        ),
+        (["run", "--metrics", "psrn"], "no metric called 'psrn'", ""),
+        (["run", "--split", "celebvhq"], "celebvhq", ""),
+        (["run", "--gates", "adio"], "no gate called 'adio'", "Known: audio"),
+        (["run", "--executor", "slurm"], "no executor called 'slurm'", "Known: auto, ray, inline"),
+        (["run", "--split", "synthetic-ci", "--subset", "0"], "leaves nothing to do", "at least 1"),
+        (["run", "--methods", "nowhere.py:Thing"], "Cannot load method", "bench list methods"),
+        (["run", "--home", __file__], "is a file", "--home"),
+        (["score", "/no/such/folder"], "is not a folder", "Give the folder"),
+        (["show", "metric", "fid/none"], "no metric called 'fid/none'", "Known:"),
+        (["prepare"], "Nothing to prepare", "--metrics all"),
+        (["cache", "explain", "ffff"], "0 records start with 'ffff'", "rows.parquet"),
+    ],
+)
+def test_wrong_words_are_one_paragraph_a_next_step_and_exit_code_2(
+    arguments: list[str], message: str, next_step: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = run(capsys, *arguments)
+    assert code == 2, err
+    assert message in err and next_step in err
+    assert "Traceback" not in err and out == ""
+
+
+def test_an_unknown_verb_or_option_is_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "rum")[0] == 2
+    assert run(capsys, "run", "--sed", "1")[0] == 2
+
+
+def test_a_metric_asked_for_by_name_without_its_weights_is_exit_code_4(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tests_toys import frames
+
+    from bench.media.encode import write_clip
+
+    (tmp_path / "talk").mkdir()
+    write_clip(tmp_path / "talk" / "a.mp4", frames(0))
+    code, _, err = run(
+        capsys, "score", str(tmp_path / "talk"), "--metrics", "lmd/mouth_iod", "--weights", str(tmp_path)
+    )
+    assert code == 4
+    assert "bench prepare --metrics" in err or "pip install" in err
+
+
+def test_score_reports_videos_made_elsewhere_and_names_what_it_cannot_use(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tests_toys import frames
+
+    from bench.media.encode import write_clip
+
+    folder = tmp_path / "it's a 'folder' ünï"
+    folder.mkdir()
+    write_clip(folder / "good one.mp4", frames(1))
+    (folder / "empty.mp4").write_bytes(b"")
+    (folder / "text.mp4").write_text("not a video")
+    (folder / "notes.txt").write_text("x")
+    home = tmp_path / "home"
+    arguments = ["score", str(folder), "--as", "theirs", "--metrics", "flicker", "--home", str(home)]
+    code, out, err = run(capsys, *arguments, "--executor", "inline", "--format", "md,csv")
+    assert code == 1, "two clips failed"
+    assert "theirs" in out
+    assert "notes.txt" in err and "empty.mp4" in err and "text.mp4" in err
+    code, out, _ = run(capsys, "status", "--home", str(home), "--json")
+    status = json.loads(out)
+    assert code == 0 and status["counts"]["error"] == 2 and status["counts"]["ok"] == 1
+    assert run(capsys, *arguments, "--executor", "inline", "--max-failures", "2")[0] == 0
+
+
+def test_plan_counts_without_doing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--split", "synthetic-ci", "--methods", "frozen,ground-truth", "--metrics", "psnr"]
+    code, out, _ = run(capsys, "plan", *arguments, "--home", str(tmp_path), "--json")
+    plan = json.loads(out)
+    assert code == 0
+    assert (plan["clips"], plan["clips_to_make"], plan["metrics"]) == (8, 8, ["psnr/rgb_float64"])
+    assert not (tmp_path / "blobs").exists()
+
+
+def test_cache_finds_a_damaged_clip_and_the_next_run_makes_it_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = ["--home", str(tmp_path)]
+    once = ["run", "--split", "synthetic-ci", "--subset", "1", "--methods", "frozen", "--metrics", "psnr,flicker"]
+    once += ["--executor", "inline", "--format", "csv", "--quiet", *home]
+    code, first, err = run(capsys, *once)
+    assert code == 0, err
+    assert run(capsys, "cache", "verify", *home)[0] == 0
+    clip = next((tmp_path / "blobs").glob("??/*.mp4"))
+    clip.write_bytes(b"x" * clip.stat().st_size)
+    code, out, _ = run(capsys, "cache", "verify", *home)
+    assert code == 1 and "1 broken" in out
+    assert run(capsys, *once)[:2] == (0, first)
+    assert run(capsys, "cache", "verify", *home)[0] == 0
+    code, out, _ = run(
+        capsys, "cache", "explain", next((tmp_path / "records" / "gen").glob("*/*.json")).stem[:12], *home
+    )
+    assert code == 0 and json.loads(out)["fields"]["method"] == "frozen"
+
+
+def test_doctor_says_what_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "doctor", "--home", str(tmp_path), "--json")
+    checks = {check["check"]: check["state"] for check in json.loads(out)}
+    assert code == 0 and checks["torch"] == checks["codecs"] == "ok"
