@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from actalker.errors import InputError, MissingPackageError
 from actalker.gates import GATES
 from actalker.media import write_video
-from actalker.training.config import TrainConfig, load_config
+from actalker.training.config import TrainConfig
 from actalker.training.data import (
     FPS,
     ClipSource,
@@ -61,9 +61,11 @@ def build_system(config: TrainConfig) -> System:
         raise InputError(
             f"model {config.model!r} is neither `embedded:FOLDER` nor the folder of a stored pipeline"
         )
+    from actalker.pipeline import ACTalkerPipeline
     from actalker.training.full import FullSystem
 
-    return FullSystem(Path(config.model), dropout, config.gates.masks, objective.noise_offset)
+    pipeline = ACTalkerPipeline.from_pretrained(config.model, dtype=torch.float32)
+    return FullSystem(pipeline, dropout, config.gates.masks, objective.noise_offset)
 
 
 Build = Callable[[TrainConfig], System]
@@ -231,11 +233,3 @@ def _psnr(truth: Tensor, result: Tensor, frames: int) -> float:
     """Mean over clips of the PSNR in dB of pictures (b * frames, 3, H, W) in [-1, 1]."""
     error = ((truth - result) / 2).square().unflatten(0, (-1, frames)).flatten(1).mean(1)
     return float((-10 * error.clamp_min(1e-10).log10()).mean())
-
-
-def main(path: Path) -> int:
-    """Train what the TOML file describes."""
-    folder = train(load_config(path))
-    if folder.exists():
-        print(f"stored the model in {folder}")
-    return 0

@@ -150,14 +150,16 @@ class FullSystem:
     """A stored full-size pipeline in training.
 
     Args:
-        folder: the stored pipeline to start from.
+        pipeline: the model to start from, in single precision.
         dropout: conditioning dropout.
         mask_mode: control masks with both gates open.
         noise_offset: see `objective.corrupt`.
     """
 
-    def __init__(self, folder: Path, dropout: Dropout, mask_mode: MaskMode, noise_offset: float) -> None:
-        self.pipeline = pipeline = ACTalkerPipeline.from_pretrained(folder, dtype=torch.float32)
+    def __init__(
+        self, pipeline: ACTalkerPipeline, dropout: Dropout, mask_mode: MaskMode, noise_offset: float
+    ) -> None:
+        self.pipeline = pipeline
         self.preparation = FullPreparation(pipeline)
         conditioner = self.preparation.conditioner
         sampler = pipeline.config.sampler

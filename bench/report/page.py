@@ -73,8 +73,7 @@ def payload(summary: Summary, media: Media) -> dict[str, Any]:
     key = ["dataset", "split", "sample"]
     firsts = clips.drop_duplicates(key).sort_values(key)
     order: dict[SampleKey, int] = {
-        (str(d), str(s), str(i)): n
-        for n, (d, s, i) in enumerate(firsts[key].itertuples(index=False, name=None))
+        (str(d), str(s), str(i)): n for n, (d, s, i) in enumerate(firsts[key].itertuples(index=False, name=None))
     }
     media_of = _sample_media(clips, key)
     several = len({k[:2] for k in order}) > 1
@@ -158,9 +157,7 @@ def _clips(
     return links, hashes
 
 
-def _why(
-    clips: Any, place: Mapping[tuple[str, str], int], order: Mapping[SampleKey, int]
-) -> list[dict[int, str]]:
+def _why(clips: Any, place: Mapping[tuple[str, str], int], order: Mapping[SampleKey, int]) -> list[dict[int, str]]:
     names = ["method", "gate", "dataset", "split", "sample", "reason"]
     lost = clips[clips["status"] != "ok"].drop_duplicates(names)
     why: list[dict[int, str]] = [{} for _ in place]

@@ -261,7 +261,8 @@
   function footer(r) {
     const m = pick.metric;
     const shown = [m, ...metrics.map((_, i) => i).filter((i) => i !== m && metrics[i].direction !== "none")].slice(0, 3);
-    return make("footer", {}, ...shown.filter((i) => valueAt(i, r, current) !== null).map((i) =>
+    const lost = why[r][current] && clips[r][current] ? make("span", { class: "lost", title: why[r][current] }, why[r][current]) : null;
+    return make("footer", {}, lost, ...shown.filter((i) => valueAt(i, r, current) !== null).map((i) =>
       make("span", { title: metrics[i].protocol }, `${metrics[i].label} `, make("b", {}, show(i, valueAt(i, r, current))))));
   }
   function players() {

@@ -118,7 +118,8 @@ def test_a_thousand_clips_stay_below_two_megabytes(tmp_path: Path) -> None:
     extras = {
         sha: {
             "fps": 25, "mouth": [0.123 * (k % 7) for k in range(75)], "reference_mouth": [0.4] * 75,
-            "sync_offset": [float(k % 3) for k in range(75)], "mel": f"data:image/png;base64,{noise}{n % 100:04d}",
+            "sync_offset": [float(k % 3) for k in range(75)],
+            "mel": f"data:image/png;base64,{noise}{n % 100:04d}",
         }
         for n, sha in enumerate(shas)
     }  # fmt: skip
@@ -139,9 +140,7 @@ def test_copied_media_travel_with_the_page(tmp_path: Path) -> None:
     (tmp_path / "run" / "media").mkdir(parents=True)
     for n in range(24):
         (tmp_path / "run" / "media" / f"{n}.mp4").write_bytes(b"video %d" % n)
-    results = fakes.make(
-        protocols=["psnr"], media={"clip": "media/{i}.mp4", "reference": "media/gone{i}.mp4"}
-    )
+    results = fakes.make(protocols=["psnr"], media={"clip": "media/{i}.mp4", "reference": "media/gone{i}.mp4"})
     where = Results(results.rows, results.provenance, folder=tmp_path / "run")
     data = embedded(page(where, tmp_path / "out", copy_media=True))
     assert all(not link.startswith("..") for line in data["clips"] for link in line)
@@ -156,9 +155,7 @@ def test_scores_and_reasons_reach_the_viewer(tmp_path: Path) -> None:
     metric = next(i for i, m in enumerate(data["metrics"]) if m["label"] == "PSNR (dB)")
     sample = next(i for i, s in enumerate(data["samples"]) if s["id"] == "clip005_0")
     rows = results.rows
-    wanted = rows[
-        (rows["method"] == "mouth-warp") & (rows["column"] == "psnr") & (rows["sample"] == "clip005_0")
-    ]
+    wanted = rows[(rows["method"] == "mouth-warp") & (rows["column"] == "psnr") & (rows["sample"] == "clip005_0")]
     assert data["values"][metric][row][sample] == pytest.approx(wanted["value"].mean(), rel=1e-4)
     broken = next(i for i, r in enumerate(data["rows"]) if r["method"] == "landmark-warp")
     assert "no triangle <contains> the point" in data["why"][broken]["3"]
@@ -235,8 +232,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows.loc[(rows["method"] == "mouth-warp") & (rows["kind"] == "clip"), "clip_path"] = "media/gone.mp4"
     rows.loc[rows["method"] == "actalker", "clip_path"] = "media/2.mp4"
     extras = {
-        s: {"mouth": [0.1 * (k % 5) for k in range(40)], "mel": PIXEL}
-        for s in set(rows["clip_sha256"]) - {""}
+        s: {"mouth": [0.1 * (k % 5) for k in range(40)], "mel": PIXEL} for s in set(rows["clip_sha256"]) - {""}
     }
     provenance = {**results.provenance, "notes": [EVIL]}
     return report.write(
@@ -357,9 +353,7 @@ def test_tabs_order_the_clips(tab: Any, site: Path) -> None:
 @browser_only
 def test_a_missing_clip_says_so_and_the_rest_plays(tab: Any) -> None:
     tab.wait_for_selector("#players .absent")
-    assert (
-        "gone.mp4" in tab.locator("#players .player", has_text="mouth-warp").locator(".absent").inner_text()
-    )
+    assert "gone.mp4" in tab.locator("#players .player", has_text="mouth-warp").locator(".absent").inner_text()
 
 
 @browser_only
@@ -397,7 +391,9 @@ def test_no_window_scrolls_sideways(browser: Any, site: Path, width: int) -> Non
 def test_every_control_has_a_name(tab: Any) -> None:
     nameless = tab.eval_on_selector_all(
         "button, select, input",
-        "all => all.filter(e => !(e.textContent.trim() || e.getAttribute('aria-label') || e.closest('label'))).length",
+        """all => all.filter(
+            e => !(e.textContent.trim() || e.getAttribute('aria-label') || e.closest('label'))
+        ).length""",
     )
     assert nameless == 0
 
