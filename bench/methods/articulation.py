@@ -53,9 +53,10 @@ def articulate(audio: npt.NDArray[np.int16], frames: int) -> Articulation:
     level = _level(_band(power, _VOICE))
     voiced = np.clip(2.5 * level, 0, 1)
     hiss = _band(power, _HISS) / (_band(power, _VOICE) + _band(power, _HISS) + 1e-9)
-    first = _within_own_range(_centroid(power, _FIRST_FORMANT), level)
-    second = 2 * _within_own_range(_centroid(power, _SECOND_FORMANT), level) - 1
-    opening = voiced * (0.1 + 0.9 * first) * (1 - 0.7 * np.clip(2 * hiss - 0.4, 0, 1))
+    vowels = level * (hiss < 0.5)
+    first = _within_own_range(_centroid(power, _FIRST_FORMANT), vowels, 150.0)
+    second = 2 * _within_own_range(_centroid(power, _SECOND_FORMANT), vowels, 400.0) - 1
+    opening = voiced * (0.1 + 0.9 * first) * (1 - 0.85 * np.clip(2 * hiss - 0.4, 0, 1))
     return Articulation(_at_frames(opening, frames, 2.5), _at_frames(voiced * second, frames, 4.0))
 
 
@@ -91,13 +92,13 @@ def _level(energy: Signal) -> Signal:
     return np.clip((decibels - quiet) / max(loud - quiet, 6), 0, 1)
 
 
-def _within_own_range(values: Signal, level: Signal) -> Signal:
-    """Map the 10th to 90th percentile over the loud parts to 0..1."""
+def _within_own_range(values: Signal, level: Signal, least: float) -> Signal:
+    """Map the 10th to 90th percentile over the loud parts to 0..1; a range below `least` is widened to it."""
     loud = values[level > 0.3]
-    if len(loud) < 10:
+    if len(loud) == 0:
         return np.full(len(values), 0.5)
     low, high = np.percentile(loud, [10, 90])
-    return np.clip((values - low) / (high - low + 1e-9), 0, 1)
+    return np.clip((values - (low + high) / 2) / max(high - low, least) + 0.5, 0, 1)
 
 
 def _at_frames(values: Signal, frames: int, sigma: float) -> Signal:

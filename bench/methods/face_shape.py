@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from bench.media import faces
 from bench.spec import Reason, Sample, Unscored
 
 Points = npt.NDArray[np.float64]
@@ -24,6 +25,7 @@ class FaceShape:
     Attributes:
         moved: points that shape the warp.
         rigid: points that move with the head but hardly with expression.
+        outline: points of the head's silhouette, which hair and ears go with.
         eyes: the outer corner of the eye at the image's left and of the other.
         chin: lowest point of the face.
         upper_outer, upper_inner, lower_inner, lower_outer: lip contours.
@@ -31,6 +33,7 @@ class FaceShape:
 
     moved: tuple[int, ...]
     rigid: tuple[int, ...]
+    outline: tuple[int, ...]
     eyes: tuple[int, int]
     chin: int
     upper_outer: tuple[int, ...]
@@ -53,8 +56,9 @@ class RealFaces:
 
     shape = FaceShape(
         moved=tuple(range(468)),
-        rigid=(33, 133, 362, 263, 168, 6, 197, 195, 5, 4),
-        eyes=(33, 263),
+        rigid=faces.RIGID,
+        outline=faces.OVAL,
+        eyes=faces.EYE_CORNERS,
         chin=152,
         upper_outer=(61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291),
         upper_inner=(78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308),
@@ -63,9 +67,7 @@ class RealFaces:
     )
 
     def __init__(self) -> None:
-        from bench.media.faces import FaceReader
-
-        self._reader = FaceReader()
+        self._reader = faces.FaceReader()
 
     def read(self, frames: Iterable[npt.NDArray[np.uint8]]) -> Points:
         """See `LandmarkReader.read`."""
@@ -88,6 +90,7 @@ class SyntheticFaces:
         self.shape = FaceShape(
             moved=tuple(range(len(LANDMARKS))),
             rigid=(*eyes, at["nose_bridge"], at["nose_tip"]),
+            outline=tuple(at[f"outline_{i}"] for i in range(9)),
             eyes=(at["eye_left_outer"], at["eye_right_outer"]),
             chin=at["outline_4"],
             upper_outer=contour("upper_outer"),
@@ -139,9 +142,9 @@ def bridged(track: Points, sample: Sample) -> Points:
     Raises:
         Unscored: fewer than `MIN_COVERAGE` of the frames show a face.
     """
-    seen = ~np.isnan(track).any(axis=(1, 2))
+    seen = np.asarray(~np.isnan(track).any(axis=(1, 2)))
     if seen.mean() < MIN_COVERAGE:
-        share = f"{seen.sum()} of {len(seen)}"
+        share = f"{seen.sum()} of {len(track)}"
         raise Unscored(Reason.NO_FACE, f"a face in only {share} driving frames of {sample.id}")
     if seen.all():
         return track

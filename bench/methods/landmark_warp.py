@@ -71,12 +71,14 @@ class LandmarkWarp:
         driving = bridged(reader.read(f for chunk in chunks(sample.video) for f in chunk), sample)
         driving = _stretched(_smoothed(driving), sample.frames)
         mouth = Mouth(picture, reader.shape, landmarks)
-        moves, head = _transferred(driving, landmarks, list(reader.shape.rigid))
+        moves = _transferred(driving, landmarks)
+        head = _motion_of(reader.shape.outline, landmarks, moves)
         if gate.audio:
             if audio is None:
                 raise Unscored(Reason.NO_AUDIO, f"{sample.id} has no driving speech")
-            with_head = as_points(head[0][:, None] * as_complex(landmarks) + head[1][:, None]) - landmarks
-            spoken = as_complex(mouth.displacements(articulate(audio, sample.frames))) * head[0][:, None]
+            turn, shift = (h[:, None] for h in _motion_of(reader.shape.rigid, landmarks, moves))
+            with_head = as_points(turn * as_complex(landmarks) + shift) - landmarks
+            spoken = turn * as_complex(mouth.displacements(articulate(audio, sample.frames)))
             jaw = mouth.jaw[:, None]
             moves = (1 - jaw) * moves + jaw * (with_head + as_points(spoken))
 
@@ -99,11 +101,15 @@ def _stretched(track: Points, frames: int) -> Points:
     return track[np.minimum(np.arange(frames), len(track) - 1)]
 
 
-def _transferred(
-    driving: Points, reference: Points, rigid: list[int]
-) -> tuple[Points, tuple[npt.NDArray[np.complex128], npt.NDArray[np.complex128]]]:
-    """Return the reference landmarks' displacements (n, K, 2) and the head's similarity (a, b) per frame."""
-    scale, _ = similarity(driving[0], reference)
-    motion = scale * (as_complex(driving) - as_complex(driving[0]))
-    moved = as_complex(reference) + motion
-    return as_points(motion), similarity(reference[rigid], as_points(moved[:, rigid]))
+def _transferred(driving: Points, reference: Points) -> Points:
+    """Return the reference landmarks' displacements (n, K, 2)."""
+    turn, _ = similarity(driving[0], reference)
+    return as_points(turn * (as_complex(driving) - as_complex(driving[0])))
+
+
+def _motion_of(
+    indices: tuple[int, ...], landmarks: Points, moves: Points
+) -> tuple[npt.NDArray[np.complex128], npt.NDArray[np.complex128]]:
+    """Return the similarity (a, b) per frame that some of the landmarks undergo."""
+    start = landmarks[list(indices)]
+    return similarity(start, start + moves[:, list(indices)])

@@ -73,7 +73,7 @@ class Mouth:
         middle = complex(*((left + right) / 2))
         contour_up, contour_low = (as_points((as_complex(c) - middle) / unit) for c in (upper, lower))
         gap = float(np.max(contour_low[:, 1] - contour_up[:, 1]))
-        amount = np.clip((gap - 1.5 * self._gap) / 0.16, 0, 1)
+        amount = np.clip((gap - 1.5 * self._gap) / 0.16, 0, 1) * np.clip((0.16 - self._gap) / 0.08, 0, 1)
         if amount == 0:
             return frame
         corners = np.concatenate([upper, lower])
@@ -136,8 +136,8 @@ class Mouth:
 
 
 def _brightness(picture: npt.NDArray[np.uint8], landmarks: Points, shape: FaceShape) -> float:
-    """How light the skin around the mouth is, 1 for ordinary daylight."""
-    lips = landmarks[[*shape.upper_outer, *shape.lower_outer]]
-    (x0, y0), (x1, y1) = np.maximum(lips.min(axis=0), 0).astype(int), lips.max(axis=0).astype(int) + 1
-    around = picture[y0:y1, x0:x1]
-    return float(np.clip(around.mean() / 135, 0.3, 1.15)) if around.size else 1.0
+    """How bright white things are in the face, 1 for ordinary daylight."""
+    outline = landmarks[list(shape.outline)]
+    (x0, y0), (x1, y1) = np.maximum(outline.min(axis=0), 0).astype(int), outline.max(axis=0).astype(int) + 1
+    face = picture[y0:y1, x0:x1]
+    return float(np.clip(np.percentile(face.mean(axis=2), 97) / 195, 0.3, 1.1)) if face.size else 1.0

@@ -87,7 +87,7 @@ class FaceWarp:
         """Solve x = y - u(x) on the grid; (n, 2, rows, columns), from y to x in units of the half-picture."""
         from torch.nn.functional import interpolate
 
-        sizes = [forward.shape[2:]]
+        sizes = [(forward.shape[2], forward.shape[3])]
         while min(sizes[-1]) > 2 * _COARSE:
             sizes.append((sizes[-1][0] // 2, sizes[-1][1] // 2))
         backward = -interpolate(forward, sizes[-1], mode="bilinear", align_corners=True)
