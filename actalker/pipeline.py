@@ -26,7 +26,7 @@ from actalker import media
 from actalker.components import SAMPLE_RATE, Codec
 from actalker.conditions import Conditioner, Conditions, ConditionStream, Request
 from actalker.config import from_json
-from actalker.control import keep_scan_parameters_single
+from actalker.control import cast
 from actalker.errors import CheckpointError, InputError, OutOfMemoryError
 from actalker.gates import GATES, Gates
 from actalker.guidance import Guidance
@@ -51,6 +51,8 @@ class PipelineConfig:
         segment_frames: frames denoised together; longer clips are made of several segments.
         segment_overlap: frames two segments share and blend.
         decode_chunk: frames the codec decodes at once.
+        round_scan: at half precision, round the scan's parameters as the released script does, see
+            `actalker.control.cast`.
     """
 
     fps: float = 12.5
@@ -59,6 +61,7 @@ class PipelineConfig:
     segment_frames: int = 250
     segment_overlap: int = 8
     decode_chunk: int = 10
+    round_scan: bool = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.segment_overlap < self.segment_frames:
@@ -150,8 +153,8 @@ class ACTalkerPipeline:
         chosen = torch.device(device) if device is not None else best_device()
         if dtype is None:
             dtype = torch.float16 if chosen.type == "cuda" else torch.float32
-        self.unet.to(chosen, dtype).eval()
-        keep_scan_parameters_single(self.unet)
+        self.unet.to(chosen).eval()
+        cast(self.unet, dtype, round_scan=self.config.round_scan)
         codec: Any = self.codec
         codec.to(chosen, dtype)
         self.conditioner.to(chosen)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from actalker.errors import InputError, MissingPackageError
 from actalker.gates import GATES
 from actalker.media import write_video
-from actalker.training.config import TrainConfig, load_config
+from actalker.training.config import TrainConfig
 from actalker.training.data import (
     FPS,
     ClipSource,
@@ -35,7 +35,11 @@ class System(Protocol):
     """A model in training: what is trained, how clips become windows, how latents become pictures."""
 
     parts: TrainedParts
-    preparation: Preparation
+
+    @property
+    def preparation(self) -> Preparation:
+        """Makes training windows."""
+        ...
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents (n, c, h, w) to pictures (n, 3, H, W) in [-1, 1]."""
@@ -54,16 +58,16 @@ def build_system(config: TrainConfig) -> System:
     if kind == "embedded":
         from actalker.embedded.build import EmbeddedSystem
 
-        return EmbeddedSystem(
-            Path(rest), config.run.seed, dropout, config.gates.masks, objective.noise_offset
-        )
+        return EmbeddedSystem(Path(rest), config.run.seed, dropout, config.gates.masks, objective.noise_offset)
     if not Path(config.model).is_dir():
         raise InputError(
             f"model {config.model!r} is neither `embedded:FOLDER` nor the folder of a stored pipeline"
         )
+    from actalker.pipeline import ACTalkerPipeline
     from actalker.training.full import FullSystem
 
-    return FullSystem(Path(config.model), dropout, config.gates.masks, objective.noise_offset)
+    pipeline = ACTalkerPipeline.from_pretrained(config.model, dtype=torch.float32)
+    return FullSystem(pipeline, dropout, config.gates.masks, objective.noise_offset)
 
 
 Build = Callable[[TrainConfig], System]
@@ -133,9 +137,7 @@ def _work(
     log = Log(run.out, run.tensorboard)
     validation = None
     if run.validate_every and data.validation != Path():
-        held_out = prepare_all(
-            Manifest(data.validation), system.preparation, cache and cache / "validation"
-        )
+        held_out = prepare_all(Manifest(data.validation), system.preparation, cache and cache / "validation")
         validation = WindowSampler(held_out, system.preparation)
 
     def on_checkpoint(step: int) -> None:
@@ -231,11 +233,3 @@ def _psnr(truth: Tensor, result: Tensor, frames: int) -> float:
     """Mean over clips of the PSNR in dB of pictures (b * frames, 3, H, W) in [-1, 1]."""
     error = ((truth - result) / 2).square().unflatten(0, (-1, frames)).flatten(1).mean(1)
     return float((-10 * error.clamp_min(1e-10).log10()).mean())
-
-
-def main(path: Path) -> int:
-    """Train what the TOML file describes."""
-    folder = train(load_config(path))
-    if folder.exists():
-        print(f"stored the model in {folder}")
-    return 0

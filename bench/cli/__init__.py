@@ -21,6 +21,7 @@ from bench.cli import (
     score,
     show,
     status,
+    verify_metrics,
 )
 from bench.cli.verb import verb
 
@@ -43,6 +44,7 @@ _VERBS: dict[str, Callable[..., int | None]] = {
     "show": show.show,
     "status": status.status,
     "prepare": prepare.prepare,
+    "verify-metrics": verify_metrics.verify_metrics,
     "doctor": doctor.doctor,
 }
 for _name, _function in _VERBS.items():

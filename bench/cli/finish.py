@@ -17,8 +17,8 @@ def write_report(folder: Path, recipe: str, formats: Sequence[str]) -> dict[str,
     return report.write(load(str(folder)), folder, recipe, tuple(formats))
 
 
-def finish(result: RunResult, recipe: str, as_json: bool) -> None:
-    """Print the table on stdout, and the rest on stderr."""
+def finish(result: RunResult, as_json: bool) -> None:
+    """Print the summary table on stdout, and the rest on stderr."""
     from bench import report
     from bench.report.results import load
 
@@ -33,7 +33,7 @@ def finish(result: RunResult, recipe: str, as_json: bool) -> None:
             }
         )
     else:
-        output.print(report.text_table(load(str(result.folder)), recipe, output.width), soft_wrap=True)
+        output.print(report.text_table(load(str(result.folder)), "summary", output.width), soft_wrap=True)
     for line in result.failures[:10]:
         errors.print(f"[yellow]![/] {line}", soft_wrap=True)
     if len(result.failures) > 10:

@@ -137,8 +137,10 @@ class Worker:
             "fields": dict(task.fields),
         }
         blob: Blob | None = None
+        scratch = ""
         try:
             with self.home.blobs.scratch(suffix) as path:
+                scratch = str(path)
                 probe = make(path)
                 blob = self.home.blobs.adopt(path, suffix)
             record |= {
@@ -161,7 +163,7 @@ class Worker:
             if cause not in (Cause.INPUT, Cause.METHOD):
                 raise  # a state of this machine, not a result
             # The scratch file has another name every time, and a user never sees it.
-            detail = _in_words(error).replace(str(path), "the clip")
+            detail = _in_words(error).replace(scratch or "\0", "the clip")
             record |= {"status": "error", "cause": cause, "detail": detail}
             record["traceback"] = "".join(traceback.format_exception(error))
         record["seconds"] = time.perf_counter() - start

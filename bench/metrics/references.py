@@ -21,12 +21,13 @@ from bench.spec import Reason, Unscored
 
 # Import name -> what to install, without dependencies they declare but never import.
 PACKAGES = {
-    "pytorch_fid.inception": "pytorch-fid",
+    "pytorch_fid": "pytorch-fid",
     "lpips": "lpips",
+    "torchvision": "torchvision",
     "syncnet_python": "syncnet-python",
     "python_speech_features": "python_speech_features",
-    "skimage.metrics": "scikit-image",
-    "cdfvd.third_party.i3d.pytorch_i3d": "cd-fvd",
+    "skimage": "scikit-image",
+    "cdfvd": "cd-fvd",
 }
 
 _library: Any = None
@@ -41,14 +42,13 @@ def module(name: str) -> ModuleType:
     folder = os.environ.get("BENCH_REFERENCES")
     if folder and folder not in sys.path:
         sys.path.append(folder)
-    if name in ("pytorch_fid.inception", "lpips"):
+    if name.startswith(("pytorch_fid", "lpips", "torchvision")):
         _declare_torchvision_operators()
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise Unscored(
-            Reason.MISSING_PACKAGE, f"{error}. Run: pip install --no-deps {PACKAGES.get(name, name)}"
-        ) from error
+        package = PACKAGES[name.partition(".")[0]]
+        raise Unscored(Reason.MISSING_PACKAGE, f"{error}. Run: pip install --no-deps {package}") from error
 
 
 def _declare_torchvision_operators() -> None:
