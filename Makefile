@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint performance clean
+.PHONY: demo test lint docs performance clean
 
 demo: $(STAMP)
 	$(BIN)/bench run --split synthetic
@@ -16,6 +16,9 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(STAMP)
+	$(BIN)/python -m typer bench.cli utils docs --name bench --title "The bench command" --output docs/cli.md
 
 performance: $(STAMP)
 	$(BIN)/python -m pytest -m performance -s -n 0 tests/performance

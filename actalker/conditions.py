@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -71,64 +71,75 @@ class Conditions:
     def to(self, device: torch.device, dtype: torch.dtype) -> Conditions:
         """On `device`; tokens and features as `dtype`, reference latents as they are."""
 
-        def move(t: Tensor | None) -> Tensor | None:
-            return None if t is None else t.to(device, dtype)
+        def move(t: Tensor) -> Tensor:
+            return t.to(device, dtype)
 
         return replace(
             self,
             reference=self.reference.to(device),
             identity=self.identity.to(device, dtype),
-            audio=move(self.audio),
-            silence=move(self.silence),
-            motion=move(self.motion),
-            stillness=move(self.stillness),
-            spatial=move(self.spatial),
+            audio=_maybe(move, self.audio),
+            silence=_maybe(move, self.silence),
+            motion=_maybe(move, self.motion),
+            stillness=_maybe(move, self.stillness),
+            spatial=_maybe(move, self.spatial),
         )
 
     def frames(self, index: Tensor) -> Conditions:
         """The conditions of the frames in `index`."""
 
-        def pick(t: Tensor | None) -> Tensor | None:
-            return t if t is None or t.shape[1] == 1 else t[:, index.to(t.device)]
+        def pick(t: Tensor) -> Tensor:
+            return t if t.shape[1] == 1 else t[:, index.to(t.device)]
 
         return replace(
             self,
             reference=pick(self.reference),
-            audio=pick(self.audio),
-            motion=pick(self.motion),
-            spatial=pick(self.spatial),
+            audio=_maybe(pick, self.audio),
+            motion=_maybe(pick, self.motion),
+            spatial=_maybe(pick, self.spatial),
             masks=self.masks.frames(index),
         )
 
     def followed_by(self, other: Conditions, mine: int) -> Conditions:
         """The last `mine` frames of these conditions, then `other`; whole-clip values are `other`'s."""
 
-        def join(a: Tensor | None, b: Tensor | None) -> Tensor | None:
-            return b if a is None or b is None or b.shape[1] == 1 else torch.cat([a[:, -mine:], b], dim=1)
+        def append(a: Tensor, b: Tensor) -> Tensor:
+            return torch.cat([a[:, -mine:], b], dim=1)
+
+        def join(a: Tensor, b: Tensor) -> Tensor:
+            return b if a.shape[1] == b.shape[1] == 1 else append(a, b)
 
         return replace(
             other,
             reference=join(self.reference, other.reference),
-            audio=join(self.audio, other.audio),
-            motion=join(self.motion, other.motion),
-            spatial=join(self.spatial, other.spatial),
+            audio=_maybe(append, self.audio, other.audio),
+            motion=_maybe(append, self.motion, other.motion),
+            spatial=_maybe(join, self.spatial, other.spatial),
+            masks=self.masks.followed_by(other.masks, mine),
         )
 
     def padded(self, count: int) -> Conditions:
         """Append `count` unconditional frames, which separate a clip's end from its beginning."""
 
-        def extend(t: Tensor | None, filler: Tensor | None) -> Tensor | None:
-            if t is None or filler is None or (t.shape[1] == 1 and filler is t):
-                return t
+        def extend(t: Tensor, filler: Tensor) -> Tensor:
             return torch.cat([t, filler[:, -1:].expand(-1, count, *t.shape[2:])], dim=1)
+
+        def repeat(t: Tensor) -> Tensor:
+            return t if t.shape[1] == 1 else extend(t, t)
 
         return replace(
             self,
-            reference=extend(self.reference, self.reference),
-            audio=extend(self.audio, self.silence),
-            motion=extend(self.motion, self.stillness),
-            spatial=extend(self.spatial, self.spatial),
+            reference=repeat(self.reference),
+            audio=_maybe(extend, self.audio, self.silence),
+            motion=_maybe(extend, self.motion, self.stillness),
+            spatial=_maybe(repeat, self.spatial),
+            masks=self.masks.padded(count),
         )
+
+
+def _maybe(change: Callable[..., Tensor], *tensors: Tensor | None) -> Tensor | None:
+    """`change` applied, or None when an argument is."""
+    return None if any(t is None for t in tensors) else change(*tensors)
 
 
 class ConditionStream(Protocol):

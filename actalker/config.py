@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, fields
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar, get_type_hints
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -16,6 +16,8 @@ from actalker.errors import CheckpointError
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
+
+C = TypeVar("C")
 
 
 class Configured(nn.Module):
@@ -34,15 +36,7 @@ class Configured(nn.Module):
         Raises:
             CheckpointError: a key the class does not know.
         """
-        known = {field.name for field in fields(cls.Config)}
-        values = {key: value for key, value in values.items() if not key.startswith("_")}
-        unknown = sorted(set(values) - known)
-        if unknown:
-            raise CheckpointError(
-                f"{cls.__name__}: unknown config keys {', '.join(unknown)}; known: {', '.join(sorted(known))}"
-            )
-        tuples = {key: _tuples(value) for key, value in values.items()}
-        return cls(cls.Config(**tuples))
+        return cls(from_json(cls.Config, values))
 
     def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = None) -> None:
         """Write `config.json` and `model.safetensors` (floating tensors as `dtype`, default as they are)."""
@@ -73,6 +67,24 @@ class Configured(nn.Module):
         return module.eval()
 
 
-def _tuples(value: Any) -> Any:
-    """JSON lists as tuples, so that a config read back equals the one written."""
-    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+def from_json(cls: type[C], values: dict[str, Any]) -> C:
+    """Build a config dataclass, and those nested in it, from JSON values; it equals the one written.
+
+    Keys that start with an underscore are notes and ignored.
+
+    Raises:
+        CheckpointError: a key the class does not know.
+    """
+    values = {key: value for key, value in values.items() if not key.startswith("_")}
+    types = get_type_hints(cls)
+    unknown = sorted(set(values) - set(types))
+    if unknown:
+        known = ", ".join(sorted(types))
+        raise CheckpointError(f"{cls.__name__}: unknown config keys {', '.join(unknown)}; known: {known}")
+    return cls(**{key: _convert(types[key], value) for key, value in values.items()})
+
+
+def _convert(kind: Any, value: Any) -> Any:
+    if is_dataclass(kind) and isinstance(value, dict):
+        return from_json(kind, value)  # type: ignore[arg-type]
+    return tuple(_convert(None, item) for item in value) if isinstance(value, list) else value

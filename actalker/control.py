@@ -256,16 +256,20 @@ def build_control(width: int, condition: int, heads: int, config: ControlConfig)
     return nn.ModuleList([ParallelControl(width, condition, config)])
 
 
-def keep_scan_parameters_single(module: nn.Module) -> None:
-    """Bring decay, skip and step bias of every scan back to float32 after a cast to half precision.
+def cast(module: nn.Module, dtype: torch.dtype, *, round_scan: bool = True) -> None:
+    """Convert a module to `dtype`, but keep decay, skip and step bias of every scan in single precision.
 
-    They enter an exponential, so the released script does the same; values already rounded stay rounded.
+    They enter an exponential. The released script converts them too and then back, which leaves them rounded
+    to half precision; `round_scan=False` keeps their exact values instead.
     """
-    for unit in module.modules():
-        if isinstance(unit, ScanUnit):
-            for name in ("A_logs", "Ds", "dt_projs_bias"):
-                parameter = getattr(unit, name)
-                parameter.data = _at_least_single(parameter.data)
+    names = ("A_logs", "Ds", "dt_projs_bias")
+    units = [unit for unit in module.modules() if isinstance(unit, ScanUnit)]
+    exact = [[_at_least_single(getattr(unit, name).data) for name in names] for unit in units]
+    module.to(dtype)
+    for unit, values in zip(units, exact, strict=True):
+        for name, value in zip(names, values, strict=True):
+            parameter = getattr(unit, name)
+            parameter.data = _at_least_single(parameter.data) if round_scan else value
 
 
 def _at_least_single(tensor: Tensor) -> Tensor:

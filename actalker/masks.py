@@ -103,6 +103,27 @@ class ControlMasks:
     audio: ControlMask | None = None
     motion: ControlMask | None = None
 
+    def followed_by(self, other: ControlMasks, mine: int) -> ControlMasks:
+        """The last `mine` frames of these masks, then `other`; masks constant over frames are `other`'s."""
+
+        def join(a: ControlMask | None, b: ControlMask | None) -> ControlMask | None:
+            if a is None or b is None or a.pixels.shape[1] == b.pixels.shape[1] == 1:
+                return b
+            return ControlMask(torch.cat([a.pixels[:, -mine:], b.pixels], dim=1))
+
+        return ControlMasks(join(self.audio, other.audio), join(self.motion, other.motion))
+
+    def padded(self, count: int) -> ControlMasks:
+        """The masks with the last frame's repeated `count` times at the end."""
+
+        def extend(mask: ControlMask | None) -> ControlMask | None:
+            if mask is None or mask.pixels.shape[1] == 1:
+                return mask
+            last = mask.pixels[:, -1:].expand(-1, count, -1, -1)
+            return ControlMask(torch.cat([mask.pixels, last], dim=1))
+
+        return ControlMasks(extend(self.audio), extend(self.motion))
+
     @property
     def constant(self) -> bool:
         """The masks do not vary over frames."""
@@ -112,18 +133,6 @@ class ControlMasks:
         """The masks of the frames in `index`."""
         pick = [None if mask is None else mask.frames(index) for mask in (self.audio, self.motion)]
         return ControlMasks(*pick)
-
-
-def expand_box(box: Box, factor: float, width: int, height: int) -> Box:
-    """Grow (x1, y1, x2, y2) about its centre by `factor` and clip it to the image."""
-    x1, y1, x2, y2 = box
-    cx, cy, half_w, half_h = (x1 + x2) / 2, (y1 + y2) / 2, (x2 - x1) * factor / 2, (y2 - y1) * factor / 2
-    return (
-        max(0.0, cx - half_w),
-        max(0.0, cy - half_h),
-        min(float(width), cx + half_w),
-        min(float(height), cy + half_h),
-    )
 
 
 def mouth_box(face: Box) -> Box:
@@ -152,8 +161,8 @@ def control_masks(
         audio, visual: which gates are open. A single open gate controls the whole face.
         mode: with both gates open, `paper` gives audio the mouth and motion the rest of the face, `released`
             lets both act everywhere, as the published script does, and `overlap` gives audio the mouth and
-            motion the whole face, for motion tokens that leave articulation out. `none` removes mask-drop altogether:
-            every open branch acts everywhere.
+            motion the whole face, for motion tokens that leave articulation out. `none` removes mask-drop
+            altogether: every open branch acts everywhere.
 
     Raises:
         ValueError: both gates closed, or an unknown mode.

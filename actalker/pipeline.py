@@ -25,7 +25,8 @@ from torch import Tensor
 from actalker import media
 from actalker.components import SAMPLE_RATE, Codec
 from actalker.conditions import Conditioner, Conditions, ConditionStream, Request
-from actalker.control import keep_scan_parameters_single
+from actalker.config import from_json
+from actalker.control import cast
 from actalker.errors import CheckpointError, InputError, OutOfMemoryError
 from actalker.gates import GATES, Gates
 from actalker.guidance import Guidance
@@ -50,6 +51,8 @@ class PipelineConfig:
         segment_frames: frames denoised together; longer clips are made of several segments.
         segment_overlap: frames two segments share and blend.
         decode_chunk: frames the codec decodes at once.
+        round_scan: at half precision, round the scan's parameters as the released script does, see
+            `actalker.control.cast`.
     """
 
     fps: float = 12.5
@@ -58,10 +61,9 @@ class PipelineConfig:
     segment_frames: int = 250
     segment_overlap: int = 8
     decode_chunk: int = 10
+    round_scan: bool = True
 
     def __post_init__(self) -> None:
-        if isinstance(self.sampler, dict):  # read back from JSON
-            object.__setattr__(self, "sampler", SamplerConfig(**self.sampler))
         if not 0 <= self.segment_overlap < self.segment_frames:
             raise ValueError("segment_overlap must be smaller than segment_frames")
 
@@ -128,7 +130,9 @@ class ACTalkerPipeline:
             )
         index = json.loads((folder / INDEX_FILE).read_text())
         parts = {name: load_component(folder / name, target) for name, target in index["components"].items()}
-        pipeline = cls(parts["unet"], parts["codec"], parts["conditioner"], PipelineConfig(**index["config"]))
+        pipeline = cls(
+            parts["unet"], parts["codec"], parts["conditioner"], from_json(PipelineConfig, index["config"])
+        )
         return pipeline.to(device, dtype)
 
     def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = None) -> None:
@@ -149,8 +153,8 @@ class ACTalkerPipeline:
         chosen = torch.device(device) if device is not None else best_device()
         if dtype is None:
             dtype = torch.float16 if chosen.type == "cuda" else torch.float32
-        self.unet.to(chosen, dtype).eval()
-        keep_scan_parameters_single(self.unet)
+        self.unet.to(chosen).eval()
+        cast(self.unet, dtype, round_scan=self.config.round_scan)
         codec: Any = self.codec
         codec.to(chosen, dtype)
         self.conditioner.to(chosen)
@@ -188,7 +192,7 @@ class ACTalkerPipeline:
             gate: `audio`, `visual` or `audio+visual`; by default what is given. A closed signal is ignored.
             seed: of the CPU generator that draws all noise.
             frames: output frames; default as long as the open signals.
-            shortest: with both gates open, stop at the shorter signal instead of refusing.
+            shortest: with both gates open, stop where a shorter driving video ends instead of refusing.
             masks: override the model's mask mode.
             face: face box (x1, y1, x2, y2) in the portrait, in pixels.
             largest_face: take the largest face where the portrait shows several.
@@ -334,7 +338,7 @@ def _waveform(audio: str | Path | npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     if audio.ndim != 1:
         raise InputError(f"audio samples must be one-dimensional (mono, 16 kHz), got shape {audio.shape}")
     if audio.dtype == np.int16:
-        return audio.astype(np.float32) / 32768
+        return audio.astype(np.float32) / np.float32(32768)
     samples = audio.astype(np.float32)
     if not np.isfinite(samples).all():
         raise InputError("the audio samples contain NaN or infinity")
@@ -376,10 +380,10 @@ def _frame_count(frames: int | None, lengths: dict[str, int], fps: float, shorte
                 f"Ask for at most {available} frames, or pass a longer {limiting}.",
             )
         return frames
-    if not shortest and max(lengths.values()) > available + 2:
-        other = max(lengths, key=lambda name: lengths[name])
+    if not shortest and limiting == "video" and max(lengths.values()) > available + 2:
         raise InputError(
-            f"the {limiting} ({available / fps:.2f} s) is shorter than the {other} ({lengths[other] / fps:.2f} s)",
-            "Pass shortest=True (--shortest) to stop at the shorter one, or give the number of frames.",
+            f"the driving video ({available / fps:.2f} s) is shorter than the audio "
+            f"({lengths['audio'] / fps:.2f} s)",
+            "Pass shortest=True (--shortest) to stop where the video ends, or give the number of frames.",
         )
     return available

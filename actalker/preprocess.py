@@ -37,7 +37,7 @@ def resized(picture: Picture, width: int, height: int, kernel: Image.Resampling)
 
 def crop(picture: Picture, box: Box) -> Picture:
     """Cut (x1, y1, x2, y2), rounded to pixels; what lies outside the picture is black."""
-    return np.asarray(Image.fromarray(picture).crop(tuple(round(v) for v in box)))
+    return np.asarray(Image.fromarray(picture).crop((round(box[0]), round(box[1]), round(box[2]), round(box[3]))))
 
 
 def head_crop(picture: Picture, face: Box, size: int) -> Tensor:

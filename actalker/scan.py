@@ -180,7 +180,7 @@ class _ChunkedScan(torch.autograd.Function):
     """For h_t = a_t h_{t-1} + b_t: g_t = ∂L/∂h_t + a_{t+1} g_{t+1}, ∂b_t = g_t, ∂a_t = g_t h_{t-1}."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, x: Tensor, step: Tensor, A: Tensor, B: Tensor, C: Tensor, reverse: bool, outputs: int
     ) -> Tensor:
         batch, length, channels = x.shape
@@ -204,7 +204,7 @@ class _ChunkedScan(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx: Any, gy: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gy: Tensor) -> tuple[Tensor | None, ...]:
         x, step, A, B, C, carries = ctx.saved_tensors
         reverse, outputs = ctx.reverse, ctx.outputs
         length = x.shape[1]

@@ -41,6 +41,8 @@ class UNetConfig:
         temporal_masks: apply the control masks in the temporal cross-attention (released: False).
         reference_skip: add the reference latents to the output, so that a clean-latent prediction starts as a
             copy of the reference (released: False).
+        frame_embedding: add projections of each frame's audio and motion tokens to the time embedding, so that
+            they also reach levels without transformers (released: False).
         control: the control layers' options.
     """
 
@@ -58,11 +60,10 @@ class UNetConfig:
     norm_groups: int = 32
     temporal_masks: bool = False
     reference_skip: bool = False
+    frame_embedding: bool = False
     control: ControlConfig = field(default_factory=ControlConfig)
 
     def __post_init__(self) -> None:
-        if isinstance(self.control, dict):  # read back from JSON
-            object.__setattr__(self, "control", ControlConfig(**self.control))
         if not len(self.channels) == len(self.heads) == len(self.attention):
             raise ValueError("channels, heads and attention need one entry per level")
 
@@ -86,6 +87,10 @@ class ACTalkerUNet(Configured):
         if config.time_ids:
             self.add_time_proj = Timesteps(config.time_id_channels, True, 0)
             self.add_embedding = TimestepEmbedding(config.time_ids * config.time_id_channels, embedding)
+        self.frame_audio = self.frame_motion = None
+        if config.frame_embedding:
+            self.frame_audio = nn.Linear(config.condition, embedding, bias=False)
+            self.frame_motion = nn.Linear(config.condition, embedding, bias=False)
 
         last = len(channels) - 1
         self.down_blocks = nn.ModuleList()
@@ -159,6 +164,10 @@ class ACTalkerUNet(Configured):
         """
         batch, frames = sample.shape[:2]
         embedding = self._embed(sample, timestep, time_ids)
+        for project, tokens in ((self.frame_audio, context.audio), (self.frame_motion, context.motion)):
+            if project is not None and tokens is not None:
+                per_frame = project(tokens.mean(2)).expand(batch, frames, -1)
+                embedding = embedding + per_frame.flatten(0, 1)
         conditioning = Conditioning(
             spatial=context,
             temporal=context.over_time(),

@@ -68,6 +68,17 @@ def find_method(name: str) -> MethodEntry:
     return MethodEntry(target, spec, code_digest(tuple(modules)))
 
 
+def state(name: str) -> str:
+    """Return `ready`, or what a method still needs."""
+    target = method_targets()[name]
+    if target.startswith(CONTRACT):
+        from bench.methods.external.host import readiness
+
+        return readiness(name)
+    asked = getattr(_method_class(target), "state", None)
+    return asked() if asked is not None else "ready"
+
+
 def load_method(target: str) -> Method:
     """Build a method in a worker."""
     loaded = _method_class(target)

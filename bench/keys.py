@@ -11,7 +11,6 @@ import dataclasses
 import hashlib
 import importlib.util
 import json
-import math
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
@@ -28,27 +27,23 @@ def canonical_json(value: Any) -> str:
         TypeError: a type that has no canonical form.
         ValueError: NaN or infinity.
     """
-    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return _ENCODER.encode(value)
 
 
 def _plain(value: Any) -> Any:
-    if value is None or isinstance(value, (bool, int, str)):
-        return value
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise ValueError(f"{value} has no place in a key")
-        return value
+    """Bring what JSON does not know into a form it knows; called by the encoder for such values only."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
-        if not all(isinstance(k, str) for k in value):
-            raise TypeError("keys of a mapping must be strings")
-        return {k: _plain(v) for k, v in value.items()}
+        return dict(value)
     if isinstance(value, (set, frozenset)):
-        return sorted(_plain(v) for v in value)
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
+        return sorted(value)
     raise TypeError(f"{type(value).__name__} has no canonical form: {value!r}")
+
+
+_ENCODER = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False, default=_plain
+)
 
 
 def digest(value: Any) -> str:

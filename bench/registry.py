@@ -21,17 +21,24 @@ METHODS: Mapping[str, str] = {
     "shuffled-audio": "bench.methods.controls:ShuffledAudio",
     "mouth-warp": "bench.methods.mouth_warp:MouthWarp",
     "landmark-warp": "bench.methods.landmark_warp:LandmarkWarp",
+    "actalker": "bench.methods.actalker:EmbeddedACTalker",
+    "actalker-full": "bench.methods.actalker:FullACTalker",
 }
 
 # One module per metric family. Each lists its classes in METRICS and EXTRACTORS.
 METRIC_MODULES: tuple[str, ...] = (
     "bench.metrics.blink",
     "bench.metrics.control_independence",
+    "bench.metrics.csim",
     "bench.metrics.expression",
     "bench.metrics.faces",
+    "bench.metrics.fid",
+    "bench.metrics.fvd",
     "bench.metrics.landmarks",
+    "bench.metrics.lpips",
     "bench.metrics.pixels",
     "bench.metrics.pose",
+    "bench.metrics.sync",
     "bench.metrics.synthetic",
     "bench.metrics.temporal",
 )

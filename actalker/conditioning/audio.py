@@ -82,6 +82,6 @@ class AudioProjection(Configured):
 
 def take_steps(features: Tensor, index: Tensor) -> Tensor:
     """Features (steps, layers, channels) at `index` (...), zeros where it lies outside."""
-    inside = (index >= 0) & (index < features.shape[0])
-    taken = features[index.clamp(0, max(0, features.shape[0] - 1)).to(features.device)]
-    return taken * inside[..., None, None].to(taken)
+    steps = features.shape[0]
+    inside = (index >= 0) & (index < steps)
+    return F.pad(features, (0, 0, 0, 0, 0, 1))[torch.where(inside, index, steps).to(features.device)]

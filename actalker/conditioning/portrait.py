@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from actalker.components import SAMPLE_RATE, AudioEncoder, Codec, Face, FaceFinder
@@ -22,6 +23,7 @@ from actalker.conditioning.identity import IdentityProjection, IResNet
 from actalker.conditioning.motion import HeadExpression, HeadPose, MotionProjection
 from actalker.conditioning.pose_guider import PoseGuider
 from actalker.conditions import Conditions, Request
+from actalker.config import from_json
 from actalker.errors import InputError
 from actalker.faces import MediaPipeFaces, find_face
 from actalker.masks import box_mask, control_masks, mouth_box
@@ -113,7 +115,7 @@ class PortraitConditioner(nn.Module):
         folder = Path(folder)
         stored = json.loads((folder / "config.json").read_text())
         parts = {name: load_component(folder / name, target) for name, target in stored.pop("parts").items()}
-        return cls(PortraitConditionerConfig(**stored), **parts).eval()
+        return cls(from_json(PortraitConditionerConfig, stored), **parts).eval()
 
     def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = None) -> None:
         """Write what `from_pretrained` reads."""
@@ -143,12 +145,10 @@ class PortraitConditioner(nn.Module):
         """See `actalker.conditions.Conditioner.open`."""
         picture = request.image
         source = (picture.shape[1], picture.shape[0])
-        given = None if request.face is None else Face(request.face)
-        face = given or find_face(self.finder, picture, None, "the image", largest=request.largest_face)
-        if given is not None:
-            find_face(None, picture, request.face, "the image", largest=False)
+        finder = self.finder if request.face is None else None
+        face = find_face(finder, picture, request.face, "the image", largest=request.largest_face)
         size = working_size(*source, self.config.image_size, self.config.multiple)
-        portrait = to_tensor(_resized_portrait(picture, size)) * 2 - 1
+        portrait = to_tensor(resized(picture, *size, Image.Resampling.BICUBIC)) * 2 - 1
         reference = codec.encode(portrait.to(self.device)).unsqueeze(1)
         head = head_crop(picture, face.box, self.identity.config.size).to(self.device)
         identity = self.identity_projection(self.identity(head))[:, None, None]
@@ -194,8 +194,6 @@ class PortraitStream:
     @torch.inference_mode()
     def read(self, count: int) -> Conditions:
         """Conditions of the next `count` frames."""
-        from dataclasses import replace
-
         first, self._position = self._position, self._position + count
         audio = motion = None
         if self._request.waveform is not None:
@@ -297,9 +295,3 @@ def _same_face(found: list[Face], previous: Face) -> Face:
         return sum((a - b) ** 2 for a, b in zip(face.box, previous.box, strict=True))
 
     return min(found, key=distance, default=previous)
-
-
-def _resized_portrait(picture: Picture, size: tuple[int, int]) -> Picture:
-    from PIL import Image
-
-    return resized(picture, *size, Image.Resampling.BICUBIC)

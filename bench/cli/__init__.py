@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import typer
 
@@ -21,6 +21,7 @@ from bench.cli import (
     score,
     show,
     status,
+    verify_metrics,
 )
 from bench.cli.verb import verb
 
@@ -32,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_VERBS = {
+_VERBS: dict[str, Callable[..., int | None]] = {
     "run": run.run,
     "plan": plan.plan,
     "score": score.score,
@@ -43,6 +44,7 @@ _VERBS = {
     "show": show.show,
     "status": status.status,
     "prepare": prepare.prepare,
+    "verify-metrics": verify_metrics.verify_metrics,
     "doctor": doctor.doctor,
 }
 for _name, _function in _VERBS.items():

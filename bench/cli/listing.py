@@ -48,14 +48,12 @@ Rows = list[tuple[str, ...]]
 
 
 def _methods(home: object) -> Listing:
-    from bench.catalogue import CONTRACT, find_method, method_targets
-    from bench.methods.external.host import readiness
+    from bench.catalogue import find_method, method_targets, state
 
     rows: Rows = []
-    for name, target in method_targets().items():
-        state = readiness(name) if target.startswith(CONTRACT) else "ready"
+    for name in method_targets():
         spec = find_method(name).spec
-        rows.append((name, spec.kind, ", ".join(spec.gates), state, spec.summary))
+        rows.append((name, spec.kind, ", ".join(spec.gates), state(name), spec.summary))
     return ("method", "kind", "gates", "state", "summary"), rows
 
 

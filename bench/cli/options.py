@@ -9,11 +9,11 @@ import typer
 
 Home = Annotated[
     Path | None,
-    typer.Option("--home", help="Folder for clips, records and runs [default: $BENCH_HOME or ./.bench]."),
+    typer.Option("--home", help="Folder for clips, records and runs (default: $BENCH_HOME or ./.bench)."),
 ]
 Weights = Annotated[
     Path | None,
-    typer.Option("--weights", help="Folder searched first for weight files [default: $BENCH_WEIGHTS]."),
+    typer.Option("--weights", help="Folder searched first for weight files (default: $BENCH_WEIGHTS)."),
 ]
 SplitName = Annotated[
     str,
@@ -32,12 +32,12 @@ Methods = Annotated[
     typer.Option(
         "--methods",
         "-m",
-        help="Comma-separated names, module:Class or file.py:Class [default: everything that needs no download].",
+        help="Comma-separated names, module:Class or file.py:Class (default: everything that needs no download).",
     ),
 ]
 Gates = Annotated[
     str | None,
-    typer.Option("--gates", "-g", help="Comma-separated: audio, visual, audio+visual [default: all supported]."),
+    typer.Option("--gates", "-g", help="Comma-separated: audio, visual, audio+visual (default: all supported)."),
 ]
 Metrics = Annotated[
     str | None,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench import registry
-from bench.catalogue import choose_metrics, find_method, match_metrics, require_available
+from bench.catalogue import choose_metrics, find_method, match_metrics, require_available, state
 from bench.cli.options import names
 from bench.data.splits import load_split
 from bench.metrics.base import ClipMetric, SetMetric
@@ -56,5 +56,5 @@ def prepare_run(
 
 
 def default_methods(split: Split) -> list[str]:
-    """Return the methods that need no download and work on the split's domain, in registry order."""
-    return [n for n in registry.METHODS if split.domain in find_method(n).spec.domains]
+    """Return the built-in methods that can run here and work on the split's domain, in registry order."""
+    return [n for n in registry.METHODS if split.domain in find_method(n).spec.domains and state(n) == "ready"]

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import scipy.linalg
 
 from bench.metrics.base import Features
 from bench.spec import Reason, Unscored
@@ -84,6 +83,8 @@ def distance(first: Features, second: Features, *, biased: bool = False) -> floa
     Raises:
         Unscored: a side has fewer than two rows, or the value is not finite or clearly negative.
     """
+    import scipy.linalg  # half a second, which listing metrics should not pay
+
     moments = []
     for one in (first, second):
         if count(one) < 2:
@@ -111,6 +112,8 @@ def _sums(one: Features) -> dict[str, Array]:
 
 def _mean_and_factor(one: Features, biased: bool) -> tuple[Array, Array]:
     """Return the mean (d,) and a factor F with covariance F^T F, at most (d, d)."""
+    import scipy.linalg
+
     n = count(one)
     scale = 1.0 / (n if biased else n - 1)
     if "rows" in one:

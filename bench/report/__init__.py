@@ -10,6 +10,7 @@ from bench.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from bench.report.results import Results
+    from bench.report.summary import Summary
     from bench.report.table import Table
 
 FORMATS = {
@@ -41,17 +42,22 @@ def build_tables(
     Raises:
         UsageError: unknown or broken recipe, or results without a row for it.
     """
-    from bench.report import build, recipes
     from bench.report.summary import Summary
+
+    return _tables(Summary(results, intersection), recipe, published, mark)
+
+
+def _tables(summary: Summary, recipe: str | Path, published: bool, mark: str) -> list[Table]:
+    from bench.report import build, recipes
 
     chosen = recipes.load(recipe)
     if mark:
         recipes.one_of(mark, recipes.MARKS, "mark")
-    tables = build.tables(Summary(results, intersection), chosen, published, mark)
+    tables = build.tables(summary, chosen, published, mark)
     if not any(row.section != "published" for table in tables for row in table.rows):
-        measured = sorted(set(results.rows["protocol"]))
+        measured = sorted({cell.protocol for cell in summary.estimates})
         raise UsageError(
-            f"None of the columns of the recipe '{chosen.name}' was measured in {results.name}.",
+            f"None of the columns of the recipe '{chosen.name}' was measured in {summary.results.name}.",
             f"It holds: {', '.join(measured) or 'no rows'}. Try --recipe full.",
         )
     return tables
@@ -90,11 +96,14 @@ def write(
                 f"There is no report format '{name}'.{did_you_mean(name, list(FORMATS))}",
                 f"Formats: {', '.join(FORMATS)}.",
             )
-    tables = build_tables(results, recipe, intersection, published, mark)
+    from bench.report.summary import Summary
+
+    summary = Summary(results, intersection)
+    tables = _tables(summary, recipe, published, mark)
     out.mkdir(parents=True, exist_ok=True)
     written = {}
     for name in formats:
-        data = _render(name, results, tables, out, media_root, copy_media)
+        data = _render(name, summary, tables, out, media_root, copy_media)
         target = out / FORMATS[name]
         partial = target.with_name(target.name + ".partial")
         partial.write_bytes(data)
@@ -104,8 +113,9 @@ def write(
 
 
 def _render(
-    name: str, results: Results, tables: list[Table], out: Path, media_root: Path | None, copy_media: bool
+    name: str, summary: Summary, tables: list[Table], out: Path, media_root: Path | None, copy_media: bool
 ) -> bytes:
+    results = summary.results
     title = f"Benchmark report: {results.provenance.get('split') or results.name}"
     if name == "md":
         from bench.report import markdown
@@ -125,7 +135,7 @@ def _render(
         return latex.document(tables, results.provenance).encode()
     from bench.report import html
 
-    return html.document(title, results, tables, out, media_root or results.folder, copy_media).encode()
+    return html.document(title, summary, tables, out, media_root or results.folder, copy_media).encode()
 
 
 def text_table(results: Results, recipe: str | Path = "full", width: int = 120, intersection: bool = False) -> str:

@@ -54,6 +54,7 @@ class TableSpec:
         layout: `rows` (method and gate down, metrics across) or `gates` (methods down, gates across).
         column: wanted columns, in order.
         columns: instead of `column`: protocol patterns; every matching column not taken by an earlier table.
+        directed: with `columns`: only those that have a better and a worse.
         gates, methods: patterns of the rows to show.
         published: a paper's numbers, or None.
     """
@@ -64,6 +65,7 @@ class TableSpec:
     layout: str = "rows"
     column: tuple[ColumnSpec, ...] = ()
     columns: tuple[str, ...] = ()
+    directed: bool = False
     gates: tuple[str, ...] = ("*",)
     methods: tuple[str, ...] = ("*",)
     published: PublishedSpec | None = None
@@ -71,13 +73,23 @@ class TableSpec:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A named list of tables with the rule for marking the best (`interval`, `best` or `none`)."""
+    """A named list of tables.
+
+    Attributes:
+        name: how it was asked for.
+        title, caption: used for tables without their own.
+        table: the tables, in order; those of included recipes come first.
+        include: names of recipes whose tables are shown first.
+        mark: which numbers are marked best: `interval` (only where the paired interval excludes a tie),
+            `best` (by the mean alone) or `none`.
+    """
 
     name: str
     title: str
     table: tuple[TableSpec, ...]
     caption: str = ""
     mark: str = "interval"
+    include: tuple[str, ...] = ()
     origin: str = field(default="", compare=False)
 
 
@@ -116,7 +128,8 @@ def load(recipe: str | Path) -> Recipe:
 def parse(data: Mapping[str, Any], name: str, origin: str = "recipe") -> Recipe:
     """Turn parsed TOML into a recipe; see `load` for the errors."""
     check_keys(data, Recipe, origin, hidden=("name", "origin"))
-    tables = []
+    include = strings(data.get("include", []), f"{origin}: include")
+    tables = [table for other in include for table in load(other).table]
     for number, raw in enumerate(_list(data, "table", origin), start=1):
         where = f"{origin}, table {number}"
         check_keys(raw, TableSpec, where)
@@ -138,17 +151,15 @@ def parse(data: Mapping[str, Any], name: str, origin: str = "recipe") -> Recipe:
             **{"id": f"table{number}", **raw, **lists, "column": tuple(columns), "published": published}
         )
         one_of(table.layout, LAYOUTS, f"{where}: layout")
+        if not isinstance(table.directed, bool):
+            raise UsageError(f"{where}: directed must be true or false, not {table.directed!r}.")
         tables.append(table)
     if not tables:
         raise UsageError(f"{origin} has no [[table]].")
     recipe = Recipe(
-        name,
-        data.get("title", name),
-        tuple(tables),
-        data.get("caption", ""),
-        data.get("mark", "interval"),
-        origin,
-    )
+        name, data.get("title", name), tuple(tables), data.get("caption", ""), data.get("mark", "interval"),
+        include, origin,
+    )  # fmt: skip
     one_of(recipe.mark, MARKS, f"{origin}: mark")
     return recipe
 

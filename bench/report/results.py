@@ -109,6 +109,7 @@ def gate_order(gate: str) -> tuple[int, str]:
 
 
 def _canonical(rows: pd.DataFrame) -> pd.DataFrame:
+    import numpy as np
     import pandas as pd
 
     required = {"kind", "method", "gate", "sample", "identity", "protocol", "column", "value", "status"}
@@ -123,7 +124,7 @@ def _canonical(rows: pd.DataFrame) -> pd.DataFrame:
     for name, kind in COLUMNS.items():
         if name not in rows.columns:
             empty: Any = "" if kind == "str" else (0 if kind == "int64" else float("nan"))
-            data[name] = pd.Series([empty] * count, dtype=object if kind == "str" else kind)
+            data[name] = np.full(count, empty, dtype=object if kind == "str" else kind)
         elif kind == "str":
             column = rows[name].astype(object)
             data[name] = column.where(column.notna(), "").astype(str).to_numpy(dtype=object)
@@ -140,7 +141,7 @@ def _canonical(rows: pd.DataFrame) -> pd.DataFrame:
 
 def home_folder(home: Path | None = None) -> Path:
     """Return the folder that holds `runs/`: the argument, `$BENCH_HOME` or `./.bench`."""
-    return home or Path(os.environ.get("BENCH_HOME") or ".bench")
+    return Path(home or os.environ.get("BENCH_HOME") or ".bench").expanduser()
 
 
 def run_names(home: Path | None = None) -> list[str]:

@@ -78,12 +78,12 @@ def table(model: Table, width: int = 120, said: Collection[str] = (), reasons: b
             section = row.section
             out.append(line)
         out.append("")
-    out += [
-        f"{str(n).translate(_SUPERSCRIPT)} {protocol}{': ' + about if about else ''}"
-        for n, protocol, about in model.footnotes
+    beneath = [
+        f"{str(f.number).translate(_SUPERSCRIPT)} {f.protocol}{': ' + f.summary if f.summary else ''}"
+        for f in model.footnotes
     ]
-    out += _notes([note for note in model.notes if note not in said], model.reasons if reasons else ())
-    return "\n".join(_wrap(out, width)).rstrip() + "\n"
+    beneath += _notes([n for n in model.notes if n not in said], model.reasons if reasons else ())
+    return "\n".join(out + _wrap(beneath, width)).rstrip() + "\n"
 
 
 def document(tables: Sequence[Table], width: int = 120) -> str:
@@ -129,8 +129,4 @@ def _notes(notes: Sequence[str], reasons: Sequence[Reason]) -> list[str]:
 
 
 def _wrap(lines: Sequence[str], width: int) -> list[str]:
-    """Break sentences at the width; table lines are already cut to it."""
-    return [
-        textwrap.fill(printable(line), max(40, width), subsequent_indent="  ") if width_of(line) > width else line
-        for line in lines
-    ]
+    return [textwrap.fill(printable(line), max(40, width), subsequent_indent="  ") for line in lines]

@@ -34,7 +34,8 @@ def full_disk_explained(path: Path) -> Iterator[None]:
 def staged(final: Path) -> Iterator[Path]:
     """Yield a temporary path beside `final`; on success flush it to disk and rename it into place.
 
-    The rename is atomic on one file system, so readers see the old file, no file, or the whole new one.
+    The rename is atomic on one file system, so readers see the old file, no file, or the whole new one. The folder
+    itself is not flushed: after a power cut a name may be missing, and its job is then simply done again.
 
     Raises:
         StoreFull: no space is left.
@@ -47,7 +48,6 @@ def staged(final: Path) -> Iterator[Path]:
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
             temporary.replace(final)
-            _sync_folder(final.parent)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -56,15 +56,6 @@ def write_bytes(final: Path, data: bytes) -> None:
     """Write a whole file atomically."""
     with staged(final) as temporary:
         temporary.write_bytes(data)
-
-
-def _sync_folder(folder: Path) -> None:
-    # A rename is only durable once the directory entry is on disk.
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def sweep(root: Path, older_than: float) -> int:

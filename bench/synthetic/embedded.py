@@ -10,7 +10,7 @@ from bench import weights
 from bench.spec import WeightRef
 
 FOLDER = weights.EMBEDDED
-MANIFEST = weights.EMBEDDED_MANIFEST
+MANIFEST = weights.EMBEDDED_MANIFEST.name
 NETWORKS = {
     "sync": "SyncNet",
     "identity": "IdentityNet",

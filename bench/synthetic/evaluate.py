@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from bench.metrics import synthetic as metrics
 from bench.metrics.base import ClipView, Extractor, Features, SetMetric
-from bench.synthetic import clip, corruptions, geometry, labels, parameters, reader, training_data
+from bench.synthetic import clip, corruptions, geometry, labels, parameters, reader, renderer, training_data
 from bench.synthetic.parameters import Partition
 
 Frames = npt.NDArray[np.uint8]
@@ -180,6 +180,28 @@ def portrait_reading_figures(partition: Partition, seed: int, count: int = 1024)
     return {f"r2_{name}": float(1 - residual[i] / true[:, i].var()) for i, name in enumerate(labels.READINGS)}
 
 
+def expression_figures(clips: Sequence[MemoryClip]) -> dict[str, list[float]]:
+    """Return `expr/synthetic_v1` between every clip and changed versions of it.
+
+    `expr_towards_other`: the same face with its performance moved 0 (compressed again), 25, 50 and 100 % of the
+    way to the next clip's. `expr_other_identity`: the same performance by the next clip's face.
+    """
+    errors: dict[str, list[float]] = {"expr_towards_other": [], "expr_other_identity": []}
+    pairs = list(zip(clips, [*clips[1:], clips[0]], strict=True))
+    for share, swap in ((0, False), (0.25, False), (0.5, False), (1, False), (0, True)):
+        values = []
+        for one, other in pairs:
+            a, b = one.made, other.made
+            assert a is not None and b is not None
+            face = b.identity if swap else a.identity
+            expression = a.expression * (1 - share) + b.expression * share
+            drawn = renderer.render(face, expression, a.pose, a.nuisance)
+            changed = one.showing(training_data.compressed(drawn)[0])
+            values.append(metrics.Expression().score(changed, one)["expr"])
+        errors["expr_other_identity" if swap else "expr_towards_other"].append(float(np.mean(values)))
+    return errors
+
+
 LADDERS: dict[str, tuple[Callable[..., Frames], tuple[float, ...], bool, bool]] = {
     "blur_px": (corruptions.blurred, (0.5, 0.8, 1.2, 2, 3), True, True),
     "noise_of_255": (corruptions.noisy, (5, 10, 20, 40), True, True),
@@ -247,6 +269,7 @@ def figures(partition: Partition, seed: int, identities: int = 64) -> dict[str, 
         **identity_figures(first, second),
         **clip_reading_figures([*first, *second]),
         **portrait_reading_figures(partition, seed),
+        **expression_figures(first[:16]),
         **frechet_figures(first, second),
     }
 

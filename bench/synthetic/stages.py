@@ -84,7 +84,6 @@ class Stage(nn.Module):
 
     name: ClassVar[str]
     data: ClassVar[Callable[..., Arrays]]
-    metrics: ClassVar[tuple[str, ...]]
     steps: ClassVar[int]
     learning_rate: ClassVar[float] = 2e-3
     weight_decay: ClassVar[float] = 2e-2
@@ -102,7 +101,6 @@ class SyncStage(Stage):
     """Contrastive training of sound against mouths; windows of the same clip are the hard negatives."""
 
     name, data, steps, weight_decay = "sync", staticmethod(clips), 900, 1e-2
-    metrics = ("sync/synthetic_v1", "sync/synthetic_valid_v1")
     CLIPS, WINDOWS = 24, 8
 
     def __init__(self, arrays: Arrays) -> None:
@@ -144,7 +142,6 @@ class IdentityStage(Stage):
     2019)."""
 
     name, data, steps = "identity", staticmethod(identities), 1000
-    metrics = ("csim/synthetic_v1",)
     PAIRS, SCALE, MARGIN, RAMP = 48, 20.0, 0.25, 0.3
 
     def __init__(self, arrays: Arrays) -> None:
@@ -173,7 +170,6 @@ class FrameStage(Stage):
     """Regression of everything that describes a frame, and of blur and noise added to it."""
 
     name, data, steps = "frame", staticmethod(faces), 1000
-    metrics = ("fid/synthetic_v1", "expr/synthetic_v1", "pose/synthetic_v1", "lmd/synthetic_v1")
     BATCH = 128
 
     def __init__(self, arrays: Arrays) -> None:
@@ -204,7 +200,6 @@ class FaceStage(Stage):
     """Regression of readings and landmarks from crops along a pose that is off by as much as the reader's."""
 
     name, data, steps, learning_rate, weight_decay = "face", staticmethod(faces), 1200, 3e-3, 1e-2
-    metrics = ("expr/synthetic_v1", "lmd/synthetic_v1")
     BATCH = 128
 
     def __init__(self, arrays: Arrays) -> None:
@@ -243,7 +238,6 @@ class ClipStage(Stage):
     """Regression of motion statistics and of the amount of six corruptions from 16-frame windows."""
 
     name, data, steps = "clip", staticmethod(clips), 1500
-    metrics = ("fvd/synthetic_v1",)
     BATCH = 32
 
     def __init__(self, arrays: Arrays) -> None:

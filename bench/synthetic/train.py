@@ -147,7 +147,6 @@ def _write(stage: Stage, out: Path, steps: int, scale: float, seed: int, seconds
         "file": path.name,
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "bytes": path.stat().st_size,
-        "metrics": stage.metrics,
         "parameters": sum(p.numel() for p in stage.network.parameters()),
         "steps": steps,
         "seed": seed,

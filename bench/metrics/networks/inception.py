@@ -9,9 +9,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from bench.metrics.networks.loading import State, arrange, fold_batchnorm, frames_tensor, official, ready
 
 SIDE = 299
 # Feature size -> name of the last module before it is tapped.
@@ -198,3 +202,21 @@ def prepare(frames: Tensor) -> Tensor:
     """Squash uint8 frames (n, h, w, 3) to (n, 3, 299, 299) in [-1, 1], bilinear without antialiasing."""
     x = frames.permute(0, 3, 1, 2).float()
     return F.interpolate(x, (SIDE, SIDE), mode="bilinear", align_corners=False).mul_(2 / 255).sub_(1)
+
+
+class FrameFeatures:
+    """The network ready for inference.
+
+    Args:
+        state: weights to use instead of the official file's.
+    """
+
+    def __init__(self, state: State | None = None) -> None:
+        self.network = arrange(fold_batchnorm(ready(Inception(), state or official("inception_fid"))))
+        self._dtype = next(self.network.parameters()).dtype
+
+    @torch.inference_mode()
+    def __call__(self, frames: npt.NDArray[np.uint8], size: int = 2048) -> npt.NDArray[np.float32]:
+        """Return the features (n, size) of uint8 frames (n, h, w, 3)."""
+        x = prepare(frames_tensor(frames)).to(self._dtype)
+        return self.network(x, size).float().cpu().numpy()

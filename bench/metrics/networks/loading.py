@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from bench import weights
+from bench.metrics.lane import lane
+
+# TensorFloat-32 would change low-order digits between machines.
+torch.backends.cudnn.allow_tf32 = False
+torch.backends.cuda.matmul.allow_tf32 = False
 
 State = Mapping[str, Tensor]
 Network = TypeVar("Network", bound=nn.Module)
@@ -22,9 +28,21 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def dtype() -> torch.dtype:
-    """Return the arithmetic of this process: float32, or bfloat16 with `$BENCH_PRECISION=bf16`."""
-    return torch.bfloat16 if os.environ.get("BENCH_PRECISION") == "bf16" else torch.float32
+def arrange(network: Network) -> Network:
+    """Put weights into the layout and arithmetic that are fastest: channels last, and the process's precision."""
+    for parameter in network.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        elif parameter.dim() == 5:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
+    return network.to(torch.bfloat16) if lane() == "+bf16" else network
+
+
+def frames_tensor(frames: npt.NDArray[np.uint8]) -> Tensor:
+    """Move uint8 frames to the device; the array itself is never written to."""
+    # Decoded frames are shared and read-only, which torch cannot express.
+    writable = frames if frames.flags.writeable else frames.copy()
+    return torch.from_numpy(np.ascontiguousarray(writable)).to(device())
 
 
 def official(name: str) -> dict[str, Tensor]:

@@ -10,8 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+
+from bench.metrics.networks.loading import arrange, frames_tensor, official, ready
 
 Trunk = Literal["alex", "vgg"]
 
@@ -39,6 +43,9 @@ _VGG = (
 )
 _TAPS = {"alex": (1, 4, 7, 9, 11), "vgg": (3, 8, 15, 22, 29)}
 CHANNELS = {"alex": (64, 192, 384, 256, 256), "vgg": (64, 128, 256, 512, 512)}
+# Names in the weights lock of the trunk and of the heads.
+FILES = {"alex": ("alexnet", "lpips_alex"), "vgg": ("vgg16", "lpips_vgg")}
+_BLOCK = 2048  # positions
 # Mean and standard deviation of ImageNet for images in [-1, 1].
 SHIFT = (-0.030, -0.088, -0.188)
 SCALE = (0.458, 0.448, 0.450)
@@ -87,11 +94,29 @@ class Lpips(nn.Module):
         both = (torch.cat([a, b]) - self.shift) / self.scale
         total = torch.zeros(n, device=a.device)
         for activation, head in zip(self.trunk(both), self.heads, strict=True):
-            x = activation.float()
-            unit = x / (x.pow(2).sum(1, keepdim=True).sqrt_().add_(1e-10))
-            difference = (unit[:n] - unit[n:]).pow_(2)
-            total += torch.einsum("nchw,c->n", difference, head.float()) / (x.shape[2] * x.shape[3])
+            # Positions as rows: free with channels last.
+            rows = activation.permute(0, 2, 3, 1).flatten(1, 2)
+            for i in range(n):
+                total[i] += _weighted_difference(rows[i], rows[n + i], head) / rows.shape[1]
         return total
+
+
+def _weighted_difference(first: Tensor, second: Tensor, head: Tensor) -> Tensor:
+    """Return the sum over positions of the head applied to squared differences of unit vectors.
+
+    Args:
+        first, second: (positions, channels).
+        head: (channels,).
+    """
+    # On a CPU a block of positions stays in cache between the passes over it.
+    block = len(first) if first.is_cuda else _BLOCK
+    sums = []
+    for a, b in zip(first.split(block), second.split(block), strict=True):
+        unit_a, unit_b = (
+            x.float() / torch.linalg.vector_norm(x.float(), dim=1, keepdim=True).add_(1e-10) for x in (a, b)
+        )
+        sums.append((unit_a.sub_(unit_b).square_() @ head.float()).sum())
+    return torch.stack(sums).sum()
 
 
 def state(trunk: Mapping[str, Tensor], heads: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -108,3 +133,24 @@ def state(trunk: Mapping[str, Tensor], heads: Mapping[str, Tensor]) -> dict[str,
 def prepare(frames: Tensor) -> Tensor:
     """Turn uint8 frames (n, h, w, 3) into (n, 3, h, w) in [-1, 1]."""
     return frames.permute(0, 3, 1, 2).float().mul_(2 / 255).sub_(1)
+
+
+class Distance:
+    """The network ready for inference.
+
+    Args:
+        trunk: which network.
+        weights: state dict of `Lpips` to use instead of the official files'.
+    """
+
+    def __init__(self, trunk: Trunk, weights: Mapping[str, Tensor] | None = None) -> None:
+        if weights is None:
+            weights = state(*(official(file) for file in FILES[trunk]))
+        self.network = arrange(ready(Lpips(trunk), weights))
+        self._dtype = next(self.network.trunk.parameters()).dtype
+
+    @torch.inference_mode()
+    def __call__(self, a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+        """Return the distance (n,) of uint8 frames (n, h, w, 3)."""
+        pair = (prepare(frames_tensor(x)).to(self._dtype) for x in (a, b))
+        return self.network(*pair).double().cpu().numpy()

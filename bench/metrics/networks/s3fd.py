@@ -15,6 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bench.metrics.geometry import suppress
+from bench.metrics.networks.loading import State, arrange, frames_tensor, official, ready
+
 MEAN_RGB = (123.0, 117.0, 104.0)
 STEPS = (4, 8, 16, 32, 64, 128)
 ANCHORS = (16, 32, 64, 128, 256, 512)
@@ -119,30 +122,6 @@ def decode(offsets: Tensor, priors: Tensor) -> Tensor:
     return torch.cat([start, start + size], -1)
 
 
-def suppress(boxes: npt.NDArray[np.floating], scores: npt.NDArray[np.floating], overlap: float) -> list[int]:
-    """Greedy non-maximum suppression.
-
-    Args:
-        boxes: (n, 4) corners.
-        scores: (n,).
-        overlap: boxes with a larger IoU than this with a better kept box are dropped.
-
-    Returns:
-        Indices of the kept boxes, best first.
-    """
-    order = np.argsort(-scores, kind="stable")
-    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    kept = []
-    while order.size:
-        best, order = order[0], order[1:]
-        kept.append(int(best))
-        low = np.maximum(boxes[best, :2], boxes[order, :2])
-        high = np.minimum(boxes[best, 2:], boxes[order, 2:])
-        shared = np.prod(np.clip(high - low, 0, None), axis=1)
-        order = order[shared / (area[best] + area[order] - shared) <= overlap]
-    return kept
-
-
 def quarter(frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """Scale frames (n, h, w, 3) by 0.25 as OpenCV's bilinear resize does: the centre of every 4x4 cell."""
     rows, columns = (round(frames.shape[1] * 0.25), round(frames.shape[2] * 0.25))
@@ -174,11 +153,32 @@ def faces(
     strong = probability > threshold
     size = np.array([width, height, width, height], np.float32)
     for i in range(len(probability)):
-        index = strong[i].nonzero()[:, 0]
+        # Probabilities saturate at 1; among equals the reference takes the last anchor first.
+        index = strong[i].nonzero()[:, 0].flip(0)
         boxes = decode(offsets[i, index], priors[index]).cpu().numpy()
         scores = probability[i, index].cpu().numpy()
-        kept = suppress(boxes, scores, 0.3)[:KEEP]
+        kept = suppress(boxes, scores, 0.3)[:KEEP][::-1]
         boxes, scores = boxes[kept] * size, scores[kept]
         kept = suppress(boxes, scores, 0.1)
         found.append(np.concatenate([boxes[kept], scores[kept, None]], 1).astype(np.float32))
     return found
+
+
+class Detector:
+    """The network ready for inference on pictures scaled by 0.25.
+
+    Args:
+        state: weights to use instead of the official file's.
+    """
+
+    def __init__(self, state: State | None = None) -> None:
+        self.network = arrange(ready(S3fd(), state or official("sfd_face")))
+        self._dtype = next(self.network.parameters()).dtype
+
+    @torch.inference_mode()
+    def __call__(self, small: npt.NDArray[np.uint8], width: int, height: int) -> list[npt.NDArray[np.float32]]:
+        """Return the faces of `quarter` pictures (n, h, w, 3) of frames of the given size, see `faces`."""
+        x = frames_tensor(small).permute(0, 3, 1, 2).float()
+        x = x - torch.tensor(MEAN_RGB, device=x.device)[:, None, None]
+        probability, offsets, sizes = self.network(x.to(self._dtype))
+        return faces(probability.cpu(), offsets.cpu(), anchors(*x.shape[2:], sizes), width, height)

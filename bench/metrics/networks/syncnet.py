@@ -9,7 +9,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import torch
 from torch import Tensor, nn
+
+from bench.metrics.networks.loading import State, arrange, device, fold_batchnorm, frames_tensor, official, ready
 
 WINDOW = 5  # video frames behind one embedding, 0.2 s at 25 fps
 STEP = 4  # MFCC columns per video frame
@@ -112,3 +117,51 @@ def windows(frames: Tensor) -> Tensor:
 def audio_windows(mfcc: Tensor, count: int) -> Tensor:
     """Cut MFCC columns (columns, 13) into (count, 1, 13, 20), one window per video frame."""
     return mfcc.T.unfold(1, COLUMNS, STEP)[:, :count].permute(1, 0, 2)[:, None].float()
+
+
+class Embedder:
+    """Both towers ready for inference.
+
+    Args:
+        state: weights to use instead of the official file's.
+    """
+
+    def __init__(self, state: State | None = None) -> None:
+        network = fold_batchnorm(ready(SyncNet(), state or official("syncnet_v2")))
+        self._lips = arrange(flat(network.netcnnlip))
+        self._lips_head = arrange(network.netfclip)
+        self._voice = arrange(network.netcnnaud)
+        self._voice_head = arrange(network.netfcaud)
+        self._dtype = next(self._lips.parameters()).dtype
+
+    @torch.inference_mode()
+    def lips(self, crops: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Embed RGB crops (t, 224, 224, 3), t >= 5, to (t - 4, 1024)."""
+        x = windows(frames_tensor(crops)).to(self._dtype).contiguous(memory_format=torch.channels_last)
+        return self._lips_head(self._lips(x).flatten(1)).float().cpu().numpy()
+
+    @torch.inference_mode()
+    def voice(self, mfcc: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.float32]:
+        """Embed the first `count` windows of MFCC columns (columns, 13) to (count, 1024)."""
+        batches = audio_windows(torch.from_numpy(mfcc), count).to(device(), self._dtype).split(64)
+        return torch.cat([self._voice_head(self._voice(b).flatten(1)) for b in batches]).float().cpu().numpy()
+
+
+class LipStream:
+    """Embeds one sequence of crops that arrives in pieces, with the overlap its windows need."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self._embedder = embedder
+        self._tail = np.zeros((0, SIDE, SIDE, 3), np.uint8)
+        self._done: list[npt.NDArray[np.float32]] = []
+
+    def push(self, crops: npt.NDArray[np.uint8]) -> None:
+        """Take the next crops (n, 224, 224, 3)."""
+        joined = np.concatenate([self._tail, crops])
+        if len(joined) >= WINDOW:
+            self._done.append(self._embedder.lips(joined))
+        self._tail = joined[-(WINDOW - 1) :]
+
+    def result(self) -> npt.NDArray[np.float32]:
+        """Return the embeddings (crops - 4, 1024) so far."""
+        return np.concatenate([np.zeros((0, SIZE), np.float32), *self._done])

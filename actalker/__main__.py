@@ -1,0 +1,5 @@
+"""`python -m actalker`."""
+
+from actalker.cli import main
+
+main()

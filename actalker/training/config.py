@@ -1,0 +1,202 @@
+"""The training configuration: a TOML file read into frozen dataclasses.
+
+Unknown keys are errors, with the known ones listed.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args, get_type_hints
+
+from actalker.errors import InputError
+from actalker.masks import MaskMode
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseConfig:
+    """One stretch of training.
+
+    Attributes:
+        steps: optimiser steps.
+        batch: clips per micro-batch and worker.
+        frames: frames per clip; 1 trains on single frames, which is the fastest way to a first face.
+        accumulation: micro-batches per optimiser step; each draws its own gate.
+        lr: peak learning rate; decays to `lr_end` by a cosine over the phase.
+        lr_end: learning rate at the end of the phase.
+    """
+
+    steps: int
+    batch: int = 1
+    frames: int = 25
+    accumulation: int = 4
+    lr: float = 1e-5
+    lr_end: float = 1e-5
+
+
+@dataclass(frozen=True, slots=True)
+class GatesConfig:
+    """How often each gate is drawn (paper §3.4: one of the three at random), and the masks of joint control."""
+
+    audio: float = 1 / 3
+    visual: float = 1 / 3
+    both: float = 1 / 3
+    masks: MaskMode = "paper"
+
+
+@dataclass(frozen=True, slots=True)
+class OptimiserConfig:
+    """AdamW, warm-up, clipping and averaging."""
+
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 1e-2
+    warm_up: int = 10
+    clip: float = 1.0
+    ema: float = 0.9999
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectiveConfig:
+    """Noise offset and conditioning dropout; the noise levels belong to the model's schedule."""
+
+    noise_offset: float = 0.05
+    drop_all: float = 0.05
+    drop_driving: float = 0.05
+    drop_motion: float = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class DataConfig:
+    """Where clips come from.
+
+    Attributes:
+        train: manifest of the training clips, see `data.Manifest`.
+        validation: manifest of held-out clips, or empty.
+        cache: folder for what the frozen encoders computed, or empty to keep it in memory only.
+    """
+
+    train: Path
+    validation: Path = Path()
+    cache: Path = Path()
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfig:
+    """Bookkeeping.
+
+    Attributes:
+        out: folder for checkpoints, logs and validation clips.
+        seed: decides every random number.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        precision: autocast type; `fp16` scales the loss.
+        gradient_checkpointing: recompute activations in the backward pass.
+        log_every, checkpoint_every, validate_every: in optimiser steps; 0 switches validation off.
+        validation_clips: clips generated per gate at each validation.
+        tensorboard: also write TensorBoard event files (needs the `tensorboard` package).
+        workers: Ray Train workers; 0 trains in this process without Ray.
+        gpus_per_worker: GPUs of each worker.
+        max_minutes: stop (resumably) after this wall time; 0 means no limit.
+    """
+
+    out: Path
+    seed: int = 0
+    device: str = "auto"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    gradient_checkpointing: bool = False
+    log_every: int = 20
+    checkpoint_every: int = 200
+    validate_every: int = 0
+    validation_clips: int = 2
+    tensorboard: bool = False
+    workers: int = 0
+    gpus_per_worker: float = 0.0
+    max_minutes: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig:
+    """A whole training run.
+
+    Attributes:
+        model: folder of a stored pipeline to start from, or a name `build_system` knows (`embedded`).
+        phases: stretches of training, one after the other.
+    """
+
+    model: str
+    data: DataConfig
+    run: RunConfig
+    phases: tuple[PhaseConfig, ...]
+    gates: GatesConfig = field(default_factory=GatesConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of all phases."""
+        return sum(phase.steps for phase in self.phases)
+
+    def phase(self, step: int) -> tuple[PhaseConfig, int]:
+        """Return the phase of optimiser step `step` and the step within it."""
+        for phase in self.phases:
+            if step < phase.steps:
+                return phase, step
+            step -= phase.steps
+        raise IndexError("the step lies beyond the last phase")
+
+
+def load_config(path: Path) -> TrainConfig:
+    """Read a TOML file; relative paths in it are relative to the working directory.
+
+    Raises:
+        InputError: missing file, bad TOML, unknown or missing keys, values of the wrong type.
+    """
+    if not path.is_file():
+        raise InputError(f"no training config at {path}", "See docs/training.md for a complete one.")
+    try:
+        values = tomllib.loads(path.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{path} is not valid TOML: {error}") from error
+    config = _build(TrainConfig, values, str(path))
+    if not config.phases or min(p.steps for p in config.phases) < 1:
+        raise InputError(f"{path}: [[phases]] needs at least one entry with steps >= 1")
+    gates = config.gates
+    if min(gates.audio, gates.visual, gates.both) < 0 or gates.audio + gates.visual + gates.both <= 0:
+        raise InputError(f"{path}: [gates] needs non-negative weights with a positive sum")
+    return config
+
+
+def _build(cls: Any, values: Any, where: str) -> Any:
+    if not isinstance(values, dict):
+        raise InputError(f"{where}: expected a table, got {values!r}")
+    hints, known = get_type_hints(cls), {f.name for f in fields(cls)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise InputError(f"{where}: unknown keys {', '.join(unknown)}", f"Known keys: {', '.join(sorted(known))}.")
+    made = {name: _value(hints[name], value, f"{where}, {name}") for name, value in values.items()}
+    try:
+        return cls(**made)
+    except TypeError as error:
+        missing = str(error).split(":")[-1].strip()
+        raise InputError(f"{where}: missing keys {missing}") from error
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    if is_dataclass(hint):
+        return _build(hint, value, where)
+    if hint == tuple[PhaseConfig, ...]:
+        if not isinstance(value, list):
+            raise InputError(f"{where}: expected [[phases]] tables")
+        return tuple(_build(PhaseConfig, item, f"{where}[{i}]") for i, item in enumerate(value))
+    if hint == tuple[float, float]:
+        return tuple(float(item) for item in value)
+    if hint is Path and isinstance(value, str):
+        return Path(value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    options = get_args(hint)
+    if options and value not in options:
+        raise InputError(f"{where}: {value!r} is not one of {', '.join(map(str, options))}")
+    if not options and not (isinstance(value, hint) and not (hint is int and isinstance(value, bool))):
+        raise InputError(f"{where}: expected {hint.__name__}, got {value!r}")
+    return value

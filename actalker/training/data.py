@@ -1,0 +1,215 @@
+"""Training data: clips, what is computed from each once, and random windows of them.
+
+A *clip source* is anything that lists clips; `Manifest` reads one from a JSONL file. A *preparation* (one for the
+full model, one for the embedded model) turns a clip into features once and then cuts windows out of them, so
+that no encoder runs inside the training loop. Every draw comes from a generator seeded by (seed, step, rank):
+nothing but the step number is needed to continue exactly.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from actalker import media
+from actalker.components import SAMPLE_RATE
+from actalker.errors import InputError
+from actalker.gates import Gates
+
+FPS = 25
+Features = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingClip:
+    """One talking clip at 25 fps.
+
+    Attributes:
+        frames: uint8 (T, height, width, 3), RGB.
+        audio: int16 (T * 640,), 16 kHz mono.
+        face: (T, 4) face boxes x0, y0, x1, y1 in pixels; None where the preparation finds the face itself.
+        identity: who is shown; clips of one identity must not be split over training and validation.
+    """
+
+    frames: npt.NDArray[np.uint8]
+    audio: npt.NDArray[np.int16]
+    face: npt.NDArray[np.float32] | None
+    identity: str
+
+
+class ClipSource(Protocol):
+    """A list of clips; generators of synthetic data implement it too."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> TrainingClip: ...
+
+
+class Manifest:
+    """Clips listed in a JSONL file, one object per line, paths relative to it.
+
+    Keys of a line: either `clip`, a `.npz` with `frames`, `audio` and optionally `face_box`; or `video` and
+    optionally `audio` (a sound file, default the video's own sound) and `face` (one box for all frames, or one
+    per frame). `identity` is optional (default the file's name).
+
+    Raises:
+        InputError: the file is missing or empty, or a line cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if not path.is_file():
+            raise InputError(f"no training manifest at {path}", "Write one clip per line; see docs/training.md.")
+        self.root = path.parent
+        self.entries = []
+        for number, line in enumerate(path.read_text().splitlines(), start=1):
+            if not line.strip():
+                continue
+            try:
+                entry = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise InputError(f"{path}:{number} is not JSON: {error}") from error
+            if not isinstance(entry, dict) or not ({"clip", "video"} & set(entry)):
+                raise InputError(f"{path}:{number} names neither a `clip` nor a `video`")
+            self.entries.append(entry)
+        if not self.entries:
+            raise InputError(f"{path} lists no clip")
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __getitem__(self, index: int) -> TrainingClip:
+        entry = self.entries[index]
+        path = self.root / (entry.get("clip") or entry["video"])
+        if not path.is_file():
+            raise InputError(f"the manifest lists {path}, which does not exist")
+        if "clip" in entry:
+            with np.load(path) as data:
+                face = data.get("face_box")
+                frames, audio = data["frames"], data["audio"]
+        else:
+            frames, audio = _read_files(path, self.root / entry["audio"] if "audio" in entry else path)
+            face = None
+            if "face" in entry:
+                face = np.broadcast_to(np.asarray(entry["face"], np.float32), (len(frames), 4))
+        return TrainingClip(frames, audio, face, str(entry.get("identity", path.stem)))
+
+
+def _read_files(video: Path, sound: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int16]]:
+    """Frames at 25 fps and sound cut or padded to 640 samples per frame."""
+    frames = np.stack(list(media.video_frames(video, FPS)))
+    wave = media.read_audio(sound)
+    count = len(frames) * SAMPLE_RATE // FPS
+    wave = np.pad(wave, (0, max(0, count - len(wave))))[:count]
+    return frames, np.clip(np.round(wave * 32768), -32768, 32767).astype(np.int16)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What one training sample consists of, batched (b clips, f frames).
+
+    Attributes:
+        clean: target latents (b, f, c, h, w).
+        reference: reference latents the network sees, (b, f or 1, c, h, w).
+        identity: identity embedding (b, e).
+        audio: audio feature windows (b, f, w, l, k).
+        expression: (b, f, d); reference_expression: (b, d).
+        pose: (b, f, 6); reference_pose: (b, 6), as the motion projection takes them.
+        location: face-location image (b, f or 1, 3, H, W) in [0, 1].
+        face, mouth: 0/1 masks (b, 1, H, W).
+        weight: loss weights (b, f, 1, h, w).
+    """
+
+    clean: Tensor
+    reference: Tensor
+    identity: Tensor
+    audio: Tensor
+    expression: Tensor
+    reference_expression: Tensor
+    pose: Tensor
+    reference_pose: Tensor
+    location: Tensor
+    face: Tensor
+    mouth: Tensor
+    weight: Tensor
+
+    def to(self, device: torch.device) -> Window:
+        """Move every tensor."""
+        return Window(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
+
+
+class Preparation(Protocol):
+    """Turns clips into what the model is trained on."""
+
+    def prepare(self, clip: TrainingClip) -> Features:
+        """Run every frozen encoder over a clip once. `frames` gives the number of frames as a 0-d tensor."""
+        ...
+
+    def window(
+        self, features: Sequence[Features], frames: int, gates: Gates, generator: torch.Generator
+    ) -> Window:
+        """Cut one random window of `frames` frames, with a random reference, out of each clip."""
+        ...
+
+
+def step_generator(seed: int, step: int, rank: int, stream: int = 0) -> torch.Generator:
+    """Return the generator of one optimiser step on one worker."""
+    state = np.random.SeedSequence([seed, step, rank, stream]).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(state))
+
+
+class WindowSampler:
+    """Random windows over prepared clips.
+
+    Args:
+        features: one entry per clip.
+        preparation: cuts the windows.
+    """
+
+    def __init__(self, features: Sequence[Features], preparation: Preparation) -> None:
+        self.features = features
+        self.preparation = preparation
+
+    def draw(self, batch: int, frames: int, gates: Gates, generator: torch.Generator) -> Window:
+        """Draw `batch` windows of `frames` frames, clips with replacement only when there are too few.
+
+        Raises:
+            InputError: no clip is long enough.
+        """
+        long_enough = [i for i, f in enumerate(self.features) if int(f["frames"]) >= frames]
+        if not long_enough:
+            raise InputError(
+                f"no training clip has {frames} frames", "Use longer clips or a smaller `frames` in [[phases]]."
+            )
+        chosen: list[int] = []
+        while len(chosen) < batch:
+            order = torch.randperm(len(long_enough), generator=generator)[: batch - len(chosen)]
+            chosen += [long_enough[int(i)] for i in order]
+        return self.preparation.window([self.features[i] for i in chosen], frames, gates, generator)
+
+
+def prepare_all(source: ClipSource, preparation: Preparation, cache: Path | None = None) -> list[Features]:
+    """Run the frozen encoders over every clip, keeping the results in `cache` (safetensors)."""
+    from safetensors.torch import load_file, save_file
+
+    prepared: list[Features] = []
+    for index in range(len(source)):
+        path = None if cache is None else cache / f"{index:06d}.safetensors"
+        if path is not None and path.exists():
+            prepared.append(load_file(path))
+            continue
+        features = {k: v.contiguous() for k, v in preparation.prepare(source[index]).items()}
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix(".partial")
+            save_file(features, partial)
+            partial.rename(path)
+        prepared.append(features)
+    return prepared

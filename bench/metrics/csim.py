@@ -1,0 +1,173 @@
+"""CSIM: cosine similarity of face embeddings, how much of the identity a video keeps.
+
+Deng et al. 2019, "ArcFace: Additive Angular Margin Loss for Deep Face Recognition", on InsightFace's `buffalo_l`
+pack. Frames without a face are left out and lower the coverage; they never count as 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.metrics.base import ClipView, Features
+from bench.metrics.pairing import check_lengths, require_reference
+from bench.spec import Column, ExtractorSpec, MetricSpec, Reason, Unscored
+from bench.weights import ref
+
+if TYPE_CHECKING:
+    from bench.metrics.networks.arcface import Embedder
+
+FEATURE = "arcface"
+PACKAGES = ("onnxruntime",)
+LOW_COVERAGE = 0.8
+BATCH = 16  # faces
+
+_CODE = ("bench.metrics.networks.arcface", "bench.metrics.geometry")
+
+
+@cache
+def _embedder() -> Embedder:
+    from bench.metrics.networks.arcface import Embedder
+
+    return Embedder()
+
+
+class FaceEmbeddings:
+    """The embedding of the largest central face of every frame."""
+
+    code_modules = ("bench.metrics.csim", *_CODE)
+
+    def __init__(self) -> None:
+        self.spec = ExtractorSpec(
+            name=FEATURE,
+            version="1",
+            params={"detector_size": 640, "threshold": 0.5, "face": "area - 2 * offset^2", "retry": "1x border"},
+            weights=(ref("buffalo_l_det_10g"), ref("buffalo_l_w600k_r50")),
+            packages=PACKAGES,
+        )
+
+    def extract(self, clip: ClipView) -> Features:
+        """Return per-frame embeddings.
+
+        Returns:
+            `embeddings` float32 (frames, 512) of unit length, NaN without a face; `valid` bool (frames,);
+            `padded` bool (frames,), found only after a border was added.
+
+        Raises:
+            Unscored: no frame shows a face, or weights or onnxruntime are missing.
+        """
+        parts: dict[str, list[npt.NDArray[np.generic]]] = {"embeddings": [], "valid": [], "padded": []}
+        for chunk in clip.chunks(BATCH):
+            for key, value in zip(parts, _embed(chunk), strict=True):
+                parts[key].append(value)
+        found = {key: np.concatenate(values) for key, values in parts.items()}
+        if not found["valid"].any():
+            raise Unscored(Reason.NO_FACE, f"no face in any of the {clip.frames} frames of {clip.path.name}")
+        return found
+
+
+def _embed(frames: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.generic], ...]:
+    found = [_embedder().find(frame) for frame in frames]
+    valid = np.array([one is not None for one in found])
+    embeddings = np.full((len(frames), 512), np.nan, np.float32)
+    faces = [one for one in found if one is not None]
+    if faces:
+        embeddings[valid] = _embedder().embed([f[0] for f in faces], [f[1].landmarks for f in faces])
+    return embeddings, valid, np.array([one is not None and one[2] for one in found])
+
+
+class _Csim:
+    protocol: str
+    label: str
+    needs: tuple[str, ...]
+    default: bool
+    summary: str
+    code_modules: tuple[str, ...] = ("bench.metrics.csim", "bench.metrics.pairing")
+
+    def __init__(self) -> None:
+        self.spec = MetricSpec(
+            id=f"csim/{self.protocol}",
+            version="1",
+            kind="clip",
+            columns=(
+                Column("csim", self.label, "higher", digits=4),
+                Column("low_coverage", "coverage under 0.8", "none", digits=2),
+                Column("padded", "faces found with a border", "none", digits=2),
+            ),
+            domains=("real",),
+            needs=self.needs,
+            features=(FEATURE,),
+            params={"pack": "buffalo_l", "average": "frames", "low_coverage": LOW_COVERAGE},
+            weights=(ref("buffalo_l_det_10g"), ref("buffalo_l_w600k_r50")),
+            default=self.default,
+            summary=self.summary,
+            source="Deng et al. 2019 (ArcFace); InsightFace buffalo_l",
+        )
+
+    @staticmethod
+    def _values(cosines: npt.NDArray[np.floating], frames: int, padded: npt.NDArray[Any]) -> dict[str, float]:
+        coverage = len(cosines) / frames
+        return {
+            "csim": float(cosines.mean()),
+            "low_coverage": float(coverage < LOW_COVERAGE),
+            "padded": float(padded.mean()),
+            "n_frames": float(len(cosines)),
+            "coverage": coverage,
+        }
+
+
+class ReferenceImage(_Csim):
+    """CSIM to the reference picture, the default."""
+
+    protocol, label, needs, default = "ref_image", "CSIM", ("image",), True
+    summary = "ArcFace cosine between every frame and the reference picture, mean over frames."
+    code_modules = (*_Csim.code_modules, *_CODE)
+
+    def score(self, clip: ClipView, reference: ClipView | None) -> Mapping[str, float]:
+        """Return `csim`.
+
+        Raises:
+            Unscored: no reference picture, no face in it or in the clip, or missing weights or package.
+        """
+        if clip.image is None:
+            raise Unscored(Reason.NO_REFERENCE, "the sample has no reference picture")
+        frames = clip.features(FEATURE)
+        from bench.media.decode import read_image
+
+        target, found, _ = _embed(read_image(clip.image)[None])
+        if not found[0]:
+            raise Unscored(Reason.NO_FACE, f"no face in the reference picture {clip.image.name}")
+        valid = frames["valid"]
+        return self._values(frames["embeddings"][valid] @ target[0], clip.frames, frames["padded"][valid])
+
+
+class GroundTruthFrame(_Csim):
+    """CSIM to the ground-truth frame of the same index."""
+
+    protocol, label, needs, default = "gt_frame", "CSIM (GT)", ("reference",), False
+    summary = "ArcFace cosine between every frame and the ground-truth frame of the same index, mean over frames."
+
+    def score(self, clip: ClipView, reference: ClipView | None) -> Mapping[str, float]:
+        """Return `csim`.
+
+        Raises:
+            Unscored: no ground truth, lengths differ by more than two frames, no frame with a face in both, or
+            missing
+                weights or package.
+        """
+        truth = require_reference(reference)
+        pairs = check_lengths(clip.frames, truth.frames)
+        ours, theirs = clip.features(FEATURE), truth.features(FEATURE)
+        both = np.flatnonzero(ours["valid"][:pairs] & theirs["valid"][:pairs])
+        if not len(both):
+            raise Unscored(Reason.NO_FACE, "no frame shows a face in both clips")
+        cosines = (ours["embeddings"][both] * theirs["embeddings"][both]).sum(axis=1)
+        return self._values(cosines, max(clip.frames, truth.frames), ours["padded"][both])
+
+
+METRICS: tuple[type, ...] = (ReferenceImage, GroundTruthFrame)
+EXTRACTORS: tuple[type, ...] = (FaceEmbeddings,)

@@ -1,0 +1,257 @@
+"""What the HTML page needs beyond its tables: scores per sample, media links, failures, curves."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from bench.report.results import Results, gate_order
+from bench.report.summary import Summary
+from bench.report.table import Column
+
+PICTURE_BYTES = 700_000
+"""How much of the page may be spectrograms; samples beyond it go without (the page stays below 2 MB)."""
+
+CURVES = ("mouth", "reference_mouth", "sync_offset")
+
+SampleKey = tuple[str, str, str]
+"""(dataset, split, sample)."""
+
+
+@dataclass(frozen=True)
+class Media:
+    """Turns paths in the rows into links that work from the report's folder.
+
+    Attributes:
+        out: the report's folder.
+        root: folder that relative paths are relative to, or None for the working directory.
+        copy: whether files are copied into `out/media`.
+    """
+
+    out: Path
+    root: Path | None
+    copy: bool
+
+    def link(self, raw: str) -> str:
+        """Return a percent-encoded relative link, or an empty string for an empty or missing path."""
+        if not raw:
+            return ""
+        path = Path(raw) if self.root is None else self.root / raw
+        if self.copy:
+            if not path.is_file():
+                return ""
+            # Blobs are named by content; other files may share a name, so their folder's name goes along.
+            target = self.out / "media" / f"{path.parent.name}-{path.name}".lstrip(".-")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if not target.is_file() or target.stat().st_size != path.stat().st_size:
+                shutil.copyfile(path, target)
+            path = target
+        return quote(Path(os.path.relpath(path.resolve(), self.out.resolve())).as_posix())
+
+
+def payload(summary: Summary, media: Media, first: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
+    """Return the data behind the plots and players, as small as JSON gets.
+
+    `rows` are methods under gates, `samples` the clips' ids with reference media, `metrics` the columns.
+    `values[m][r]` lists the score of each sample (null: none); `clips[r]` the link of each sample's clip;
+    `why[r]` the reason of what is missing; `curves` what accompanies single clips. Metrics come in the order
+    of `first`, (protocol, column) pairs, then in that of the provenance.
+    """
+    results = summary.results
+    rows = [
+        {"method": m, "gate": g, "control": g == "none" or results.method_kind(m) == "control"}
+        for m, g in summary.rows_of()
+    ]
+    place = {(str(r["method"]), str(r["gate"])): i for i, r in enumerate(rows)}
+    clips = results.rows[results.rows["kind"] == "clip"]
+    key = ["dataset", "split", "sample"]
+    firsts = clips.drop_duplicates(key).sort_values(key)
+    order: dict[SampleKey, int] = {
+        (str(d), str(s), str(i)): n for n, (d, s, i) in enumerate(firsts[key].itertuples(index=False, name=None))
+    }
+    media_of = _sample_media(clips, key)
+    several = len({k[:2] for k in order}) > 1
+    samples = [
+        {
+            "id": sample,
+            "who": str(identity),
+            "set": f"{dataset}/{split}" if several else "",
+            "image": media.link(media_of["image_path"].get((dataset, split, sample), "")),
+            "video": media.link(media_of["reference_path"].get((dataset, split, sample), "")),
+            "audio": media.link(media_of["audio_path"].get((dataset, split, sample), "")),
+        }
+        for (dataset, split, sample), identity in zip(order, firsts["identity"], strict=True)
+    ]
+    metrics, values = _values(summary, place, order, first)
+    links, hashes = _clips(clips, place, order, media)
+    return {
+        "rows": rows,
+        "samples": samples,
+        "metrics": metrics,
+        "values": values,
+        "clips": links,
+        "why": _why(clips, place, order),
+        "curves": _curves(results.clips, hashes, media),
+    }
+
+
+def _sample_media(clips: Any, key: Sequence[str]) -> dict[str, dict[SampleKey, str]]:
+    found: dict[str, dict[SampleKey, str]] = {}
+    for name in ("image_path", "reference_path", "audio_path"):
+        given = clips[clips[name] != ""].drop_duplicates(key)
+        found[name] = {
+            (str(d), str(s), str(i)): str(p)
+            for d, s, i, p in given[[*key, name]].itertuples(index=False, name=None)
+        }
+    return found
+
+
+def _values(
+    summary: Summary,
+    place: Mapping[tuple[str, str], int],
+    order: Mapping[SampleKey, int],
+    first: Sequence[tuple[str, str]],
+) -> tuple[list[dict[str, Any]], list[list[list[float | None] | None]]]:
+    metrics: list[dict[str, Any]] = []
+    values: list[list[list[float | None] | None]] = []
+    index: dict[tuple[str, str], int] = {}
+    estimates = [e for e in summary.estimates.values() if e.kind == "clip" and e.n_ok]
+    known = {(e.cell.protocol, e.cell.column) for e in estimates}
+    rest = sorted(known - set(first), key=lambda c: summary.results.protocol_order(*c))
+    for protocol, column in [*(c for c in first if c in known), *rest]:
+        about = summary.results.column(protocol, column)
+        index[protocol, column] = len(metrics)
+        heading = Column(
+            protocol, column, str(about["label"]), unit=str(about["unit"]), scale=float(about["scale"])
+        )
+        metrics.append({
+            "protocol": protocol, "label": heading.heading, "direction": about["direction"],
+            "digits": about["digits"], "scale": about["scale"],
+        })  # fmt: skip
+        values.append([None] * len(place))
+    for e in estimates:
+        metric, row = index[e.cell.protocol, e.cell.column], place[e.cell.method, e.cell.gate]
+        line = values[metric][row] or [None] * len(order)
+        for sample, value in zip(e.samples, e.values.tolist(), strict=True):
+            line[order[e.cell.dataset, e.cell.split, sample]] = float(f"{value:.5g}")
+        values[metric][row] = line
+    return metrics, values
+
+
+def _clips(
+    clips: Any, place: Mapping[tuple[str, str], int], order: Mapping[SampleKey, int], media: Media
+) -> tuple[list[list[str]], dict[tuple[int, int], str]]:
+    """Return links and clip digests of the first repeat of every (row, sample)."""
+    names = ["method", "gate", "dataset", "split", "sample"]
+    once = clips[clips["clip_path"] != ""].drop_duplicates(names)
+    links = [[""] * len(order) for _ in place]
+    hashes: dict[tuple[int, int], str] = {}
+    for m, g, d, s, i, path, sha256 in once[[*names, "clip_path", "clip_sha256"]].itertuples(
+        index=False, name=None
+    ):
+        row, sample = place[m, g], order[d, s, i]
+        links[row][sample] = media.link(path)
+        hashes[row, sample] = sha256
+    return links, hashes
+
+
+def _why(clips: Any, place: Mapping[tuple[str, str], int], order: Mapping[SampleKey, int]) -> list[dict[int, str]]:
+    names = ["method", "gate", "dataset", "split", "sample", "reason"]
+    lost = clips[clips["status"] != "ok"].drop_duplicates(names)
+    why: list[dict[int, str]] = [{} for _ in place]
+    for m, g, d, s, i, reason, status, detail in lost[[*names, "status", "detail"]].itertuples(
+        index=False, name=None
+    ):
+        said = f"{reason or status}: {detail}" if detail else (reason or status)
+        known = why[place[m, g]].get(order[d, s, i], "")
+        why[place[m, g]][order[d, s, i]] = f"{known}; {said}" if known else said[:300]
+    return why
+
+
+def _curves(
+    extras: Mapping[str, Mapping[str, Any]], hashes: Mapping[tuple[int, int], str], media: Media
+) -> dict[str, Any]:
+    """Return curves, spectrograms and contact sheets of the clips that have any, under `row,sample`."""
+    curves: dict[str, Any] = {}
+    pictures: dict[str, int] = {}
+    spent = 0
+    for (row, sample), sha256 in sorted(hashes.items(), key=lambda h: (h[0][1], h[0][0])):
+        extra = extras.get(sha256)
+        if not isinstance(extra, Mapping):
+            continue
+        kept: dict[str, Any] = {"fps": _number(extra.get("fps")) or 25}
+        for name in CURVES:
+            if isinstance(extra.get(name), list):
+                kept[name] = [_number(v) for v in extra[name]]
+        mel = extra.get("mel")
+        if isinstance(mel, str) and mel.startswith("data:image/png;base64,"):
+            if mel not in pictures and spent + len(mel) <= PICTURE_BYTES:
+                pictures[mel] = len(pictures)
+                spent += len(mel)
+            if mel in pictures:
+                kept["mel"] = pictures[mel]
+        if isinstance(extra.get("sheet"), str):
+            kept["sheet"] = media.link(extra["sheet"])
+        if len(kept) > 1:
+            curves[f"{row},{sample}"] = kept
+    return {"of": curves, "pictures": list(pictures)} if curves else {}
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(f"{value:.3g}")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Results that are missing for one reason.
+
+    Attributes:
+        code: reason or cause.
+        status: `unscored` or `error`.
+        detail: the most frequent explanation.
+        total: number of rows.
+        groups: per method and gate: name, protocols, sample ids (at most 40) and how many there are.
+    """
+
+    code: str
+    status: str
+    detail: str
+    total: int
+    groups: tuple[dict[str, Any], ...]
+
+
+def failures(results: Results, most: int = 40) -> list[Failure]:
+    """Group everything that is missing by reason, most frequent first."""
+    lost = results.rows[results.rows["status"] != "ok"]
+    found = []
+    for (status, reason), part in lost.groupby(["status", "reason"], sort=True):
+        details = part["detail"].value_counts()
+        detail = sorted(details[details == details.max()].index)[0]
+        groups = []
+        pairs = {(str(m), str(g)): rows for (m, g), rows in part.groupby(["method", "gate"])}
+        for method, gate in sorted(pairs, key=lambda p: (*results.method_order(p[0]), *gate_order(p[1]))):
+            rows = pairs[method, gate]
+            samples = sorted(set(rows["sample"]) - {""})
+            groups.append({
+                "name": f"{method} ({gate})", "protocols": ", ".join(sorted(set(rows["protocol"]))),
+                "samples": samples[:most], "count": len(samples) or len(rows),
+            })  # fmt: skip
+        found.append(Failure(str(reason or status), str(status), str(detail), len(part), tuple(groups)))
+    return sorted(found, key=lambda f: (-f.total, f.code))
+
+
+def to_json(data: Any) -> str:
+    """Return compact JSON that is safe inside a script element: no `<`, `>`, `&`, no line separators."""
+    raw = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    for character in "<>&\u2028\u2029":
+        raw = raw.replace(character, f"\\u{ord(character):04x}")
+    return raw

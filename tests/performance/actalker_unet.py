@@ -1,0 +1,167 @@
+"""Time, FLOPs and memory of one guided UNet evaluation: straightforward against the package's own.
+
+    python tests/performance/actalker_unet.py                    small model, CPU
+    python tests/performance/actalker_unet.py --device cuda      the full model at 576x576, 25 frames, fp16
+    python tests/performance/actalker_unet.py --flops            FLOPs of the full model, nothing is run
+
+"Straightforward" is `actalker_straightforward.py`: the same modules in the released code's order of work.
+FLOPs are those of matrix products, convolutions and attention (2 per multiply-add); the scan is not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, nullcontext
+from unittest.mock import patch
+
+import torch
+from actalker_straightforward import four_rows, straightforward
+from torch.utils.flop_counter import FlopCounterMode
+
+from actalker.attention import Context
+from actalker.conditions import Conditions
+from actalker.control import ControlConfig, cast
+from actalker.gates import GATES
+from actalker.guidance import Guidance, guidance_rows, row_context, stack_contexts
+from actalker.masks import box_mask, control_masks
+from actalker.unet import ACTalkerUNet, UNetConfig
+
+SMALL = UNetConfig(
+    channels=(64, 128, 128), heads=(1, 2, 2), attention=(True, True, False), condition=256,
+    control=ControlConfig(state=8),
+)  # fmt: skip
+
+
+def conditions_for(gate: str, config: UNetConfig, frames: int, side: int, tokens: int, device: str) -> Conditions:
+    gates = GATES[gate]
+    face = box_mask((side * 2, side * 2, side * 6, side * 6), side * 8, side * 8)
+    mouth = box_mask((side * 3, side * 4, side * 5, side * 6), side * 8, side * 8)
+    width = config.condition
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, device=device)
+
+    return Conditions(
+        reference=draw(1, 1, 4, side, side),
+        identity=draw(1, 1, 1, width),
+        audio=draw(1, frames, tokens, width) if gates.audio else None,
+        silence=draw(1, 1, tokens, width) if gates.audio else None,
+        motion=draw(1, frames, 1, width) if gates.visual else None,
+        stillness=draw(1, 1, 1, width) if gates.visual else None,
+        masks=control_masks(face, mouth, audio=gates.audio, visual=gates.visual, mode="released"),
+    )
+
+
+def calls(
+    unet: ACTalkerUNet, gate: str, frames: int, side: int, tokens: int, device: str
+) -> tuple[Callable[[], torch.Tensor], Callable[[], torch.Tensor]]:
+    """(straightforward, ours): functions that return the guided prediction."""
+    dtype = unet.conv_in.weight.dtype
+    torch.manual_seed(0)
+    conditions = conditions_for(gate, unet.config, frames, side, tokens, device)
+    guidance = Guidance()
+    noisy = torch.randn(1, frames, 4, side, side, device=device)
+    ids = torch.tensor([[12.5, 12.0, 20.0]], device=device)
+
+    def guided(context: Context, references: torch.Tensor, weights: list[float]) -> torch.Tensor:
+        rows = len(weights)
+        sample = torch.cat([noisy.expand(rows, -1, -1, -1, -1), references.expand(-1, frames, -1, -1, -1)], 2)
+        tokens = (context.identity, context.audio, context.motion)
+        context = Context(*(None if t is None else t.to(dtype) for t in tokens))  # type: ignore[arg-type]
+        out = unet(sample.to(dtype), 0.5, context, conditions.masks, ids)
+        return sum(weight * row for weight, row in zip(weights, out.float(), strict=True))  # type: ignore[return-value]
+
+    z = conditions.reference
+
+    def plain() -> torch.Tensor:
+        context, weights = four_rows(guidance, conditions, tokens, 1, frames)
+        return guided(context, torch.cat([z * 0, z, z, z]), weights)
+
+    def ours() -> torch.Tensor:
+        rows = guidance_rows(guidance, GATES[gate])
+        context = stack_contexts([row_context(row, conditions, frames) for row in rows])
+        references = torch.cat([z if row.appearance else z * 0 for row in rows])
+        return guided(context, references, [row.weight for row in rows])
+
+    return plain, ours
+
+
+def flops(call: Callable[[], torch.Tensor], plain: bool) -> float:
+    """TFLOP of a call on the meta device; the scan is replaced by a tensor of its output's shape."""
+
+    def no_scan(u: torch.Tensor, *args: object, outputs: int | None = None, **kwargs: object) -> torch.Tensor:
+        return u if outputs is None else u[:, :outputs]
+
+    counter = FlopCounterMode(display=False)
+    with ExitStack() as stack:
+        stack.enter_context(patch("actalker.control.selective_scan", no_scan))
+        stack.enter_context(straightforward() if plain else nullcontext())
+        stack.enter_context(counter)
+        call()
+    return counter.get_total_flops() / 1e12
+
+
+def seconds(
+    call: Callable[[], torch.Tensor], plain: bool, device: str, repeats: int
+) -> tuple[float, float, torch.Tensor]:
+    """(best time of a call, peak GiB on CUDA or nan, result)."""
+    best, peak = float("inf"), float("nan")
+    with straightforward() if plain else nullcontext():
+        result = call()
+        for _ in range(repeats):
+            if device == "cuda":
+                torch.cuda.synchronize()
+                torch.cuda.reset_peak_memory_stats()
+            start = time.perf_counter()
+            result = call()
+            if device == "cuda":
+                torch.cuda.synchronize()
+                peak = torch.cuda.max_memory_allocated() / 2**30
+            best = min(best, time.perf_counter() - start)
+    return best, peak, result
+
+
+def run(device: str, only_flops: bool, repeats: int) -> None:
+    """Print one line per gate."""
+    full = only_flops or device == "cuda"
+    config, frames, side, tokens = (UNetConfig(), 25, 72, 32) if full else (SMALL, 8, 24, 8)
+    with torch.device("meta"):
+        meta = ACTalkerUNet(config).eval().requires_grad_(False)
+    unet = None
+    if not only_flops:
+        torch.manual_seed(0)
+        with torch.device(device):
+            unet = ACTalkerUNet(config).eval().requires_grad_(False)
+        if device == "cuda":
+            cast(unet, torch.float16)
+    print(f"{'full' if full else 'small'} model, {frames} frames, {side * 8}x{side * 8} pixels, {device}, "
+          f"{torch.get_num_threads()} CPU threads, masks 'released'")  # fmt: skip
+    for gate in GATES:
+        counted = [
+            flops(call, plain)
+            for call, plain in zip(calls(meta, gate, frames, side, tokens, "meta"), (True, False), strict=True)
+        ]
+        line = f"{gate:13s} TFLOP {counted[0]:8.3f} -> {counted[1]:8.3f} ({counted[0] / counted[1]:.2f}x less)"
+        if unet is not None:
+            plain, ours = calls(unet, gate, frames, side, tokens, device)
+            slow, slow_gib, expected = seconds(plain, True, device, repeats)
+            fast, fast_gib, got = seconds(ours, False, device, repeats)
+            worst = float((got - expected).abs().max() / expected.abs().max())
+            line += (
+                f"   s {slow:7.3f} -> {fast:7.3f} ({slow / fast:.2f}x)   largest relative difference {worst:.1e}"
+            )
+            if device == "cuda":
+                line += f"   peak GiB {slow_gib:.1f} -> {fast_gib:.1f}"
+        print(line, flush=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--flops", action="store_true")
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args()
+    with torch.inference_mode():
+        run(options.device, options.flops, options.repeats)

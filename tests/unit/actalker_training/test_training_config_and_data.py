@@ -1,0 +1,135 @@
+"""The TOML file, the manifest, and window sampling."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import tiny_system as tiny
+import torch
+
+from actalker.errors import InputError
+from actalker.gates import GATES
+from actalker.training.config import load_config
+from actalker.training.data import Manifest, prepare_all
+
+GOOD = """
+model = "somewhere"
+[data]
+train = "clips.jsonl"
+[run]
+out = "out"
+[[phases]]
+steps = 3
+frames = 1
+[[phases]]
+steps = 2
+"""
+
+
+def write(tmp_path, text):
+    path = tmp_path / "train.toml"
+    path.write_text(text)
+    return path
+
+
+def test_phases_follow_each_other(tmp_path):
+    config = load_config(write(tmp_path, GOOD))
+    assert config.steps == 5
+    assert config.phase(2) == (config.phases[0], 2)
+    assert config.phase(3) == (config.phases[1], 0)
+    assert config.phases[1].frames == 25
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("[run]", "[run]\nsed = 3"), "unknown keys sed"),
+        (("[run]", "[run]\nseed = 'x'"), "expected int"),
+        (("[run]", "[run]\nprecision = 'fp8'"), "fp32, bf16, fp16"),
+        (('train = "clips.jsonl"', ""), "missing keys 'train'"),
+        (("steps = 3", "steps = 0"), "steps >= 1"),
+        (("[data]", "[gates]\naudio = 0\nvisual = 0\nboth = 0\n[data]"), "positive sum"),
+        (("model", "model ="), "not valid TOML"),
+    ],
+)
+def test_mistakes_are_named(tmp_path, change, message):
+    with pytest.raises(InputError, match=message):
+        load_config(write(tmp_path, GOOD.replace(*change)))
+
+
+def test_a_missing_config_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"nothing\.toml"):
+        load_config(tmp_path / "nothing.toml")
+
+
+def save_clip(path, clip):
+    np.savez(path, frames=clip.frames, audio=clip.audio, face_box=np.ones((len(clip.frames), 4), np.float32))
+
+
+def test_manifest_reads_arrays_and_identities(tmp_path):
+    clip = tiny.clips(1)[0]
+    save_clip(tmp_path / "a.npz", clip)
+    (tmp_path / "clips.jsonl").write_text(json.dumps({"clip": "a.npz", "identity": "anna"}) + "\n\n")
+    manifest = Manifest(tmp_path / "clips.jsonl")
+    assert len(manifest) == 1
+    read = manifest[0]
+    assert read.identity == "anna"
+    assert np.array_equal(read.frames, clip.frames) and np.array_equal(read.audio, clip.audio)
+    assert read.face is not None and read.face.shape == (6, 4)
+
+
+def test_manifest_reads_video_files(tmp_path):
+    from actalker.media import write_video
+
+    clip = tiny.clips(1)[0]
+    frames = clip.frames.repeat(4, 1).repeat(4, 2)
+    write_video(tmp_path / "a.mp4", iter(frames), 25, audio=clip.audio.astype(np.float32) / 32768)
+    (tmp_path / "clips.jsonl").write_text(json.dumps({"video": "a.mp4", "face": [1, 2, 20, 30]}))
+    read = Manifest(tmp_path / "clips.jsonl")[0]
+    assert read.frames.shape == (6, 32, 32, 3)
+    assert np.abs(read.frames.astype(int) - frames).mean() < 6
+    assert read.audio.shape == (6 * 640,) and read.audio.dtype == np.int16
+    assert np.array_equal(read.face[5], [1, 2, 20, 30])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("", "lists no clip"), ("{", "not JSON"), ('{"x": 1}', "neither a `clip` nor a `video`")]
+)
+def test_manifest_mistakes_are_named(tmp_path, text, message):
+    (tmp_path / "clips.jsonl").write_text(text)
+    with pytest.raises(InputError, match=message):
+        Manifest(tmp_path / "clips.jsonl")
+
+
+def test_a_listed_clip_that_is_missing_is_named(tmp_path):
+    (tmp_path / "clips.jsonl").write_text('{"clip": "gone.npz"}')
+    with pytest.raises(InputError, match=r"gone\.npz"):
+        Manifest(tmp_path / "clips.jsonl")[0]
+
+
+def test_windows_need_clips_that_are_long_enough():
+    with pytest.raises(InputError, match="no training clip has 7 frames"):
+        tiny.sampler().draw(2, 7, GATES["audio"], torch.Generator())
+
+
+def test_the_same_generator_draws_the_same_windows():
+    a, b = (tiny.sampler().draw(6, 2, GATES["audio"], torch.Generator().manual_seed(3)) for _ in range(2))
+    assert torch.equal(a.clean, b.clean)
+    c = tiny.sampler().draw(6, 2, GATES["audio"], torch.Generator().manual_seed(4))
+    assert not torch.equal(a.clean, c.clean)
+
+
+def test_prepared_features_are_cached(tmp_path):
+    class Once(tiny.TinyPreparation):
+        calls = 0
+
+        def prepare(self, clip):
+            Once.calls += 1
+            return super().prepare(clip)
+
+    first = prepare_all(tiny.clips(2), Once(), tmp_path / "cache")
+    second = prepare_all(tiny.clips(2), Once(), tmp_path / "cache")
+    assert Once.calls == 2
+    assert torch.equal(first[1]["latents"], second[1]["latents"])

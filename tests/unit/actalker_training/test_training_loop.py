@@ -1,0 +1,153 @@
+"""The optimiser loop: exact resume, averaging, gradients, gates."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import tiny_system as tiny
+import torch
+
+from actalker.errors import CheckpointError
+from actalker.gates import GATES, Gates
+from actalker.training.config import GatesConfig, PhaseConfig
+from actalker.training.data import step_generator
+from actalker.training.ema import Ema
+from actalker.training.loop import Trainer, draw_gates, learning_rate, sample
+
+CPU = torch.device("cpu")
+
+
+def trainer(tmp_path, **run):
+    return Trainer(tiny.config(tmp_path, **run), tiny.parts(), tiny.sampler(), CPU)
+
+
+def run_quietly(t):
+    return t.run(lambda *_: None, lambda _: None)
+
+
+def test_a_resumed_run_ends_with_exactly_the_same_weights(tmp_path):
+    whole = trainer(tmp_path / "a")
+    assert run_quietly(whole)
+
+    first = trainer(tmp_path / "b")
+    for _ in range(2):
+        first.train_step()
+    first.save(tmp_path / "b")
+    torch.manual_seed(999)  # nothing may depend on the global generator
+    second = trainer(tmp_path / "b")
+    assert second.load(tmp_path / "b")
+    assert second.step == 2
+    run_quietly(second)
+
+    for name, value in whole.parts.state_dict().items():
+        assert torch.equal(value, second.parts.state_dict()[name]), name
+    for name, value in whole.ema.shadow.items():
+        assert torch.equal(value, second.ema.shadow[name]), name
+
+
+def test_a_checkpoint_of_another_seed_is_refused(tmp_path):
+    trainer(tmp_path).save(tmp_path)
+    with pytest.raises(CheckpointError, match="seed 0"):
+        trainer(tmp_path, seed=1).load(tmp_path)
+
+
+def test_gradient_checkpointing_changes_no_gradient(tmp_path):
+    gradients = []
+    for on in (False, True):
+        t = trainer(tmp_path, gradient_checkpointing=on)
+        t.train_step()
+        gradients.append({n: p.detach().clone() for n, p in t.parts.named_parameters()})
+    for name, value in gradients[0].items():
+        torch.testing.assert_close(value, gradients[1][name], rtol=1e-5, atol=1e-6)
+
+
+def test_accumulation_averages_the_micro_batches(tmp_path):
+    """Two micro-batches of the same data give the gradient of one."""
+    norms = []
+    for accumulation in (1, 2):
+        config = tiny.config(tmp_path)
+        phase = replace(config.phases[0], accumulation=accumulation)
+        t = Trainer(replace(config, phases=(phase,)), tiny.parts(), _Same(), CPU)
+        norms.append(t.train_step()["gradient_norm"])
+    # Noise differs between micro-batches, so only the size agrees: a sum would be twice as large.
+    assert norms[1] == pytest.approx(norms[0], rel=0.5)
+
+
+class _Same:
+    def draw(self, batch, frames, gates, generator):
+        del gates
+        return tiny.sampler().draw(batch, frames, Gates(True, True), torch.Generator().manual_seed(1))
+
+
+def test_training_learns_to_follow_the_audio(tmp_path):
+    config = replace(
+        tiny.config(tmp_path),
+        phases=(PhaseConfig(steps=160, batch=12, frames=1, accumulation=1, lr=2e-2, lr_end=1e-3),),
+        gates=GatesConfig(audio=1, visual=0, both=0),
+    )
+    t = Trainer(config, tiny.parts(), tiny.sampler(), CPU)
+    run_quietly(t)
+    generator = torch.Generator().manual_seed(5)
+    window = tiny.sampler().draw(4, 6, GATES["audio"], generator)
+    with t.ema.applied(t.parts):
+        made = sample(t.parts.eval(), window, GATES["audio"], generator)
+    truth = window.clean.mean((2, 3, 4)).flatten()
+    got = made.mean((2, 3, 4)).flatten()
+    assert torch.corrcoef(torch.stack([truth, got]))[0, 1] > 0.7
+
+
+def test_every_gate_is_drawn_as_often_as_configured_and_never_none():
+    config = GatesConfig(audio=0.2, visual=0.5, both=0.3)
+    generator = torch.Generator().manual_seed(0)
+    drawn = [draw_gates(config, generator).name for _ in range(3000)]
+    for name, share in (("audio", 0.2), ("visual", 0.5), ("audio+visual", 0.3)):
+        assert drawn.count(name) / 3000 == pytest.approx(share, abs=0.03)
+
+
+def test_a_closed_branch_gets_no_gradient(tmp_path):
+    config = replace(tiny.config(tmp_path), gates=GatesConfig(audio=1, visual=0, both=0))
+    t = Trainer(config, tiny.parts(), tiny.sampler(), CPU)
+    t.train_step()
+    assert all(p.grad is None for p in t.parts.motion_projection.parameters())
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in t.parts.audio_projection.parameters())
+
+
+def test_the_learning_rate_warms_up_and_decays():
+    phase = PhaseConfig(steps=100, lr=1.0, lr_end=0.1)
+    assert learning_rate(phase, 0, 10) == pytest.approx(0.1)
+    assert learning_rate(phase, 50, 10) == pytest.approx(0.55)
+    assert learning_rate(phase, 100, 10) == pytest.approx(0.1)
+
+
+def test_the_time_limit_stops_with_a_checkpoint(tmp_path):
+    saved = []
+    t = trainer(tmp_path, max_minutes=1e-9)
+    assert not t.run(lambda *_: None, saved.append)
+    assert saved == [1]
+
+
+def test_the_average_follows_and_restores_the_weights():
+    layer = torch.nn.Linear(2, 2)
+    ema = Ema(layer, decay=0.5)
+    start = layer.weight.detach().clone()
+    with torch.no_grad():
+        layer.weight.add_(1)
+    ema.update(layer)  # first update: decay min(0.5, 1/10)
+    torch.testing.assert_close(ema.shadow["weight"], start + 0.9)
+    with ema.applied(layer):
+        torch.testing.assert_close(layer.weight.detach(), start + 0.9)
+    torch.testing.assert_close(layer.weight.detach(), start + 1)
+
+
+def test_generators_of_steps_ranks_and_streams_differ():
+    drawn = {
+        float(torch.rand(1, generator=step_generator(*key)))
+        for key in ((0, 0, 0), (0, 1, 0), (0, 0, 1), (1, 0, 0), (0, 0, 0, 1))
+    }
+    assert len(drawn) == 5
+
+
+def test_bf16_autocast_trains(tmp_path):
+    numbers = trainer(tmp_path, precision="bf16").train_step()
+    assert 0 < numbers["loss"] < 10
