@@ -6,9 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench import registry
-from bench.catalogue import choose_metrics, find_method, match_metrics, require_available, state
+from bench.catalogue import (
+    choose_metrics,
+    find_method,
+    match_metrics,
+    method_targets,
+    require_available,
+    state,
+)
 from bench.cli.options import names
 from bench.data.splits import load_split
+from bench.errors import MissingError
 from bench.metrics.base import ClipMetric, SetMetric
 from bench.plan import Plan, check_gates, plan_generation
 from bench.spec import Split
@@ -33,8 +41,12 @@ def prepare_run(
     seed: int,
     repeats: int,
     limit: float,
+    media: bool = True,
 ) -> Prepared:
     """Load the split, find methods and metrics, and list the jobs.
+
+    Args:
+        media: False plans for a data set that is not prepared.
 
     Raises:
         UnknownName, UsageError, MissingError: see the functions behind the options.
@@ -43,16 +55,45 @@ def prepare_run(
 
     # Names are checked first: making a split takes seconds, and a typing error should not.
     wanted = [find_method(name) for name in names(methods) or ()]
+    for entry in wanted:
+        if not entry.spec.gates:
+            raise MissingError(
+                f"{entry.spec.name} cannot be run: {state(entry.spec.name)}",
+                f"Score a folder of its videos: bench score DIR --split {split} --as {entry.spec.name}",
+            )
+    asked = None if gates == "all" else names(gates)
     match_metrics(names(metrics) or ())
-    check_gates(names(gates) or ())
-    loaded = load_split(split, home, subset, StepProgress("split"))
+    check_gates(asked or ())
+    loaded = load_split(split, home, subset, StepProgress("split"), media)
     entries = wanted or [find_method(name) for name in default_methods(loaded)]
     chosen = choose_metrics(loaded.domain, names(metrics))
     if metrics is not None:
         require_available(chosen)
     swaps = any("swapped" in m.spec.needs for m in chosen)
-    plan = plan_generation(loaded, entries, names(gates), seed, repeats, limit, swaps)
+    plan = plan_generation(loaded, entries, asked, seed, repeats, limit, swaps)
     return Prepared(plan, chosen)
+
+
+def blocked_methods(plan: Plan, home: Home) -> dict[str, str]:
+    """Return what each method still needs that has clips to make and cannot make them here."""
+    known = method_targets()
+    needs = {name: what for name in plan.methods if name in known and (what := state(name)) != "ready"}
+    return {
+        name: what
+        for name, what in needs.items()
+        if any(home.records.get("gen", job.key) is None for job in plan.jobs if job.method == name)
+    }
+
+
+def require_ready(plan: Plan, home: Home) -> None:
+    """Refuse to start a run some of whose methods cannot run here.
+
+    Raises:
+        MissingError: naming every such method and the command that gets what it needs.
+    """
+    if blocked := blocked_methods(plan, home):
+        lines = "\n".join(f"  {name}: {what}" for name, what in blocked.items())
+        raise MissingError(f"These methods cannot run here:\n{lines}", "Or leave them out of --methods.")
 
 
 def default_methods(split: Split) -> list[str]:
