@@ -39,8 +39,8 @@ def method_targets() -> dict[str, str]:
     """Return every known method name with what to load for it."""
     from bench.methods.external.contract import contract_paths
 
-    contracts = {name: f"{CONTRACT}{name}" for name in contract_paths()}
-    return {**contracts, **registry.targets(registry.METHODS, "bench.methods")}
+    python = registry.targets(registry.METHODS, "bench.methods")
+    return python | {name: f"{CONTRACT}{name}" for name in contract_paths() if name not in python}
 
 
 def find_method(name: str) -> MethodEntry:
