@@ -79,6 +79,19 @@ def state(name: str) -> str:
     return asked() if asked is not None else "ready"
 
 
+def require_ready(names: Iterable[str]) -> None:
+    """Refuse to start with a method that still needs something.
+
+    Raises:
+        MissingError: naming every such method and what it needs.
+    """
+    known = method_targets()
+    waiting = {name: needs for name in names if name in known and (needs := state(name)) != "ready"}
+    if waiting:
+        lines = "\n".join(f"  {name}: {needs}" for name, needs in waiting.items())
+        raise MissingError(f"These methods cannot run here yet:\n{lines}", "See: bench list methods")
+
+
 def load_method(target: str) -> Method:
     """Build a method in a worker."""
     loaded = _method_class(target)
