@@ -1,4 +1,4 @@
-"""From options to a plan and its metrics: shared by `run`, `plan` and `status`."""
+"""From options to a plan and its metrics: shared by `run` and `plan`."""
 
 from __future__ import annotations
 
