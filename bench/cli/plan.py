@@ -27,8 +27,8 @@ def plan(
     from bench.store.home import Home
 
     store = Home(home)
-    prepared = prepare_run(store, split, subset, methods, gates, metrics, seed, repeats, job_limit, media=False)
-    stuck = blocked_methods(prepared.plan, store)
+    prepared = prepare_run(store, split, subset, methods, gates, metrics, seed, repeats, job_limit, plan_only=True)
+    stuck = blocked_methods(prepared.plan)
     missing = [u for m in prepared.metrics if (u := unavailable(m)) is not None]
     blocked = {u.spec.id for u in missing}
     flow = Flow(prepared.plan, [m for m in prepared.metrics if m.spec.id not in blocked], store)

@@ -53,7 +53,7 @@ def run(
     """
     from bench.cli.display import RunProgress
     from bench.cli.finish import finish, write_report
-    from bench.cli.setup import prepare_run, require_ready
+    from bench.cli.setup import prepare_run
     from bench.errors import UsageError
     from bench.run import Execution, command_line, execute
     from bench.store.home import Home
@@ -66,7 +66,6 @@ def run(
 
         use_folder(weights)
     prepared = prepare_run(store, split, subset, methods, gates, metrics, seed, repeats, job_limit)
-    require_ready(prepared.plan, store)
     result = execute(
         prepared.plan,
         prepared.metrics,

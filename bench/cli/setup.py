@@ -1,4 +1,4 @@
-"""From options to a plan and its metrics: shared by `run`, `plan` and `status`."""
+"""From options to a plan and its metrics: shared by `run` and `plan`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from bench.catalogue import (
     match_metrics,
     method_targets,
     require_available,
+    require_ready,
     state,
 )
 from bench.cli.options import names
@@ -41,12 +42,12 @@ def prepare_run(
     seed: int,
     repeats: int,
     limit: float,
-    media: bool = True,
+    plan_only: bool = False,
 ) -> Prepared:
     """Load the split, find methods and metrics, and list the jobs.
 
     Args:
-        media: False plans for a data set that is not prepared.
+        plan_only: nothing will be made, so methods and data sets need not be prepared.
 
     Raises:
         UnknownName, UsageError, MissingError: see the functions behind the options.
@@ -61,10 +62,12 @@ def prepare_run(
                 f"{entry.spec.name} cannot be run: {state(entry.spec.name)}",
                 f"Score a folder of its videos: bench score DIR --split {split} --as {entry.spec.name}",
             )
+    if not plan_only:
+        require_ready(names(methods) or ())
     asked = None if gates == "all" else names(gates)
     match_metrics(names(metrics) or ())
     check_gates(asked or ())
-    loaded = load_split(split, home, subset, StepProgress("split"), media)
+    loaded = load_split(split, home, subset, StepProgress("split"), media=not plan_only)
     entries = wanted or [find_method(name) for name in default_methods(loaded)]
     chosen = choose_metrics(loaded.domain, names(metrics))
     if metrics is not None:
@@ -74,26 +77,10 @@ def prepare_run(
     return Prepared(plan, chosen)
 
 
-def blocked_methods(plan: Plan, home: Home) -> dict[str, str]:
-    """Return what each method still needs that has clips to make and cannot make them here."""
+def blocked_methods(plan: Plan) -> dict[str, str]:
+    """Return what each method of a plan still needs before it can run here."""
     known = method_targets()
-    needs = {name: what for name in plan.methods if name in known and (what := state(name)) != "ready"}
-    return {
-        name: what
-        for name, what in needs.items()
-        if any(home.records.get("gen", job.key) is None for job in plan.jobs if job.method == name)
-    }
-
-
-def require_ready(plan: Plan, home: Home) -> None:
-    """Refuse to start a run some of whose methods cannot run here.
-
-    Raises:
-        MissingError: naming every such method and the command that gets what it needs.
-    """
-    if blocked := blocked_methods(plan, home):
-        lines = "\n".join(f"  {name}: {what}" for name, what in blocked.items())
-        raise MissingError(f"These methods cannot run here:\n{lines}", "Or leave them out of --methods.")
+    return {name: needs for name in plan.methods if name in known and (needs := state(name)) != "ready"}
 
 
 def default_methods(split: Split) -> list[str]:
