@@ -141,7 +141,7 @@ def face_box(pose: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def mouth_box(pose: torch.Tensor, size: int) -> torch.Tensor:
-    """Return the box x0, y0, x1, y1 in pixels (n, 4) that mouth, jaw and cheeks move in, clipped to the picture."""
+    """Return the box x0, y0, x1, y1 in pixels (n, 4) around mouth, jaw and cheeks, clipped to the picture."""
     return _box(pose, (0.0, 0.66), 0.85, 0.46, size, turn=True)
 
 

@@ -8,18 +8,27 @@ in the same roles (`encoders`, `codec`). Sizes follow the budget: all weights in
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from actalker.blocks import TemporalResBlock
 from actalker.conditioning.audio import AudioProjection, AudioProjectionConfig
 from actalker.conditioning.identity import IdentityProjection, IdentityProjectionConfig, IResNet
 from actalker.conditioning.motion import MotionProjection, MotionProjectionConfig
 from actalker.conditioning.pose_guider import PoseGuider, PoseGuiderConfig
+from actalker.config import Configured
 from actalker.control import ControlConfig
-from actalker.embedded.codec import PatchCodec, PatchCodecConfig
-from actalker.embedded.encoders import ARCFACE, SmallAudioEncoder, SmallHeadExpression, SmallHeadPose
+from actalker.embedded.codec import PatchCodec
 from actalker.embedded.conditioner import EmbeddedConditioner
+from actalker.embedded.encoders import (
+    ARCFACE,
+    SmallAudioEncoder,
+    SmallHeadExpression,
+    SmallHeadPose,
+    channels_last,
+)
 from actalker.embedded.reading import FPS, Reader
 from actalker.embedded.windows import EmbeddedPreparation
 from actalker.errors import CheckpointError
@@ -34,7 +43,6 @@ from actalker.unet import ACTalkerUNet, UNetConfig
 
 CONDITION = 64
 
-CODEC = PatchCodecConfig()
 UNET = UNetConfig(
     in_channels=96,
     out_channels=48,
@@ -73,7 +81,7 @@ PIPELINE = PipelineConfig(
     decode_chunk=60,
 )
 
-_ENCODERS = {
+_ENCODERS: dict[str, type[Configured]] = {
     "pose": SmallHeadPose,
     "expression": SmallHeadExpression,
     "identity": IResNet,
@@ -93,10 +101,23 @@ def load_reader(folder: Path) -> Reader:
             f"{folder} lacks the encoders {', '.join(missing)}",
             "Train them first: python -m actalker.embedded.train encoders --data DATA --out OUT",
         )
-    made = {name: cls.from_pretrained(folder / name) for name, cls in _ENCODERS.items()}
+    made: dict[str, Any] = {name: cls.from_pretrained(folder / name) for name, cls in _ENCODERS.items()}
     for name in ("pose", "expression", "identity"):
-        made[name].to(memory_format=torch.channels_last)
+        channels_last(made[name])
     return Reader(**made)
+
+
+def start_per_frame(unet: ACTalkerUNet) -> None:
+    """Let temporal convolutions begin as functions of single frames.
+
+    Training on single frames never moves the weights that look at neighbours; left at random they would disturb
+    the first clips.
+    """
+    for module in unet.modules():
+        if isinstance(module, TemporalResBlock):
+            for conv in (module.conv1, module.conv2):
+                with torch.no_grad():
+                    conv.weight[:, :, [0, 2]] = 0
 
 
 class EmbeddedSystem:
@@ -115,7 +136,7 @@ class EmbeddedSystem:
     ) -> None:
         reader = load_reader(encoders)
         torch.manual_seed(seed)
-        self.codec = PatchCodec(CODEC).eval()
+        self.codec = PatchCodec()
         self.parts = TrainedParts(
             ACTalkerUNet(UNET),
             AudioProjection(AUDIO),
@@ -127,6 +148,7 @@ class EmbeddedSystem:
             mask_mode=mask_mode,
             noise_offset=noise_offset,
         )
+        start_per_frame(self.parts.unet)
         self.reader = reader
         self.preparation = EmbeddedPreparation(reader, self.codec, self.parts.audio_projection)
 

@@ -34,6 +34,8 @@ from actalker.embedded.reading import (
 from actalker.errors import InputError
 from actalker.masks import Box, control_masks
 
+_BLANK = 0.02
+"""Contrast (standard deviation, of a range of 2) below which a picture shows nothing."""
 
 _PARTS: dict[str, type[Configured]] = {
     "pose_encoder": SmallHeadPose,
@@ -107,6 +109,8 @@ class EmbeddedStream:
         self._parts, self._request, self._codec = conditioner, request, codec
         self._device = conditioner.motion.proj1.weight.device
         picture = self._picture(request.image, request.face)
+        if picture.std() < _BLANK:
+            raise InputError("no face found in the image: it is blank", "Use a picture whose middle shows a face.")
         self._portrait = picture
         self._own = conditioner.reader.motion(picture)
         with torch.no_grad():
@@ -177,7 +181,7 @@ class _Lookahead:
 
     def read(self, count: int, reader: Reader) -> Motion:
         """Motion of the next `count` frames; the last frame is held when the video ends too early."""
-        new = []
+        new: list[Tensor] = []
         while len(self._waiting) + len(new) < count + 1:
             picture = next(self._pictures, None)
             if picture is None:
@@ -215,11 +219,11 @@ def square(frame: npt.NDArray[np.uint8], face: Box | None = None) -> Tensor:
         side = max(x2 - x1, y2 - y1) / 0.75
         left, top = (x1 + x2 - side) / 2, (y1 + y2 - side) / 2
     picture = torch.from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1)[None].float() / 127.5 - 1
-    l, t, s = round(left), round(top), max(1, round(side))
-    pad = (max(0, -l), max(0, l + s - width), max(0, -t), max(0, t + s - height))
+    x, y, s = round(left), round(top), max(1, round(side))
+    pad = (max(0, -x), max(0, x + s - width), max(0, -y), max(0, y + s - height))
     if any(pad):
         picture = F.pad(picture, pad, mode="replicate")
-    picture = picture[:, :, t + pad[2] : t + pad[2] + s, l + pad[0] : l + pad[0] + s]
+    picture = picture[:, :, y + pad[2] : y + pad[2] + s, x + pad[0] : x + pad[0] + s]
     if picture.shape[-1] == SIZE:
         return picture
     return F.interpolate(picture, size=(SIZE, SIZE), mode="bilinear", antialias=True)

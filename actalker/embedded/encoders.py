@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +20,7 @@ from actalker.conditioning.identity import IResNetConfig
 from actalker.config import Configured
 from actalker.embedded.alignment import CROP_HEIGHT, CROP_WIDTH, EYE_ROWS, feature_crops
 
+M = TypeVar("M", bound=nn.Module)
 SIZE = 64
 SAMPLE_RATE = 16_000
 EXPRESSION = (
@@ -48,6 +50,14 @@ def for_identity(pictures: Tensor) -> Tensor:
     return F.avg_pool2d(pictures, SIZE // ARCFACE.size)
 
 
+def channels_last(module: M) -> M:
+    """Lay the weights out as the CPU's convolutions like them."""
+    for parameter in module.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return module
+
+
 def _conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False),
@@ -60,9 +70,7 @@ class _Residual(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.first = _conv(width, width)
-        self.second = nn.Sequential(
-            nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)
-        )
+        self.second = nn.Sequential(nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width))
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(x + self.second(self.first(x)))
@@ -94,6 +102,8 @@ class SmallHeadPose(Configured):
     """Whole picture to yaw, pitch, roll (radians), x, y (half widths of the picture) and scale."""
 
     Config = SmallHeadPoseConfig
+    mean: Tensor
+    spread: Tensor
 
     def __init__(self, config: SmallHeadPoseConfig) -> None:
         super().__init__()
@@ -127,6 +137,8 @@ class SmallHeadExpression(Configured):
     """
 
     Config = SmallHeadExpressionConfig
+    mean: Tensor
+    spread: Tensor
 
     def __init__(self, config: SmallHeadExpressionConfig) -> None:
         super().__init__()
@@ -183,6 +195,8 @@ class SmallAudioEncoder(Configured):
     Config = SmallAudioEncoderConfig
     rate = 50.0
     chunk_seconds = None
+    mean: Tensor
+    spread: Tensor
 
     def __init__(self, config: SmallAudioEncoderConfig) -> None:
         super().__init__()

@@ -99,9 +99,7 @@ def box_masks(face: Tensor, mouth: Tensor, size: int) -> tuple[Tensor, Tensor]:
         low, high = boxes[..., :2].amin(1), boxes[..., 2:].amax(1)
         centre, half = (low + high) / 2, (high - low) / 2 * factor
         at = torch.arange(size) + 0.5
-        inside = [
-            (at >= (centre - half)[:, i : i + 1]) & (at < (centre + half)[:, i : i + 1]) for i in (0, 1)
-        ]
+        inside = [(at >= (centre - half)[:, i : i + 1]) & (at < (centre + half)[:, i : i + 1]) for i in (0, 1)]
         pair.append((inside[1][:, :, None] & inside[0][:, None, :]).float()[:, None])
     return pair[0], pair[1]
 

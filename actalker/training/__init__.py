@@ -1,0 +1,1 @@
+"""Training of ACTalker: data, objective, loop, distribution; see docs/training.md."""

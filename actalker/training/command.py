@@ -35,7 +35,11 @@ class System(Protocol):
     """A model in training: what is trained, how clips become windows, how latents become pictures."""
 
     parts: TrainedParts
-    preparation: Preparation
+
+    @property
+    def preparation(self) -> Preparation:
+        """Makes training windows."""
+        ...
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents (n, c, h, w) to pictures (n, 3, H, W) in [-1, 1]."""
@@ -54,9 +58,7 @@ def build_system(config: TrainConfig) -> System:
     if kind == "embedded":
         from actalker.embedded.build import EmbeddedSystem
 
-        return EmbeddedSystem(
-            Path(rest), config.run.seed, dropout, config.gates.masks, objective.noise_offset
-        )
+        return EmbeddedSystem(Path(rest), config.run.seed, dropout, config.gates.masks, objective.noise_offset)
     if not Path(config.model).is_dir():
         raise InputError(
             f"model {config.model!r} is neither `embedded:FOLDER` nor the folder of a stored pipeline"
@@ -135,9 +137,7 @@ def _work(
     log = Log(run.out, run.tensorboard)
     validation = None
     if run.validate_every and data.validation != Path():
-        held_out = prepare_all(
-            Manifest(data.validation), system.preparation, cache and cache / "validation"
-        )
+        held_out = prepare_all(Manifest(data.validation), system.preparation, cache and cache / "validation")
         validation = WindowSampler(held_out, system.preparation)
 
     def on_checkpoint(step: int) -> None:

@@ -172,9 +172,7 @@ def _build(cls: Any, values: Any, where: str) -> Any:
     hints, known = get_type_hints(cls), {f.name for f in fields(cls)}
     unknown = sorted(set(values) - known)
     if unknown:
-        raise InputError(
-            f"{where}: unknown keys {', '.join(unknown)}", f"Known keys: {', '.join(sorted(known))}."
-        )
+        raise InputError(f"{where}: unknown keys {', '.join(unknown)}", f"Known keys: {', '.join(sorted(known))}.")
     made = {name: _value(hints[name], value, f"{where}, {name}") for name, value in values.items()}
     try:
         return cls(**made)

@@ -92,7 +92,7 @@ class Manifest:
             raise InputError(f"the manifest lists {path}, which does not exist")
         if "clip" in entry:
             with np.load(path) as data:
-                face = data["face_box"] if "face_box" in data else None
+                face = data.get("face_box")
                 frames, audio = data["frames"], data["audio"]
         else:
             frames, audio = _read_files(path, self.root / entry["audio"] if "audio" in entry else path)

@@ -29,11 +29,12 @@ from actalker.embedded.encoders import (
     SmallHeadExpressionConfig,
     SmallHeadPose,
     SmallHeadPoseConfig,
+    channels_last,
     for_identity,
 )
 
 POSE_NOISE = torch.tensor([0.05, 0.03, 0.025, 0.012, 0.012, 0.015])
-"""Standard deviation of the pose error the expression encoder is trained to bear: about that of `SmallHeadPose`."""
+"""Standard deviation of the pose errors the expression encoder is trained to bear; `SmallHeadPose` makes fewer."""
 
 Report = Callable[[str], None]
 
@@ -127,7 +128,7 @@ def fit(module: nn.Module, loss: Callable[[torch.Generator], Tensor], plan: Fit,
 def train_pose(data: Portraits, plan: Fit, report: Report) -> SmallHeadPose:
     """Fit the head-pose encoder."""
     torch.manual_seed(plan.seed)
-    net = SmallHeadPose(SmallHeadPoseConfig()).to(memory_format=torch.channels_last)
+    net = channels_last(SmallHeadPose(SmallHeadPoseConfig()))
     net.mean.copy_(data.pose.mean(0))
     net.spread.copy_(data.pose.std(0))
 
@@ -144,7 +145,7 @@ def train_pose(data: Portraits, plan: Fit, report: Report) -> SmallHeadPose:
 def train_expression(data: Portraits, plan: Fit, report: Report) -> SmallHeadExpression:
     """Fit the expression encoder on crops cut along slightly wrong poses."""
     torch.manual_seed(plan.seed)
-    net = SmallHeadExpression(SmallHeadExpressionConfig()).to(memory_format=torch.channels_last)
+    net = channels_last(SmallHeadExpression(SmallHeadExpressionConfig()))
     net.mean.copy_(data.expression.mean(0))
     net.spread.copy_(data.expression.std(0))
 
@@ -153,7 +154,9 @@ def train_expression(data: Portraits, plan: Fit, report: Report) -> SmallHeadExp
         pose = data.pose[pick] + torch.randn(plan.batch, 6, generator=generator) * POSE_NOISE
         crops = feature_crops(augment(data.frames[pick], generator), pose)
         wanted = (data.expression[pick] - net.mean) / net.spread
-        return F.smooth_l1_loss(net.from_crops(crops.contiguous(memory_format=torch.channels_last)), wanted, beta=0.3)
+        return F.smooth_l1_loss(
+            net.from_crops(crops.contiguous(memory_format=torch.channels_last)), wanted, beta=0.3
+        )
 
     fit(net, loss, plan, report)
     return net
@@ -166,7 +169,7 @@ def train_identity(data: Portraits, plan: Fit, report: Report) -> IResNet:
     people has not learned in five.
     """
     torch.manual_seed(plan.seed)
-    net = IResNet(ARCFACE).to(memory_format=torch.channels_last)
+    net = channels_last(IResNet(ARCFACE))
     read = nn.Linear(ARCFACE.embedding, data.identity.shape[1])
     mean, spread = data.identity.mean(0), data.identity.std(0)
 
@@ -225,6 +228,8 @@ def judge(pose: SmallHeadPose, expression: SmallHeadExpression, data: Portraits)
         poses.append(pose(pictures))
         readings.append(expression(pictures, poses[-1]))
     names = ("yaw", "pitch", "roll", "x", "y", "scale")
-    result = dict(zip((f"mae_{n}" for n in names), (torch.cat(poses) - data.pose).abs().mean(0).tolist(), strict=True))
+    result = dict(
+        zip((f"mae_{n}" for n in names), (torch.cat(poses) - data.pose).abs().mean(0).tolist(), strict=True)
+    )
     wanted = (data.expression - expression.mean) / expression.spread
     return result | dict(zip((f"r2_{n}" for n in EXPRESSION), explained(torch.cat(readings), wanted), strict=True))

@@ -1,8 +1,8 @@
 """Training the full-size model: a stored pipeline whose encoders and codec stay frozen.
 
-Follows paper §3.4 and A.3 and the released data set class where they agree: one portrait per clip within a second of
-the window, a static face mask (union over the window's frames), its lower half as the mouth mask in joint
-training.
+Follows paper §3.4 and A.3 and the released data set class where they agree: one portrait
+per clip within a second of the window, a static face mask (union over the window's frames), its lower half as
+the mouth mask in joint training.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _NEAR = 25
 
 
 class FullPreparation:
-    """Runs ArcFace, Whisper, the motion encoders and the VAE over a clip once, and cuts windows out of the results.
+    """Runs ArcFace, Whisper, motion encoders and VAE over a clip once, and cuts windows out of the results.
 
     Args:
         pipeline: the model; its conditioner must be a `PortraitConditioner`.

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -204,7 +205,7 @@ def sample(
     noise = torch.randn(window.clean.shape, generator=generator).to(window.clean)
     x = schedule.start(window.reference.expand_as(noise), noise)
     levels = schedule.levels(steps).float()
-    for level, following in zip(levels[:-1], levels[1:], strict=True):
+    for level, following in pairwise(levels):
         batch = level.expand(len(x)).to(x)
         prediction = parts.predict(x, batch, window, gates).float()
         x = schedule.step(prediction, x, level.to(x), following.to(x))

@@ -82,7 +82,7 @@ class Alex(_Lpips):
 class Vgg(_Lpips):
     """LPIPS on VGG-16, the paper's."""
 
-    trunk, batch, default = "vgg", 2, True
+    trunk, batch, default = "vgg", 1, True
 
 
 METRICS: tuple[type, ...] = (Vgg, Alex)

@@ -99,7 +99,8 @@ def _build(
         for (m, g), line in grid.items()
     ]
     rows.sort(key=lambda row: row.section == "control")
-    notes = _notes(summary, columns, estimates, unranked, mark)
+    competing = sum(row.section == "method" for row in rows) > 1
+    notes = _notes(summary, columns, estimates, unranked, mark if competing else "none")
     if dropped:
         notes.append(f"Columns without any value are left out: {', '.join(dropped)}.")
     if absent:

@@ -55,7 +55,8 @@ def document(
     )
     environment.filters["anchor"] = build.slug
     script = (folder / "report.js").read_text(encoding="utf-8")
-    data = page.payload(summary, page.Media(out, media_root, copy_media))
+    shown = dict.fromkeys((c.protocol, c.key) for t in tables for c in t.columns)
+    data = page.payload(summary, page.Media(out, media_root, copy_media), list(shown))
     provenance = summary.results.provenance
     return environment.get_template("report.html").render(
         title=title,

@@ -56,12 +56,13 @@ class Media:
         return quote(Path(os.path.relpath(path.resolve(), self.out.resolve())).as_posix())
 
 
-def payload(summary: Summary, media: Media) -> dict[str, Any]:
+def payload(summary: Summary, media: Media, first: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
     """Return the data behind the plots and players, as small as JSON gets.
 
     `rows` are methods under gates, `samples` the clips' ids with reference media, `metrics` the columns.
     `values[m][r]` lists the score of each sample (null: none); `clips[r]` the link of each sample's clip;
-    `why[r]` the reason of what is missing; `curves` what accompanies single clips.
+    `why[r]` the reason of what is missing; `curves` what accompanies single clips. Metrics come in the order
+    of `first`, (protocol, column) pairs, then in that of the provenance.
     """
     results = summary.results
     rows = [
@@ -88,7 +89,7 @@ def payload(summary: Summary, media: Media) -> dict[str, Any]:
         }
         for (dataset, split, sample), identity in zip(order, firsts["identity"], strict=True)
     ]
-    metrics, values = _values(summary, place, order)
+    metrics, values = _values(summary, place, order, first)
     links, hashes = _clips(clips, place, order, media)
     return {
         "rows": rows,
@@ -113,14 +114,18 @@ def _sample_media(clips: Any, key: Sequence[str]) -> dict[str, dict[SampleKey, s
 
 
 def _values(
-    summary: Summary, place: Mapping[tuple[str, str], int], order: Mapping[SampleKey, int]
+    summary: Summary,
+    place: Mapping[tuple[str, str], int],
+    order: Mapping[SampleKey, int],
+    first: Sequence[tuple[str, str]],
 ) -> tuple[list[dict[str, Any]], list[list[list[float | None] | None]]]:
     metrics: list[dict[str, Any]] = []
     values: list[list[list[float | None] | None]] = []
     index: dict[tuple[str, str], int] = {}
     estimates = [e for e in summary.estimates.values() if e.kind == "clip" and e.n_ok]
-    wanted = {(e.cell.protocol, e.cell.column) for e in estimates}
-    for protocol, column in sorted(wanted, key=lambda c: summary.results.protocol_order(*c)):
+    known = {(e.cell.protocol, e.cell.column) for e in estimates}
+    rest = sorted(known - set(first), key=lambda c: summary.results.protocol_order(*c))
+    for protocol, column in [*(c for c in first if c in known), *rest]:
         about = summary.results.column(protocol, column)
         index[protocol, column] = len(metrics)
         heading = Column(

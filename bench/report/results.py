@@ -141,7 +141,7 @@ def _canonical(rows: pd.DataFrame) -> pd.DataFrame:
 
 def home_folder(home: Path | None = None) -> Path:
     """Return the folder that holds `runs/`: the argument, `$BENCH_HOME` or `./.bench`."""
-    return home or Path(os.environ.get("BENCH_HOME") or ".bench")
+    return Path(home or os.environ.get("BENCH_HOME") or ".bench").expanduser()
 
 
 def run_names(home: Path | None = None) -> list[str]:

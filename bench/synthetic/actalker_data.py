@@ -23,9 +23,7 @@ from bench.synthetic.speech import speak
 _FRAMES_PER_PERFORMANCE = 25
 
 
-def write_clips(
-    root: Path, partition: Partition, count: int, frames: int, start: int = 0, size: int = 64
-) -> Path:
+def write_clips(root: Path, partition: Partition, count: int, frames: int, start: int = 0, size: int = 64) -> Path:
     """Write clips `start` to `start + count` of a partition and return the manifest's path.
 
     Clips that exist are kept, so an interrupted run continues.
@@ -56,9 +54,7 @@ def write_clips(
     return manifest
 
 
-def write_portraits(
-    path: Path, partition: Partition, identities: int, per_identity: int, size: int = 64
-) -> Path:
+def write_portraits(path: Path, partition: Partition, identities: int, per_identity: int, size: int = 64) -> Path:
     """Write single pictures whose light, background, pose and expression tell nothing about the identity.
 
     The file holds `frames` uint8 (n, size, size, 3), `identity_index` (n,), `identity` (n, 16), `expression`

@@ -141,7 +141,9 @@ def evaluate(
     def add(name: str, clips: Sequence[MemoryClip], against: Sequence[MemoryClip] = truth) -> None:
         table[name] = score(clips, against)
         foreign = [c.sounding(o.sound) for c, o in zip(clips, others, strict=True)]
-        table[name]["sync_c_foreign"] = sync_c([t.clip(c.pixels, c.sound) for t, c in zip(tasks, foreign, strict=True)])
+        table[name]["sync_c_foreign"] = sync_c(
+            [t.clip(c.pixels, c.sound) for t, c in zip(tasks, foreign, strict=True)]
+        )
         say(name + ": " + " ".join(f"{k} {v:.3f}" for k, v in table[name].items()))
 
     add("ground truth", truth)
@@ -171,9 +173,7 @@ def evaluate(
 
 def contact_sheet(clips: Sequence[Sequence[Frames]], columns: int = 12, step: int = 3, zoom: int = 2) -> Frames:
     """Rows of frames: for each task, each version of it."""
-    rows = [
-        np.concatenate(list(version[4 : 4 + columns * step : step]), 1) for task in clips for version in task
-    ]
+    rows = [np.concatenate(list(version[4 : 4 + columns * step : step]), 1) for task in clips for version in task]
     picture = np.concatenate(rows, 0)
     return picture.repeat(zoom, 0).repeat(zoom, 1)
 

@@ -48,7 +48,5 @@ def test_two_workers_train_one_model_and_a_single_process_continues(tmp_path, cl
     assert (model / "unet" / "model.safetensors").is_file()
     final = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     assert final["step"] == 4
-    moved = [
-        name for name, value in final["parts"].items() if not torch.equal(value, halfway["parts"][name])
-    ]
+    moved = [name for name, value in final["parts"].items() if not torch.equal(value, halfway["parts"][name])]
     assert "unet.conv_out.weight" in moved

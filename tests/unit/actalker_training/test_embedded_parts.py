@@ -9,8 +9,8 @@ import torch
 from actalker.conditioning.audio import AudioProjection
 from actalker.conditioning.identity import IResNet
 from actalker.embedded import alignment
-from actalker.embedded.build import AUDIO, CODEC
-from actalker.embedded.codec import PatchCodec, PatchCodecConfig
+from actalker.embedded.build import AUDIO
+from actalker.embedded.codec import PatchCodec
 from actalker.embedded.conditioner import _Lookahead, square
 from actalker.embedded.encoders import (
     ARCFACE,
@@ -57,7 +57,7 @@ def test_a_shift_of_the_head_moves_the_face_by_that_much():
 
 
 def test_the_renderer_and_the_warp_agree_on_a_turned_head():
-    """A rendered head warped to another pose is closer to the head rendered there than the untouched picture is."""
+    """A rendered head warped to another pose is nearer to the head rendered there than the untouched one is."""
     renderer = pytest.importorskip("bench.synthetic.renderer")
     from bench.synthetic import parameters
 
@@ -88,18 +88,11 @@ def test_boxes_lie_in_each_other():
 
 
 def test_the_codec_loses_nothing_and_states_its_geometry():
-    codec = PatchCodec(CODEC).eval()
+    codec = PatchCodec()
     assert (codec.stride, codec.latent_channels, codec.scaling) == (4, 48, 1.0)
     latents = codec.encode(picture())
     assert latents.shape == (1, 48, 16, 16)
     torch.testing.assert_close(codec.decode(latents), picture(), atol=1e-5, rtol=0)
-
-
-def test_a_codec_with_fewer_channels_projects():
-    codec = PatchCodec(PatchCodecConfig(channels=10))
-    latents = codec.encode(picture())
-    assert latents.shape == (1, 10, 16, 16)
-    torch.testing.assert_close(codec.encode(codec.invert(latents)), latents, atol=1e-4, rtol=0)
 
 
 def test_mel_bands_respond_to_their_frequency():
@@ -107,7 +100,9 @@ def test_mel_bands_respond_to_their_frequency():
     assert filters.shape == (40, 257) and (filters >= 0).all()
     encoder = SmallAudioEncoder(SmallAudioEncoderConfig())
     time = torch.arange(16000) / 16000
-    loudest = [encoder.log_mel(torch.sin(2 * torch.pi * f * time)[None])[0, :, 50].argmax() for f in (200, 1000, 4000)]
+    loudest = [
+        encoder.log_mel(torch.sin(2 * torch.pi * f * time)[None])[0, :, 50].argmax() for f in (200, 1000, 4000)
+    ]
     assert loudest[0] < loudest[1] < loudest[2]
 
 
@@ -168,7 +163,7 @@ def test_windows_hide_what_the_gate_closes(gate):
         None,
         "someone",
     )
-    preparation = EmbeddedPreparation(small_reader(), PatchCodec(CODEC).eval(), AudioProjection(AUDIO))
+    preparation = EmbeddedPreparation(small_reader(), PatchCodec(), AudioProjection(AUDIO))
     features = preparation.prepare(clip)
     window = preparation.window([features] * 2, 3, GATES[gate], torch.Generator().manual_seed(0))
     assert window.clean.shape == window.reference.shape == (2, 3, 48, 16, 16)

@@ -59,9 +59,7 @@ def test_a_dropped_condition_equals_the_unconditional_one():
     generator = torch.Generator().manual_seed(0)
     window = tiny.sampler().draw(2, 2, GATES["audio"], generator)
     noisy, level = torch.randn(window.clean.shape, generator=generator), torch.ones(2)
-    dropped = parts.predict(
-        noisy, level, window, GATES["audio"], (torch.ones(2), torch.zeros(2), torch.ones(2))
-    )
+    dropped = parts.predict(noisy, level, window, GATES["audio"], (torch.ones(2), torch.zeros(2), torch.ones(2)))
     from dataclasses import replace
 
     silent = replace(window, audio=torch.zeros_like(window.audio))

@@ -57,9 +57,17 @@ def pipeline():
         PoseGuider(PoseGuiderConfig(widths=(4, 8, 8), outputs=32)),
     ).eval()
     unet = ACTalkerUNet(
-        UNetConfig(channels=(32, 32), heads=(1, 2), attention=(True, True), layers=1, condition=24)
+        UNetConfig(
+            in_channels=96,
+            out_channels=48,
+            channels=(32, 32),
+            heads=(1, 2),
+            attention=(True, True),
+            layers=1,
+            condition=24,
+        )
     )
-    codec = PatchCodec(PatchCodecConfig(channels=4))
+    codec = PatchCodec(PatchCodecConfig(patch=4))
     sampler = SamplerConfig(schedule=ScheduleConfig(steps=2), window=5)
     return ACTalkerPipeline(unet, codec, conditioner, PipelineConfig(fps=12.5, sampler=sampler))
 
@@ -81,7 +89,7 @@ def test_windows_have_the_models_shapes():
     features = preparation.prepare(clip())
     assert int(features["frames"]) == 12  # 25 fps read at the model's 12.5
     window = preparation.window([features] * 2, 5, GATES["audio+visual"], torch.Generator().manual_seed(0))
-    assert window.clean.shape == (2, 5, 4, 12, 8) and window.reference.shape == (2, 1, 4, 12, 8)
+    assert window.clean.shape == (2, 5, 48, 12, 8) and window.reference.shape == (2, 1, 48, 12, 8)
     assert window.audio.shape == (2, 5, 10, 1, 2)
     assert window.face.shape == (2, 1, 48, 32)
     inside = window.face[0, 0, 24, 16]
