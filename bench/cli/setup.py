@@ -1,4 +1,4 @@
-"""From options to a plan and its metrics: shared by `run`, `plan` and `status`."""
+"""From options to a plan and its metrics: shared by `run` and `plan`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench import registry
-from bench.catalogue import choose_metrics, find_method, match_metrics, require_available, state
+from bench.catalogue import choose_metrics, find_method, match_metrics, require_available, require_ready, state
 from bench.cli.options import names
 from bench.data.splits import load_split
 from bench.metrics.base import ClipMetric, SetMetric
@@ -43,6 +43,7 @@ def prepare_run(
 
     # Names are checked first: making a split takes seconds, and a typing error should not.
     wanted = [find_method(name) for name in names(methods) or ()]
+    require_ready(names(methods) or ())
     match_metrics(names(metrics) or ())
     check_gates(names(gates) or ())
     loaded = load_split(split, home, subset, StepProgress("split"))

@@ -29,7 +29,7 @@ FREEZE_SECONDS = 0.5
 LOOKS_PER_SECOND = 5
 ONE_FACE_SHARE = 0.95
 SECOND_FACE = 0.30
-MIN_FACE = 128
+MIN_FACE = 0.25  # of the crop's side: 128 of 512 pixels
 MAX_OFFSET = 1
 
 
@@ -159,11 +159,12 @@ def look_at(frames: Sequence[Frame], fps: float = 25.0) -> list[Frame]:
     return list(frames[::step])
 
 
-def check_faces(found: Sequence[Sequence[tuple[float, float, float, float]]]) -> list[Finding]:
-    """Return C1 and C3 from the faces of the looked-at frames of the final 512 crop.
+def check_faces(found: Sequence[Sequence[tuple[float, float, float, float]]], side: int) -> list[Finding]:
+    """Return C1 and C3 from the faces of the looked-at frames of the final crop.
 
     Args:
         found: boxes per frame, the largest first.
+        side: of the crop in pixels.
     """
     if not found:
         return [Finding("C1 one face", None, None, "no face")]
@@ -173,7 +174,7 @@ def check_faces(found: Sequence[Sequence[tuple[float, float, float, float]]]) ->
 
     share = float(np.mean([len(boxes) > 0 for boxes in found]))
     second = float(np.mean([len(b) > 1 and area(b[1]) >= SECOND_FACE * area(b[0]) for b in found]))
-    tall = float(np.median([b[0][3] - b[0][1] for b in found if b])) if share else 0.0
+    tall = float(np.median([b[0][3] - b[0][1] for b in found if b])) / side if share else 0.0
     return [
         Finding("C1 face", share, share >= ONE_FACE_SHARE, "no face"),
         Finding("C1 second face", second, second <= 1 - ONE_FACE_SHARE, "several faces"),

@@ -7,7 +7,7 @@ Layout under `<home>/data/<name>`: `clips/<id>/` (video.mp4, audio.wav, ref.png)
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -140,7 +140,8 @@ def load(name: str, home: Home, subset: str | None = None, media: bool = True) -
                 rejected.append(Rejected(clip_id, reasons.get(clip_id, "not prepared")))
     samples.sort(key=lambda s: s.id)
     assert frozen is not None
-    return Split(name, dataset.domain, tuple(samples), tuple(rejected), _notes(dataset, frozen, samples, rejected))
+    notes = _notes(dataset, frozen, ready.values(), samples, rejected)
+    return Split(name, dataset.domain, tuple(samples), tuple(rejected), notes)
 
 
 def frozen_list(dataset: Dataset, subset: str, home: Home) -> FrozenList | None:
@@ -228,17 +229,25 @@ def _unprepared(dataset: Dataset, subset: str, rule: Subset, entries: Sequence[M
     return Split(dataset.name, dataset.domain, samples, notes=(note,))
 
 
+def unchecked(lines: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the filters that could not be applied to some clip, from manifest lines."""
+    return sorted({f["name"] for line in lines for f in line["filters"] if f["passed"] is None})
+
+
 def _notes(
-    dataset: Dataset, frozen: FrozenList, samples: Sequence[Sample], rejected: Sequence[Rejected]
+    dataset: Dataset,
+    frozen: FrozenList,
+    lines: Iterable[Mapping[str, Any]],
+    samples: Sequence[Sample],
+    rejected: Sequence[Rejected],
 ) -> tuple[str, ...]:
     notes = [OWN_LIST, *dataset.notes]
     if frozen.header.get("state") != "verified":
         notes.append("The list is drawn from annotations; media filters remove clips from it, none is replaced.")
     if frozen.header.get("mirror"):
         notes.append("Clips were cut by somebody else (source = mirror); crops and lengths are not the owners'.")
-    unlooked = frozen.header.get("unchecked")
-    if unlooked:
-        notes.append(f"Not looked at when the list was drawn: {', '.join(unlooked)}.")
+    if left := unchecked(lines):
+        notes.append(f"Not looked at when the clips were prepared: {', '.join(left)}.")
     if rejected:
         notes.append(f"{len(samples)} of {len(samples) + len(rejected)} clips of the list are here.")
     return tuple(notes)

@@ -11,10 +11,11 @@ from typing import Any
 
 from bench.data import celebv_hq, declared, hdtf, layouts
 from bench.data.candidates import Candidate
-from bench.data.datasets import OWN_LIST, Account, Progress, command, data_root, frozen_list
+from bench.data.datasets import OWN_LIST, Account, Progress, command, data_root, frozen_list, unchecked
 from bench.data.declared import Dataset, FrozenList, Subset
 from bench.data.folder import safe_id
-from bench.data.preparation import Preparer, Result, available_tools, intact, read_results
+from bench.data.normalise import available_tools
+from bench.data.preparation import Preparer, Result, intact, read_results
 from bench.errors import MissingError, UsageError
 from bench.methods.external.environment import find_program
 from bench.store.files import write_bytes
@@ -64,8 +65,7 @@ def prepare(
             wanted = len(frozen.entries)
         else:
             accepted = preparer.fill(groups, rule.count, progress)
-            unchecked = [k for k, on in (("faces", tools.faces), ("lip sync", tools.sync)) if not on]
-            header |= {"unchecked": unchecked, "complete": len(accepted) == rule.count}
+            header["complete"] = len(accepted) == rule.count
             frozen = _freeze(root, chosen, header, accepted)
             wanted = rule.count
     return _close(dataset.name, chosen, root, frozen, wanted, preparer.tried, layout.refused)
@@ -217,8 +217,10 @@ def _close(
     ready = {line["clip_id"] for line in manifest}
     entries = [str(e["clip_id"]) for e in frozen.entries]
     notes = [OWN_LIST]
-    if unchecked := frozen.header.get("unchecked"):
-        notes.append(f"not looked at: {', '.join(unchecked)}; see docs/datasets.md")
+    if left := unchecked(manifest):
+        notes.append(
+            f"not looked at, because what it needs is not installed: {', '.join(left)}; see docs/datasets.md"
+        )
     return Account(
         name,
         subset,

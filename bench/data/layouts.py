@@ -10,7 +10,7 @@ from pathlib import Path
 from bench.data import celebv_hq, hdtf, ravdess, vfhq
 from bench.data.candidates import Candidate
 from bench.data.fetch import Pace, archive_complete, fetch_file, fetch_video, remember_digest
-from bench.data.preparation import Media, Refused
+from bench.data.normalise import Media, Refused
 from bench.data.selection import clip_order, grouped
 from bench.errors import UsageError
 

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,23 @@ def timed(function: Callable[[], Any]) -> float:
     start = cpu()
     function()
     return cpu() - start
+
+
+@contextmanager
+def silenced(log: Path) -> Iterator[None]:
+    """Send what this process and its children print to a file."""
+    sys.stdout.flush()
+    kept = [os.dup(descriptor) for descriptor in (1, 2)]
+    with log.open("a") as file:
+        for descriptor in (1, 2):
+            os.dup2(file.fileno(), descriptor)
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+            for descriptor, original in zip((1, 2), kept, strict=True):
+                os.dup2(original, descriptor)
+                os.close(original)
 
 
 def opened(path: Path) -> Clip:
@@ -249,9 +266,8 @@ def rows(arguments: argparse.Namespace, work: Path) -> Iterator[tuple[str, float
     os.environ["BENCH_HOME"] = str(work / "home")
     pairs = [shifted(path, work, arguments.frames) for path in arguments.clips]
     ours, bare, tools = our_stages(pairs), bare_stages(pairs), tool_stages(pairs, weights, work)
-    quiet = (work / "log").open("w")
     for stage in arguments.stages.split(","):
-        with redirect_stdout(quiet), redirect_stderr(quiet):
+        with silenced(work / "log"):
             mine, forward = timed(ours[stage]), timed(bare[stage])
             try:
                 theirs = timed(tools[stage]) if arguments.tools else float("nan")
@@ -260,7 +276,7 @@ def rows(arguments: argparse.Namespace, work: Path) -> Iterator[tuple[str, float
                 print(missing)
         yield stage, mine, theirs, forward
     if arguments.suite:
-        with redirect_stdout(quiet), redirect_stderr(quiet):
+        with silenced(work / "log"):
             everything = timed(whole_suite([a for a, _ in pairs], [b for _, b in pairs]))
         yield "suite, decoded once", everything, float("nan"), float("nan")
 
