@@ -85,7 +85,6 @@ def generate(
 
 @app.command()
 def convert(
-    checkpoints: Annotated[Path, typer.Option(help="Folder of the released unet-*.pth, pose_guider-*.pth, ...")],
     motion: Annotated[Path, typer.Option(help="MX31c_32k.ckpt (expression and head-pose encoders).")],
     arcface: Annotated[Path, typer.Option(help="ArcFace backbone.pth (iResNet-50).")],
     svd: Annotated[Path, typer.Option(help="Folder of stable-video-diffusion-img2vid-xt-1-1.")],
@@ -94,8 +93,14 @@ def convert(
     dtype: Annotated[
         str, typer.Option(help="Precision of the stored UNet: float16, bfloat16 or float32.")
     ] = "float16",
+    checkpoints: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the released unet-*.pth, pose_guider-*.pth, ...; without it, a model to train."
+        ),
+    ] = None,
 ) -> None:
-    """Convert the released checkpoints to one model folder of safetensors."""
+    """Convert the released checkpoints to one model folder of safetensors, or make one to train from SVD."""
     import torch
 
     from actalker.released import convert as convert_files

@@ -135,18 +135,6 @@ class ControlMasks:
         return ControlMasks(*pick)
 
 
-def expand_box(box: Box, factor: float, width: int, height: int) -> Box:
-    """Grow (x1, y1, x2, y2) about its centre by `factor` and clip it to the image."""
-    x1, y1, x2, y2 = box
-    cx, cy, half_w, half_h = (x1 + x2) / 2, (y1 + y2) / 2, (x2 - x1) * factor / 2, (y2 - y1) * factor / 2
-    return (
-        max(0.0, cx - half_w),
-        max(0.0, cy - half_h),
-        min(float(width), cx + half_w),
-        min(float(height), cy + half_h),
-    )
-
-
 def mouth_box(face: Box) -> Box:
     """Lower half of a face box: where the paper's audio mask lies when no mouth landmarks are known."""
     x1, y1, x2, y2 = face

@@ -58,13 +58,6 @@ def read_state(path: str | Path) -> dict[str, Any]:
     return state
 
 
-def load_released_unet(path: str | Path, dtype: torch.dtype | None = torch.float32) -> ACTalkerUNet:
-    """The UNet of `unet-*.pth`, adapters included, without reading Stable Video Diffusion's weights."""
-    unet = _on_meta(ACTalkerUNet)
-    load_strictly(unet, read_state(path), str(path), dtype=dtype)
-    return unet.eval()
-
-
 def adapter_names(unet: ACTalkerUNet) -> dict[str, str]:
     """Key in `adapter_module-*.pth` -> key in the UNet, for every adapter weight.
 
@@ -125,7 +118,7 @@ def motion_states(checkpoint: Mapping[str, Any], source: str) -> tuple[State, St
 
 
 def initialise_from_svd(unet: ACTalkerUNet, state: State, source: str) -> None:
-    """Start training from Stable Video Diffusion: its weights, adapters copied from its keys and values.
+    """Give the UNet Stable Video Diffusion's weights, and its adapters copies of their layer's keys and values.
 
     Control layers keep their own initialisation.
 
@@ -145,7 +138,7 @@ def initialise_from_svd(unet: ACTalkerUNet, state: State, source: str) -> None:
 
 
 def convert(
-    checkpoints: str | Path,
+    checkpoints: str | Path | None,
     *,
     motion: str | Path,
     arcface: str | Path,
@@ -158,10 +151,12 @@ def convert(
     """Write a model folder for `ACTalkerPipeline.from_pretrained` from the released files.
 
     Args:
-        checkpoints: folder of the six trained files.
+        checkpoints: folder of the six trained files; None makes a model to train instead, whose UNet starts
+            from Stable Video Diffusion and whose projections start from scratch.
         motion: `MX31c_32k.ckpt`.
         arcface: `backbone.pth` (iResNet-50).
-        svd: folder of stable-video-diffusion-img2vid-xt-1-1, of which `vae` is used.
+        svd: folder of stable-video-diffusion-img2vid-xt-1-1, of which `vae` is used, and `unet` without
+            `checkpoints`.
         whisper: folder of whisper-tiny.
         out: the model folder; must not exist yet.
         dtype: of the stored UNet; the small networks stay in float32.
@@ -173,7 +168,9 @@ def convert(
     out = Path(out)
     if out.exists():
         raise CheckpointError(f"{out} exists already", "Choose another folder, or remove it.")
-    files = {name: _only(Path(checkpoints), f"{name}-*.pth") for name in _TRAINED}
+    files = {}
+    if checkpoints is not None:
+        files = {name: _only(Path(checkpoints), f"{name}-*.pth") for name in _TRAINED}
     for path, name in ((Path(svd) / "vae", "vae/config.json"), (Path(whisper), "config.json")):
         if not (path / "config.json").is_file():
             raise CheckpointError(f"{path.parent if path.name == 'vae' else path} holds no {name}")
@@ -182,9 +179,8 @@ def convert(
     try:
         conditioner = partial / "conditioner"
         for name, (cls, target) in _TRAINED.items():
-            report(f"{files[name].name} -> {target}")
-            module = _on_meta(cls)
-            load_strictly(module, read_state(files[name]), str(files[name]))
+            module = _trained(cls, files.get(name), Path(svd))
+            report(f"{files[name].name if name in files else 'start'} -> {target}")
             cast(module, dtype if cls is ACTalkerUNet else torch.float32, round_scan=False)
             module.save_pretrained(partial / target)
         expression, pose = motion_states(read_state(motion), str(motion))
@@ -261,6 +257,26 @@ class _Named(nn.Module):
 def _on_meta(cls: type[Configured]) -> Any:
     with torch.device("meta"):
         return cls(cls.Config())
+
+
+def _trained(cls: type[Configured], file: Path | None, svd: Path) -> Configured:
+    """A trained network with its released weights, or as training starts."""
+    if file is not None:
+        module: Configured = _on_meta(cls)
+        load_strictly(module, read_state(file), str(file))
+        return module
+    module = cls(cls.Config())
+    if isinstance(module, ACTalkerUNet):
+        # Full precision where it is there, else the fp16 variant.
+        source = max((svd / "unet").glob("diffusion_pytorch_model*.safetensors"), key=_size, default=None)
+        if source is None:
+            raise CheckpointError(f"{svd / 'unet'} holds no diffusion_pytorch_model*.safetensors")
+        initialise_from_svd(module, read_state(source), str(source))
+    return module
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size
 
 
 def _is_added(key: str) -> bool:

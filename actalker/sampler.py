@@ -94,11 +94,11 @@ def denoise(
     time_ids = None
     if unet.config.time_ids:
         time_ids = torch.tensor([config.time_ids], dtype=torch.float32, device=weight.device)
-    levels = schedule.levels()
+    levels = schedule.levels().to(wide).to(weight.device)  # in this order: not every device has float64
     steps = len(levels) - 1
     make_windows = circular_windows if config.circular else bounded_windows
     for step in range(steps):
-        level, following = levels[step].to(weight.device, wide), levels[step + 1].to(weight.device, wide)
+        level, following = levels[step], levels[step + 1]
         windows = make_windows(total, config.window, window_shift(step, config.window, config.shift))
         inputs = schedule.scale(latents, level)
         summed = torch.zeros_like(latents)

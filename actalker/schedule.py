@@ -7,7 +7,6 @@ steps. Both also serve training: `draw`, `corrupt`, `target`.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -174,8 +173,3 @@ def bounded_windows(total: int, window: int, shift: int) -> list[Tensor]:
 def window_shift(step: int, window: int, offset: int) -> int:
     """How far the windows of sampling step `step` are moved: (offset · step) mod window."""
     return (offset * step) % window
-
-
-def unet_calls(frames: int, window: int, steps: int) -> int:
-    """UNet calls of the circular schedule for `frames` output frames."""
-    return steps * math.ceil((frames + window) / window)

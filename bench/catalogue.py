@@ -39,8 +39,8 @@ def method_targets() -> dict[str, str]:
     """Return every known method name with what to load for it."""
     from bench.methods.external.contract import contract_paths
 
-    contracts = {name: f"{CONTRACT}{name}" for name in contract_paths()}
-    return {**contracts, **registry.targets(registry.METHODS, "bench.methods")}
+    python = registry.targets(registry.METHODS, "bench.methods")
+    return python | {name: f"{CONTRACT}{name}" for name in contract_paths() if name not in python}
 
 
 def find_method(name: str) -> MethodEntry:
@@ -77,6 +77,19 @@ def state(name: str) -> str:
         return readiness(name)
     asked = getattr(_method_class(target), "state", None)
     return asked() if asked is not None else "ready"
+
+
+def require_ready(names: Iterable[str]) -> None:
+    """Refuse to start with a method that still needs something.
+
+    Raises:
+        MissingError: naming every such method and what it needs.
+    """
+    known = method_targets()
+    waiting = {name: needs for name in names if name in known and (needs := state(name)) != "ready"}
+    if waiting:
+        lines = "\n".join(f"  {name}: {needs}" for name, needs in waiting.items())
+        raise MissingError(f"These methods cannot run here yet:\n{lines}", "See: bench list methods")
 
 
 def load_method(target: str) -> Method:

@@ -48,7 +48,7 @@ class Difference:
         old, new: means over the samples both sides scored (the values themselves for set metrics).
         gain: the difference, positive is better; NaN when nothing can be compared.
         low, high: interval of the gain; NaN when there is none.
-        interval: `bootstrap`, `clustered-t`, `subsample` or `none`.
+        interval: `bootstrap`, `clustered-t`, `subsample`, `noise` (the gate, few identities) or `none`.
         p: two-sided p-value; `p_holm` after Holm over the differences that were tested.
         n, clusters: samples and identities compared.
         coverage: how the scored samples differ, empty when they are the same.

@@ -210,6 +210,10 @@ class Flow:
                 tasks.append(SetTask(key, metric.spec.id, generated, reference, fields))
         return tasks
 
+    def has_clips(self, cell: Cell) -> bool:
+        """Tell whether a cell has at least one clip with a ground truth to compare it with."""
+        return bool(self._pairs(cell))
+
     def cell_sets(self, cell: Cell) -> Iterable[tuple[MetricSpec, Record | None]]:
         """Return each set metric with the cell's record, or None when it has none."""
         pairs = self._pairs(cell)

@@ -9,6 +9,9 @@ one-sided bounds at alpha):
 * `inconclusive`: anything else, with the number of identities that would decide;
 * `no reference`: the method is not in the reference (neutral);
 * `missing`: the reference has nothing to compare with (exit code 4, never a silent pass).
+
+With ten identities and more the interval comes from resampling identities. With fewer it is the measured
+noise floor of these very clips, or, without a floor, the clustered t interval.
 """
 
 from __future__ import annotations
@@ -203,6 +206,7 @@ def gate(
     pairs = [(r, d) for r in rules.rule for d in judged if _covers(r, d.cell, reference, new)]
     limits = [_limit(rule, d, noise, reference, new) for rule, d in pairs]
     _refuse_tight(pairs, limits)
+    pairs = [(rule, _by_noise(d, floor)) for (rule, d), (_, floor) in zip(pairs, limits, strict=True)]
     known = set(zip(reference.rows["method"], reference.rows["gate"], strict=True))
     adjusted = _holm_by_family(pairs, intersection)
     checks = [
@@ -247,6 +251,18 @@ def _limit(rule: Rule, d: Difference, noise: Noise, reference: Results, new: Res
         f"does not have for {d.label} of {d.cell.method} ({d.cell.gate}).",
         "Save the reference from a run with --repeats 3 (seed) or with --rerun RUN (determinism).",
     )
+
+
+def _by_noise(d: Difference, floor: float) -> Difference:
+    """Judge a split with fewer than ten identities on its own clips, by the measured noise floor.
+
+    So few people say nothing about others, but the floor says how far these very clips move without a
+    change: a loss beyond it is a loss.
+    """
+    if d.kind == "set" or d.problem or d.clusters >= statistics.MIN_CLUSTERS or not math.isfinite(floor):
+        return d
+    half = statistics.normal_quantile(d.level) * floor
+    return replace(d, low=d.gain - half, high=d.gain + half, interval="noise", data=None)
 
 
 def _repeats(results: Results) -> int:
@@ -309,7 +325,8 @@ def _judge(check: Check, alpha: float, known: bool, intersection: bool) -> Check
     loss, low, high = -d.gain, -d.high, -d.low
     few = ""
     if d.kind == "clip" and d.clusters < statistics.MIN_CLUSTERS:
-        few = f" (only {d.clusters} {'identity' if d.clusters == 1 else 'identities'})"
+        few = f" (only {d.clusters} {'identity' if d.clusters == 1 else 'identities'}"
+        few += ", judged by their noise floor)" if d.interval == "noise" else ")"
     if low > 0 and check.p <= alpha and loss > tolerance:
         return replace(check, verdict="fail", why=f"lost {_g(loss)}, more than {_g(tolerance)}{few}")
     if high < tolerance or (high <= tolerance and loss <= 0):

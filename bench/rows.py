@@ -39,7 +39,7 @@ def build_rows(flow: Flow, failures: Sequence[Failure], missing: Sequence[Unavai
         base = _base(flow, job) | {"method": method, "gate": gate, "repeat": repeat}
         rows += _clip_rows(flow, job, base, given_up, missing)
     for cell in dict.fromkeys(flow.plan.cells):
-        rows += _set_rows(flow, cell, given_up, missing)
+        rows += _set_rows(flow, cell, missing)
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     numbers = ["value", "n_clips", "n_frames", "coverage", "low", "high", "floor", "seconds"]
     return frame.astype(dict.fromkeys(numbers, "float64"))
@@ -87,12 +87,7 @@ def _clip_rows(
             yield from _unscored(base, item)
 
 
-def _set_rows(
-    flow: Flow,
-    cell: tuple[str, str, int],
-    given_up: Mapping[str, Failure],
-    missing: Sequence[Unavailable],
-) -> Iterable[dict[str, Any]]:
+def _set_rows(flow: Flow, cell: tuple[str, str, int], missing: Sequence[Unavailable]) -> Iterable[dict[str, Any]]:
     method, gate, repeat = cell
     split = flow.plan.split
     base = {
@@ -101,10 +96,17 @@ def _set_rows(
         "clip_sha256": "", "clip_path": "", "reference_path": "", "image_path": "", "audio_path": "",
     }  # fmt: skip
     for spec, record in flow.cell_sets(cell):
-        if record is None:
+        if record is not None:
+            yield from _recorded(base, spec, record)
+        elif flow.has_clips(cell):
             yield from _failed(base, spec, None, None)
         else:
-            yield from _recorded(base, spec, record)
+            nothing = {
+                "status": "error",
+                "cause": "no_clip",
+                "detail": "no clip could be made; see the other columns",
+            }
+            yield from _failed(base, spec, nothing, None)
     for item in missing:
         if item.spec.kind == "set":
             yield from _unscored(base, item)

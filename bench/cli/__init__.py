@@ -13,6 +13,7 @@ from bench.cli import (
     doctor,
     gate,
     listing,
+    new,
     plan,
     prepare,
     reference,
@@ -21,6 +22,7 @@ from bench.cli import (
     score,
     show,
     status,
+    verify_metrics,
 )
 from bench.cli.verb import verb
 
@@ -43,10 +45,12 @@ _VERBS: dict[str, Callable[..., int | None]] = {
     "show": show.show,
     "status": status.status,
     "prepare": prepare.prepare,
+    "verify-metrics": verify_metrics.verify_metrics,
     "doctor": doctor.doctor,
 }
 for _name, _function in _VERBS.items():
     app.command(_name)(verb(_function))
+app.add_typer(new.app, name="new")
 app.add_typer(reference.app, name="reference")
 app.add_typer(cache.app, name="cache")
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from bench.cli.options import Home
 
 
 def compare(
@@ -16,7 +17,7 @@ def compare(
     worst: Annotated[int, typer.Option(min=0, help="How many of the largest losses to list.")] = 10,
     everything: Annotated[bool, typer.Option("--all", help="List what did not change, too.")] = False,
     format: Annotated[str, typer.Option(help="text, md or json.")] = "text",
-    home: Annotated[Path | None, typer.Option(envvar="BENCH_HOME", help="Folder that holds runs/.")] = None,
+    home: Home = None,
 ) -> None:
     """Print paired differences with intervals, and the samples that lost most with both clips' paths."""
     from bench import compare as comparison

@@ -31,8 +31,10 @@ class RunProgress:
     def start(self, flow: Flow) -> None:
         """Begin to draw."""
         self._progress.start()
-        self._clips = self._progress.add_task("clips", total=flow.clips, completed=len(flow.generated))
-        self._scores = self._progress.add_task("scores", total=len(flow.plan.jobs), completed=flow.settled)
+        self._clips = self._progress.add_task("clips", total=flow.clips)
+        self._scores = self._progress.add_task("scores", total=len(flow.plan.jobs))
+        self._progress.update(self._clips, completed=len(flow.generated))
+        self._progress.update(self._scores, completed=flow.settled)
 
     def settled(self, task: Task, outcome: Outcome) -> None:
         """Advance the bar of the task's kind and print a line for a failure."""

@@ -4,22 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench.cli.display import emit_json, errors, output
+from bench.errors import UsageError
 from bench.run import RunResult, command_line
+
+if TYPE_CHECKING:
+    from bench.report.results import Results
 
 
 def write_report(folder: Path, recipe: str, formats: Sequence[str]) -> dict[str, Path]:
     """Write the report files of a finished run into its folder."""
     from bench import report
+    from bench.execute.features import FeatureBank
+    from bench.report import curves
     from bench.report.results import load
+    from bench.store.home import Home
 
+    if "html" in formats:
+        curves.write(folder, FeatureBank(Home(folder.parent.parent)).stored)
     return report.write(load(str(folder)), folder, recipe, tuple(formats))
 
 
-def finish(result: RunResult, recipe: str, as_json: bool) -> None:
-    """Print the table on stdout, and the rest on stderr."""
-    from bench import report
+def finish(result: RunResult, as_json: bool) -> None:
+    """Print the summary table on stdout, and the rest on stderr."""
     from bench.report.results import load
 
     if as_json:
@@ -33,7 +42,7 @@ def finish(result: RunResult, recipe: str, as_json: bool) -> None:
             }
         )
     else:
-        output.print(report.text_table(load(str(result.folder)), recipe, output.width), soft_wrap=True)
+        output.print(_table(load(str(result.folder))), soft_wrap=True)
     for line in result.failures[:10]:
         errors.print(f"[yellow]![/] {line}", soft_wrap=True)
     if len(result.failures) > 10:
@@ -44,3 +53,13 @@ def finish(result: RunResult, recipe: str, as_json: bool) -> None:
         errors.print(f"  {kind}: {path}", soft_wrap=True)
     if result.interrupted:
         errors.print(f"Interrupted. Resume with: {command_line()}", soft_wrap=True)
+
+
+def _table(results: Results) -> str:
+    """Return the summary, or every column when a run with `--metrics` measured none of the summary's."""
+    from bench import report
+
+    try:
+        return report.text_table(results, "summary", output.width)
+    except UsageError:
+        return report.text_table(results, "full", output.width)

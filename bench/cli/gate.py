@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from bench.cli.options import Home
+
 
 def gate(
     run: Annotated[str, typer.Argument(metavar="[RUN]", help="Run by name or path.")] = "latest",
@@ -19,7 +21,7 @@ def gate(
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML here.")] = None,
     format: Annotated[str, typer.Option(help="text or md.")] = "text",
     verbose: Annotated[bool, typer.Option("--verbose", help="List the checks that passed, too.")] = False,
-    home: Annotated[Path | None, typer.Option(envvar="BENCH_HOME", help="Folder that holds runs/.")] = None,
+    home: Home = None,
 ) -> None:
     """Judge a run against a reference.
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from bench.cli.options import Home
 from bench.cli.verb import verb
 
 app = typer.Typer(name="reference", help="Keep or show the scores the gate compares with.", no_args_is_help=True)
@@ -21,7 +22,7 @@ def save(
         str | None, typer.Option(help="A run of the same commit and seeds: gives the determinism floor.")
     ] = None,
     into: Annotated[Path, typer.Option(help="Folder of references.")] = Path("reports/reference"),
-    home: Annotated[Path | None, typer.Option(envvar="BENCH_HOME", help="Folder that holds runs/.")] = None,
+    home: Home = None,
 ) -> None:
     """Write scores, digests and noise floors (no media) into reports/reference/NAME and print the folder."""
     from bench.report import reference
@@ -53,3 +54,7 @@ def show(
     typer.echo("\n".join(f"{k}: {v}" for k, v in about.items() if v) + "\n")
     typer.echo(text_table(results, recipe, get_terminal_size((120, 40)).columns))
     typer.echo(changes.noise_text(results, noise), nl=False)
+
+
+app.command("save")(verb(save))
+app.command("show")(verb(show))

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from bench.cli.options import Home
+
 
 def report(
     runs: Annotated[
@@ -26,7 +28,7 @@ def report(
     copy_media: Annotated[
         bool, typer.Option("--copy-media", help="Copy the clips next to the page, to zip it.")
     ] = False,
-    home: Annotated[Path | None, typer.Option(envvar="BENCH_HOME", help="Folder that holds runs/.")] = None,
+    home: Home = None,
 ) -> None:
     """Write tables (Markdown, LaTeX, CSV) and an offline HTML page, and print the paths."""
     from bench import report as reports

@@ -30,7 +30,9 @@ def run(
     name: Annotated[
         str, typer.Option("--name", help="Name of the run folder (default: split and plan digest).")
     ] = "",
-    recipe: Annotated[str, typer.Option("--recipe", help="Which table to print; see docs/reports.md.")] = "full",
+    recipe: Annotated[
+        str, typer.Option("--recipe", help="Which tables the report files have; see docs/reports.md.")
+    ] = "full",
     formats: Annotated[str, typer.Option("--format", help="Report files to write.")] = "md,csv,html,latex",
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Make every clip again, also those that are finished.")
@@ -74,7 +76,7 @@ def run(
         progress=None if quiet else RunProgress(),
         report=lambda folder: write_report(folder, recipe, options.names(formats) or []),
     )
-    finish(result, recipe, json)
+    finish(result, json)
     if result.interrupted:
         return ExitCode.INTERRUPTED
     return ExitCode.FAILURES if result.failed > max_failures else ExitCode.OK

@@ -26,7 +26,7 @@ def score(
     ] = "{id}.mp4",
     gate: Annotated[str, typer.Option("--gate", help="Which signals the maker used.")] = "audio+visual",
     metrics: options.Metrics = None,
-    recipe: Annotated[str, typer.Option("--recipe", help="Which table to print.")] = "full",
+    recipe: Annotated[str, typer.Option("--recipe", help="Which tables the report files have.")] = "full",
     formats: Annotated[str, typer.Option("--format", help="Report files to write.")] = "md,csv,html,latex",
     executor: Annotated[str, typer.Option("--executor", help="ray, inline, or auto.")] = "auto",
     ray_address: Annotated[str | None, typer.Option("--ray-address", help="Use this Ray cluster.")] = None,
@@ -84,7 +84,7 @@ def score(
         progress=RunProgress(),
         report=lambda out: write_report(out, recipe, options.names(formats) or []),
     )
-    finish(result, recipe, json)
+    finish(result, json)
     if result.interrupted:
         return ExitCode.INTERRUPTED
     return ExitCode.FAILURES if result.failed > max_failures else ExitCode.OK

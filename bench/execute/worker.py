@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import shutil
 import signal
 import time
@@ -56,6 +57,7 @@ class Worker:
 
     def __init__(self, home: Path, weights: Path | None = None) -> None:
         self.home = Home(home)
+        os.environ["BENCH_HOME"] = str(self.home.path)  # where methods find what was prepared for them
         self.bank = FeatureBank(self.home)
         self._methods: dict[str, Method] = {}
         if weights is not None:
@@ -77,7 +79,7 @@ class Worker:
             return Outcome("error", error.cause, str(error))
         except Exception as error:
             cause = Cause.OOM if _is_out_of_memory(error) else Cause.INFRA
-            return Outcome("error", cause, _last_lines(error))
+            return Outcome("error", cause, _in_words(error))
         return outcome
 
     def _do(self, task: Task, start: float) -> Outcome:
@@ -102,7 +104,7 @@ class Worker:
         try:
             method = self._method(task)
         except Exception as error:
-            return Outcome("error", Cause.ENVIRONMENT, _last_lines(error))
+            return Outcome("error", Cause.ENVIRONMENT, _in_words(error))
 
         def make(path: Path) -> Probe:
             video = method.generate(task.sample, task.gate, task.seed)
@@ -137,8 +139,10 @@ class Worker:
             "fields": dict(task.fields),
         }
         blob: Blob | None = None
+        scratch = ""
         try:
             with self.home.blobs.scratch(suffix) as path:
+                scratch = str(path)
                 probe = make(path)
                 blob = self.home.blobs.adopt(path, suffix)
             record |= {
@@ -160,8 +164,10 @@ class Worker:
             cause = Cause.INPUT if isinstance(task, IngestTask) else getattr(error, "cause", Cause.METHOD)
             if cause not in (Cause.INPUT, Cause.METHOD):
                 raise  # a state of this machine, not a result
-            detail = _last_lines(error)
+            # The scratch file has another name every time, and a user never sees it.
+            detail = _in_words(error).replace(scratch or "\0", "the clip")
             record |= {"status": "error", "cause": cause, "detail": detail}
+            record["traceback"] = "".join(traceback.format_exception(error))
         record["seconds"] = time.perf_counter() - start
         record["host"] = host()
         self.home.records.put("gen", task.key, record)
@@ -238,7 +244,7 @@ class Worker:
         except Exception as error:
             if _is_out_of_memory(error):
                 raise
-            return {"status": "error", "reason": str(Cause.METHOD), "detail": _last_lines(error)}
+            return {"status": "error", "reason": str(Cause.METHOD), "detail": _in_words(error)}
         return {"status": "ok", "values": {k: v if math.isfinite(v) else None for k, v in values.items()}}
 
 
@@ -292,9 +298,11 @@ def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 
-def _last_lines(error: Exception, count: int = 6) -> str:
-    """Return what a record keeps of a failure: an expected one on one line, else the end of the traceback."""
+def _in_words(error: Exception) -> str:
+    """Return what a record keeps of a failure: one line, the same on every machine."""
     if isinstance(error, BenchError):
         return f"{error.message} {error.hint}".strip()
-    lines = "".join(traceback.format_exception(error)).strip().splitlines()
-    return "\n".join(lines[-count:])
+    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno} in {frames[-1].name})" if frames else ""
+    return text + where

@@ -8,7 +8,9 @@ faster on these frames, and differs by more than a pixel on average.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import weakref
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,7 +100,6 @@ class FaceReader:
             from bench.weights import locate
 
             model_path = locate(WEIGHT)
-        os.environ.setdefault("GLOG_minloglevel", "2")
         try:
             import mediapipe
             from mediapipe.tasks.python import BaseOptions, vision
@@ -117,7 +118,9 @@ class FaceReader:
             output_face_blendshapes=True,
             output_facial_transformation_matrixes=True,
         )
-        self._landmarker: Any = vision.FaceLandmarker.create_from_options(options)
+        with _quiet_stderr():
+            self._landmarker: Any = vision.FaceLandmarker.create_from_options(options)
+        weakref.finalize(self, _release, self._landmarker)
 
     def read(self, frames: Iterable[npt.NDArray[np.uint8]]) -> FaceTrack:
         """Return the track of `frames`: uint8 (height, width, 3), RGB, one after the other."""
@@ -145,6 +148,37 @@ class FaceReader:
             matrices=np.array(matrices, np.float32).reshape(-1, 4, 4),
             valid=np.array(valid, dtype=bool),
         )
+
+    def boxes(self, frame: npt.NDArray[np.uint8]) -> list[tuple[float, float, float, float]]:
+        """Return x0, y0, x1, y1 in pixels of every face in uint8 (height, width, 3), RGB, the largest first."""
+        height, width = frame.shape[:2]
+        found = []
+        for face in self._landmarker.detect(self._picture(frame)).face_landmarks:
+            x, y = [p.x * width for p in face], [p.y * height for p in face]
+            found.append((min(x), min(y), max(x), max(y)))
+        return sorted(found, key=lambda b: -(b[2] - b[0]) * (b[3] - b[1]))
+
+
+def _release(landmarker: Any) -> None:
+    """Close the landmarker, also while the interpreter exits, which its own destructor does not survive."""
+    try:
+        landmarker.close()
+    except RuntimeError:  # its thread is gone already, and the process soon
+        landmarker._handle = None
+
+
+@contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Swallow what native code writes to stderr: MediaPipe logs a handful of lines that nothing turns off."""
+    kept = os.dup(2)
+    sink = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(sink, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(sink)
+        os.close(kept)
 
 
 def euler_degrees(matrices: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:

@@ -82,6 +82,7 @@ def _embed(frames: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.generic], ...]
 
 class _Csim:
     protocol: str
+    label: str
     needs: tuple[str, ...]
     default: bool
     summary: str
@@ -93,7 +94,7 @@ class _Csim:
             version="1",
             kind="clip",
             columns=(
-                Column("csim", "CSIM", "higher", digits=4),
+                Column("csim", self.label, "higher", digits=4),
                 Column("low_coverage", "coverage under 0.8", "none", digits=2),
                 Column("padded", "faces found with a border", "none", digits=2),
             ),
@@ -122,7 +123,7 @@ class _Csim:
 class ReferenceImage(_Csim):
     """CSIM to the reference picture, the default."""
 
-    protocol, needs, default = "ref_image", ("image",), True
+    protocol, label, needs, default = "ref_image", "CSIM", ("image",), True
     summary = "ArcFace cosine between every frame and the reference picture, mean over frames."
     code_modules = (*_Csim.code_modules, *_CODE)
 
@@ -147,7 +148,7 @@ class ReferenceImage(_Csim):
 class GroundTruthFrame(_Csim):
     """CSIM to the ground-truth frame of the same index."""
 
-    protocol, needs, default = "gt_frame", ("reference",), False
+    protocol, label, needs, default = "gt_frame", "CSIM (GT)", ("reference",), False
     summary = "ArcFace cosine between every frame and the ground-truth frame of the same index, mean over frames."
 
     def score(self, clip: ClipView, reference: ClipView | None) -> Mapping[str, float]:

@@ -272,7 +272,7 @@ class _Sync:
         counted = np.flatnonzero(frames > self.longer_than)
         if not len(counted):
             raise Unscored(
-                Reason.TOO_SHORT,
+                Reason.TOO_SHORT if clip.frames <= self.longer_than else Reason.NO_FACE,
                 f"the longest face track has {frames.max()} frames; more than {self.longer_than} are needed"
                 " (sync/short takes 51)",
             )

@@ -25,6 +25,7 @@ SILENCE = 33.0  # RMS of int16 samples, -60 dB of full scale
 SYNC_FRAMES, SYNC_COLUMNS = 5, 20  # video frames and 10 ms sound columns of one 0.2 s window
 WINDOW = 16  # frames of one clip feature
 _CODE = (
+    "bench.synthetic.geometry",
     "bench.synthetic.networks",
     "bench.synthetic.reader",
     "bench.synthetic.embedded",

@@ -14,7 +14,7 @@ from bench.report import published
 from bench.report.recipes import ColumnSpec, Recipe, TableSpec, first_match, matches
 from bench.report.results import gate_order
 from bench.report.summary import Cell, Estimate, Summary
-from bench.report.table import Column, Mark, Reason, Row, Section, Table, Value
+from bench.report.table import Column, Footnote, Mark, Reason, Row, Section, Table, Value
 
 SectionKey = tuple[str, str, str]
 """(domain, dataset, split); the split is empty where a table puts several splits side by side."""
@@ -99,7 +99,8 @@ def _build(
         for (m, g), line in grid.items()
     ]
     rows.sort(key=lambda row: row.section == "control")
-    notes = _notes(summary, columns, estimates, unranked, mark)
+    competing = sum(row.section == "method" for row in rows) > 1
+    notes = _notes(summary, columns, estimates, unranked, mark if competing else "none")
     if dropped:
         notes.append(f"Columns without any value are left out: {', '.join(dropped)}.")
     if absent:
@@ -109,7 +110,7 @@ def _build(
         extra = published.rows(cells, [(_paper_name(name, c, cells), c) for name, c in named])
         rows += extra
         notes += published.sources(cells) if extra else []
-    footnotes = {c.footnote: (c.footnote, c.protocol, _footnote(summary, c.protocol)) for c in columns}
+    footnotes = {c.footnote: _footnote(summary, c) for c in columns}
     return Table(
         id="", title="", caption="", columns=tuple(columns), rows=tuple(rows),
         footnotes=tuple(footnotes[n] for n in sorted(footnotes)), notes=tuple(notes),
@@ -151,6 +152,9 @@ def _columns(
     absent: list[str] = []
     if spec.columns:
         for protocol, column in summary.columns_of(key if split else None):
+            directed = summary.results.column(protocol, column)["direction"] != "none"
+            if spec.directed and not directed:
+                continue
             if matches(protocol, spec.columns) and (key, protocol, column) not in taken:
                 taken.add((key, protocol, column))
                 found.append(("", _column(summary, protocol, column, numbers)))
@@ -172,12 +176,21 @@ def _columns(
 def _resolve(
     summary: Summary, wanted: ColumnSpec, place: tuple[str, str], splits: Sequence[str]
 ) -> list[tuple[str, str, str]]:
+    """Return (split, protocol, column) of what a recipe asks for.
+
+    A protocol that nobody could score (missing weights) must not hide one that was scored, so those come
+    first; if none was, the unscored one is returned and the table explains it.
+    """
     hits = []
     for split in splits:
-        available = summary.columns_of((*place, split))
-        for protocol in first_match(list(dict.fromkeys(p for p, _ in available)), wanted.protocol):
-            keys = first_match([c for p, c in available if p == protocol], wanted.column)
-            hits += [(split, protocol, k) for k in keys]
+        for scored in (True, False):
+            available = summary.columns_of((*place, split), scored)
+            protocols = first_match(list(dict.fromkeys(p for p, _ in available)), wanted.protocol)
+            keys = {p: first_match([c for q, c in available if q == p], wanted.column) for p in protocols}
+            found = [(split, p, k) for p in protocols for k in keys[p]]
+            if found:
+                hits += found
+                break
     return hits
 
 
@@ -316,13 +329,14 @@ def _reasons(summary: Summary, estimates: Sequence[Estimate]) -> Iterator[Reason
         yield Reason(code, detail, dict(sorted(counts[code].items())), tuple(labels[code]))
 
 
-def _footnote(summary: Summary, protocol: str) -> str:
-    about = summary.results.protocol(protocol)
-    parts = [str(about[k]).rstrip(".") for k in ("summary", "source") if about.get(k)]
+def _footnote(summary: Summary, column: Column) -> Footnote:
+    about = summary.results.protocol(column.protocol)
+    details = [str(about["source"]).rstrip(".")] if about.get("source") else []
     weights = about.get("weights") or {}
     if weights:
-        parts.append("weights " + ", ".join(f"{n} ({str(d)[:12]})" for n, d in sorted(weights.items())))
-    return "; ".join(parts)
+        details.append("weights " + ", ".join(f"{n} ({str(d)[:12]})" for n, d in sorted(weights.items())))
+    words = str(about.get("summary", "")).rstrip(".")
+    return Footnote(column.footnote, column.protocol, words, "; ".join(details))
 
 
 def _paper_name(name: str, column: Column, cells: Sequence[published.PublishedCell]) -> str:

@@ -53,8 +53,10 @@ def document(
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["anchor"] = build.slug
     script = (folder / "report.js").read_text(encoding="utf-8")
-    data = page.payload(summary, page.Media(out, media_root, copy_media))
+    shown = dict.fromkeys((c.protocol, c.key) for t in tables for c in t.columns)
+    data = page.payload(summary, page.Media(out, media_root, copy_media), list(shown))
     provenance = summary.results.provenance
     return environment.get_template("report.html").render(
         title=title,
@@ -83,9 +85,7 @@ def _table(table: Table) -> dict[str, Any]:
         if not bodies or bodies[-1]["section"] != row.section:
             bodies.append({"section": row.section, "title": SECTION_TITLES[row.section], "rows": []})
         cells = [_cell(row, i, column) for i, column in enumerate(table.columns)]
-        bodies[-1]["rows"].append(
-            {"heads": first, "cells": cells, "gate": row.gate if row.gate in first else ""}
-        )
+        bodies[-1]["rows"].append({"heads": first, "cells": cells, "gate": row.gate if row.gate in first else ""})
     groups: list[dict[str, Any]] = []
     for column in table.columns:
         if groups and groups[-1]["name"] == column.group:
@@ -161,9 +161,7 @@ def _facts(summary: Summary) -> list[tuple[str, str]]:
     """Return the short facts under the title."""
     provenance = summary.results.provenance
     known = [
-        (k, str(provenance[k]))
-        for k in ("split", "domain", "version", "commit", "created")
-        if provenance.get(k)
+        (k, str(provenance[k])) for k in ("split", "domain", "version", "commit", "created") if provenance.get(k)
     ]
     counts = provenance.get("counts") or {}
     rows = summary.results.rows
@@ -189,8 +187,4 @@ def _protocols(provenance: Any) -> list[dict[str, Any]]:
 
 def _pretty(value: object) -> str:
     """Return any provenance value as short text: JSON for containers, the text itself otherwise."""
-    return (
-        value
-        if isinstance(value, str)
-        else json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
-    )
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)

@@ -121,8 +121,8 @@ def table(model: Table) -> str:
     for number, chosen in enumerate(model.parts(COLUMNS_PER_PART)):
         lines += [*([r"\par\medskip"] if number else []), *_tabular(model, chosen)]
     beneath = [
-        f"$^{{{n}}}$~\\texttt{{{escape(protocol)}}}" + (f": {escape(about)}" if about else "")
-        for n, protocol, about in model.footnotes
+        f"$^{{{f.number}}}$~\\texttt{{{escape(f.protocol)}}}" + (f": {escape(f.text)}" if f.text else "")
+        for f in model.footnotes
     ]
     beneath += [escape(sentence) for sentence in (*model.notes, *map(str, model.reasons))]
     if beneath:

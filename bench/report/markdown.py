@@ -18,7 +18,7 @@ from bench.report.table import (
     text,
 )
 
-COLUMNS_PER_PART = 7
+COLUMNS_PER_PART = 8
 
 
 def escape(raw: str) -> str:
@@ -70,7 +70,7 @@ def table(model: Table, level: int = 3, said: Collection[str] = (), reasons: boo
         model: the table.
         level: heading level.
         said: notes printed elsewhere, not to be repeated.
-        reasons: explain dashes here.
+        reasons: explain dashes and protocols in full here; in a longer document that is said once, elsewhere.
     """
     out = [f"{'#' * level} {escape(model.title)}", ""]
     if model.caption:
@@ -90,9 +90,8 @@ def table(model: Table, level: int = 3, said: Collection[str] = (), reasons: boo
     if titles:
         out += ["In italics: " + "; ".join(t[0].lower() + t[1:] for t in titles) + ".", ""]
     if model.footnotes:
-        out += [
-            f"{n}. `{protocol}`{': ' + escape(about) if about else ''}" for n, protocol, about in model.footnotes
-        ]
+        said_once = [(f, f.text if reasons else f.summary) for f in model.footnotes]
+        out += [f"{f.number}. `{f.protocol}`{': ' + escape(about) if about else ''}" for f, about in said_once]
         out.append("")
     out += [f"- {escape(note)}" for note in model.notes if note not in said]
     if reasons and model.reasons:
@@ -123,6 +122,11 @@ def document(title: str, tables: Sequence[Table], provenance: Mapping[str, Any])
         out += [*(f"- {escape(note)}" for note in shared), ""]
     if reasons:
         out += _why(reasons)
+    protocols = {f.protocol: f for t in tables for f in t.footnotes}
+    if protocols:
+        out += ["## Protocols", ""]
+        out += [f"- `{p}`{': ' + escape(f.text) if f.text else ''}" for p, f in protocols.items()]
+        out.append("")
     out += _provenance(provenance)
     return "\n".join(out).rstrip() + "\n"
 

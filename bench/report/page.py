@@ -16,10 +16,10 @@ from bench.report.results import Results, gate_order
 from bench.report.summary import Summary
 from bench.report.table import Column
 
-PICTURE_BYTES = 700_000
-"""How much of the page may be spectrograms; samples beyond it go without (the page stays below 2 MB)."""
+EXTRA_BYTES = 1_000_000
+"""How much of the page may be curves and spectrograms, so that a thousand clips stay below 2 MB."""
 
-CURVES = ("mouth", "reference_mouth", "sync_offset")
+CURVES = ("mouth", "reference_mouth", "sync_curve", "sync_offset")
 
 SampleKey = tuple[str, str, str]
 """(dataset, split, sample)."""
@@ -56,12 +56,13 @@ class Media:
         return quote(Path(os.path.relpath(path.resolve(), self.out.resolve())).as_posix())
 
 
-def payload(summary: Summary, media: Media) -> dict[str, Any]:
+def payload(summary: Summary, media: Media, first: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
     """Return the data behind the plots and players, as small as JSON gets.
 
     `rows` are methods under gates, `samples` the clips' ids with reference media, `metrics` the columns.
     `values[m][r]` lists the score of each sample (null: none); `clips[r]` the link of each sample's clip;
-    `why[r]` the reason of what is missing; `curves` what accompanies single clips.
+    `why[r]` the reason of what is missing; `curves` what accompanies single clips. Metrics come in the order
+    of `first`, (protocol, column) pairs, then in that of the provenance.
     """
     results = summary.results
     rows = [
@@ -73,8 +74,7 @@ def payload(summary: Summary, media: Media) -> dict[str, Any]:
     key = ["dataset", "split", "sample"]
     firsts = clips.drop_duplicates(key).sort_values(key)
     order: dict[SampleKey, int] = {
-        (str(d), str(s), str(i)): n
-        for n, (d, s, i) in enumerate(firsts[key].itertuples(index=False, name=None))
+        (str(d), str(s), str(i)): n for n, (d, s, i) in enumerate(firsts[key].itertuples(index=False, name=None))
     }
     media_of = _sample_media(clips, key)
     several = len({k[:2] for k in order}) > 1
@@ -89,7 +89,7 @@ def payload(summary: Summary, media: Media) -> dict[str, Any]:
         }
         for (dataset, split, sample), identity in zip(order, firsts["identity"], strict=True)
     ]
-    metrics, values = _values(summary, place, order)
+    metrics, values = _values(summary, place, order, first)
     links, hashes = _clips(clips, place, order, media)
     return {
         "rows": rows,
@@ -114,14 +114,18 @@ def _sample_media(clips: Any, key: Sequence[str]) -> dict[str, dict[SampleKey, s
 
 
 def _values(
-    summary: Summary, place: Mapping[tuple[str, str], int], order: Mapping[SampleKey, int]
+    summary: Summary,
+    place: Mapping[tuple[str, str], int],
+    order: Mapping[SampleKey, int],
+    first: Sequence[tuple[str, str]],
 ) -> tuple[list[dict[str, Any]], list[list[list[float | None] | None]]]:
     metrics: list[dict[str, Any]] = []
     values: list[list[list[float | None] | None]] = []
     index: dict[tuple[str, str], int] = {}
     estimates = [e for e in summary.estimates.values() if e.kind == "clip" and e.n_ok]
-    wanted = {(e.cell.protocol, e.cell.column) for e in estimates}
-    for protocol, column in sorted(wanted, key=lambda c: summary.results.protocol_order(*c)):
+    known = {(e.cell.protocol, e.cell.column) for e in estimates}
+    rest = sorted(known - set(first), key=lambda c: summary.results.protocol_order(*c))
+    for protocol, column in [*(c for c in first if c in known), *rest]:
         about = summary.results.column(protocol, column)
         index[protocol, column] = len(metrics)
         heading = Column(
@@ -158,9 +162,7 @@ def _clips(
     return links, hashes
 
 
-def _why(
-    clips: Any, place: Mapping[tuple[str, str], int], order: Mapping[SampleKey, int]
-) -> list[dict[int, str]]:
+def _why(clips: Any, place: Mapping[tuple[str, str], int], order: Mapping[SampleKey, int]) -> list[dict[int, str]]:
     names = ["method", "gate", "dataset", "split", "sample", "reason"]
     lost = clips[clips["status"] != "ok"].drop_duplicates(names)
     why: list[dict[int, str]] = [{} for _ in place]
@@ -176,8 +178,12 @@ def _why(
 def _curves(
     extras: Mapping[str, Mapping[str, Any]], hashes: Mapping[tuple[int, int], str], media: Media
 ) -> dict[str, Any]:
-    """Return curves, spectrograms and contact sheets of the clips that have any, under `row,sample`."""
-    curves: dict[str, Any] = {}
+    """Return curves, spectrograms and contact sheets of the clips that have any, under `row,sample`.
+
+    Equal lines and pictures are stored once and named by index. Clips beyond the page's budget go without.
+    """
+    of: dict[str, Any] = {}
+    lines: dict[str, int] = {}
     pictures: dict[str, int] = {}
     spent = 0
     for (row, sample), sha256 in sorted(hashes.items(), key=lambda h: (h[0][1], h[0][0])):
@@ -185,27 +191,29 @@ def _curves(
         if not isinstance(extra, Mapping):
             continue
         kept: dict[str, Any] = {"fps": _number(extra.get("fps")) or 25}
-        for name in CURVES:
-            if isinstance(extra.get(name), list):
-                kept[name] = [_number(v) for v in extra[name]]
+        given = [(name, extra[name]) for name in CURVES if isinstance(extra.get(name), list)]
+        drawn = {name: json.dumps([_number(v) for v in values], separators=(",", ":")) for name, values in given}
         mel = extra.get("mel")
         if isinstance(mel, str) and mel.startswith("data:image/png;base64,"):
-            if mel not in pictures and spent + len(mel) <= PICTURE_BYTES:
-                pictures[mel] = len(pictures)
-                spent += len(mel)
-            if mel in pictures:
-                kept["mel"] = pictures[mel]
+            drawn["mel"] = mel
+        for name, text in drawn.items():
+            table = pictures if name == "mel" else lines
+            if text not in table and spent + len(text) <= EXTRA_BYTES:
+                table[text] = len(table)
+                spent += len(text)
+            if text in table:
+                kept[name] = table[text]
         if isinstance(extra.get("sheet"), str):
             kept["sheet"] = media.link(extra["sheet"])
         if len(kept) > 1:
-            curves[f"{row},{sample}"] = kept
-    return {"of": curves, "pictures": list(pictures)} if curves else {}
+            of[f"{row},{sample}"] = kept
+    return {"of": of, "lines": [json.loads(line) for line in lines], "pictures": list(pictures)} if of else {}
 
 
 def _number(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
-    return float(f"{value:.3g}")
+    return float(f"{value:.4g}")
 
 
 @dataclass(frozen=True)

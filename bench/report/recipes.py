@@ -54,6 +54,7 @@ class TableSpec:
         layout: `rows` (method and gate down, metrics across) or `gates` (methods down, gates across).
         column: wanted columns, in order.
         columns: instead of `column`: protocol patterns; every matching column not taken by an earlier table.
+        directed: with `columns`: only those that have a better and a worse.
         gates, methods: patterns of the rows to show.
         published: a paper's numbers, or None.
     """
@@ -64,6 +65,7 @@ class TableSpec:
     layout: str = "rows"
     column: tuple[ColumnSpec, ...] = ()
     columns: tuple[str, ...] = ()
+    directed: bool = False
     gates: tuple[str, ...] = ("*",)
     methods: tuple[str, ...] = ("*",)
     published: PublishedSpec | None = None
@@ -149,6 +151,8 @@ def parse(data: Mapping[str, Any], name: str, origin: str = "recipe") -> Recipe:
             **{"id": f"table{number}", **raw, **lists, "column": tuple(columns), "published": published}
         )
         one_of(table.layout, LAYOUTS, f"{where}: layout")
+        if not isinstance(table.directed, bool):
+            raise UsageError(f"{where}: directed must be true or false, not {table.directed!r}.")
         tables.append(table)
     if not tables:
         raise UsageError(f"{origin} has no [[table]].")

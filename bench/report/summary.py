@@ -135,9 +135,15 @@ class Summary:
         found = {(c.method, c.gate) for c in self.estimates if section is None or c[:3] == section}
         return sorted(found, key=lambda r: (*self.results.method_order(r[0]), *gate_order(r[1])))
 
-    def columns_of(self, section: tuple[str, str, str] | None = None) -> list[tuple[str, str]]:
-        """Return (protocol, column) pairs in the order of the provenance."""
-        found = {(c.protocol, c.column) for c in self.estimates if section is None or c[:3] == section}
+    def columns_of(
+        self, section: tuple[str, str, str] | None = None, scored: bool = False
+    ) -> list[tuple[str, str]]:
+        """Return (protocol, column) pairs in the order of the provenance; only those with any value if asked."""
+        found = {
+            (c.protocol, c.column)
+            for c, estimate in self.estimates.items()
+            if (section is None or c[:3] == section) and (estimate.n_ok or not scored)
+        }
         return sorted(found, key=lambda c: self.results.protocol_order(*c))
 
     def separates(self, better: Estimate, worse: Estimate, level: float = 0.95) -> bool:

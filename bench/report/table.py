@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Mark = Literal["", "best", "second"]
 Section = Literal["method", "control", "published"]
@@ -149,6 +149,20 @@ class Row:
         return f"{high}/{planned}" if low == high else f"{low}–{high}/{planned}"
 
 
+class Footnote(NamedTuple):
+    """A protocol named by columns: its number, id, what it measures, and source and weights."""
+
+    number: int
+    protocol: str
+    summary: str
+    details: str
+
+    @property
+    def text(self) -> str:
+        """Everything but the id."""
+        return "; ".join(part for part in (self.summary, self.details) if part)
+
+
 @dataclass(frozen=True, slots=True)
 class Reason:
     """Why results are missing.
@@ -212,7 +226,7 @@ class Table:
         title, caption: plain text.
         columns, rows: as drawn (methods, then controls, then published); one value per column in every
             row (None: not planned).
-        footnotes: (number, protocol id, text) of every protocol in the columns.
+        footnotes: every protocol in the columns.
         notes: sentences to print beneath, e.g. how marks were decided.
         reasons: what explains every dash and every incomplete cell.
         row_heads: headings of the leading columns.
@@ -223,7 +237,7 @@ class Table:
     caption: str
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
-    footnotes: tuple[tuple[int, str, str], ...] = ()
+    footnotes: tuple[Footnote, ...] = ()
     notes: tuple[str, ...] = ()
     reasons: tuple[Reason, ...] = ()
     row_heads: tuple[str, ...] = ("Method", "Gate")

@@ -66,9 +66,7 @@ def table(model: Table, width: int = 120, said: Collection[str] = (), reasons: b
     out = [printable(model.title), ""]
     for chosen in _fit(widths, room):
         sizes = [*lead_widths, *(widths[i] for i in chosen)]
-        lines = [
-            _line([*leading[n], *(cells[n][i] for i in chosen)], sizes, left) for n in range(len(leading))
-        ]
+        lines = [_line([*leading[n], *(cells[n][i] for i in chosen)], sizes, left) for n in range(len(leading))]
         rule = "─" * max(width_of(line) for line in lines)
         out += [lines[0], rule]
         section = "method"
@@ -81,8 +79,8 @@ def table(model: Table, width: int = 120, said: Collection[str] = (), reasons: b
             out.append(line)
         out.append("")
     beneath = [
-        f"{str(n).translate(_SUPERSCRIPT)} {protocol}{': ' + about if about else ''}"
-        for n, protocol, about in model.footnotes
+        f"{str(f.number).translate(_SUPERSCRIPT)} {f.protocol}{': ' + f.summary if f.summary else ''}"
+        for f in model.footnotes
     ]
     beneath += _notes([n for n in model.notes if n not in said], model.reasons if reasons else ())
     return "\n".join(out + _wrap(beneath, width)).rstrip() + "\n"

@@ -50,7 +50,7 @@ def run(device: str) -> None:
     torch.manual_seed(0)
     u, delta = (torch.randn(batch, length, channels, device=device, dtype=dtype) for _ in range(2))
     B, C = (torch.randn(batch, length, state, device=device, dtype=dtype) for _ in range(2))
-    A = -torch.rand(channels, state, device=device) * 8
+    A = -torch.rand(channels, state, device=device) * 8 - 0.5
     D = torch.rand(channels, device=device)
     print(f"B={batch} D={channels} L={length} N={state} {dtype} {device}, {torch.get_num_threads()} CPU threads")
     reference = expected = None

@@ -188,5 +188,5 @@ class I3d(nn.Module):
                 ends.append(x.float().mean((3, 4)))
         pooled = F.avg_pool1d(torch.cat(ends, 2), self.pool_frames, 1)
         # Dropout is off and the classifier is linear, so averaging over time first is the same and cheaper.
-        weight = self.logits.conv3d.weight.flatten(1)
-        return F.linear(pooled.mean(2), weight.float(), self.logits.conv3d.bias)
+        head = self.logits.conv3d.float()
+        return F.linear(pooled.mean(2), head.weight.flatten(1), head.bias)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from bench.metrics.lpips import FILES
 from bench.metrics.networks.loading import arrange, frames_tensor, official, ready
 
 Trunk = Literal["alex", "vgg"]
@@ -43,8 +44,7 @@ _VGG = (
 )
 _TAPS = {"alex": (1, 4, 7, 9, 11), "vgg": (3, 8, 15, 22, 29)}
 CHANNELS = {"alex": (64, 192, 384, 256, 256), "vgg": (64, 128, 256, 512, 512)}
-# Names in the weights lock of the trunk and of the heads.
-FILES = {"alex": ("alexnet", "lpips_alex"), "vgg": ("vgg16", "lpips_vgg")}
+_BLOCK = 2048  # positions
 # Mean and standard deviation of ImageNet for images in [-1, 1].
 SHIFT = (-0.030, -0.088, -0.188)
 SCALE = (0.458, 0.448, 0.450)
@@ -93,11 +93,29 @@ class Lpips(nn.Module):
         both = (torch.cat([a, b]) - self.shift) / self.scale
         total = torch.zeros(n, device=a.device)
         for activation, head in zip(self.trunk(both), self.heads, strict=True):
-            x = activation.float()
-            unit = x / (x.pow(2).sum(1, keepdim=True).sqrt_().add_(1e-10))
-            difference = (unit[:n] - unit[n:]).pow_(2)
-            total += torch.einsum("nchw,c->n", difference, head.float()) / (x.shape[2] * x.shape[3])
+            # Positions as rows: free with channels last.
+            rows = activation.permute(0, 2, 3, 1).flatten(1, 2)
+            for i in range(n):
+                total[i] += _weighted_difference(rows[i], rows[n + i], head) / rows.shape[1]
         return total
+
+
+def _weighted_difference(first: Tensor, second: Tensor, head: Tensor) -> Tensor:
+    """Return the sum over positions of the head applied to squared differences of unit vectors.
+
+    Args:
+        first, second: (positions, channels).
+        head: (channels,).
+    """
+    # On a CPU a block of positions stays in cache between the passes over it.
+    block = len(first) if first.is_cuda else _BLOCK
+    sums = []
+    for a, b in zip(first.split(block), second.split(block), strict=True):
+        unit_a, unit_b = (
+            x.float() / torch.linalg.vector_norm(x.float(), dim=1, keepdim=True).add_(1e-10) for x in (a, b)
+        )
+        sums.append((unit_a.sub_(unit_b).square_() @ head.float()).sum())
+    return torch.stack(sums).sum()
 
 
 def state(trunk: Mapping[str, Tensor], heads: Mapping[str, Tensor]) -> dict[str, Tensor]:

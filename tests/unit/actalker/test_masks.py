@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from actalker.control import ControlConfig, ParallelControl
-from actalker.masks import ControlMask, ControlMasks, box_mask, control_masks, expand_box, mouth_box
+from actalker.masks import ControlMask, ControlMasks, box_mask, control_masks, mouth_box
 
 LIKE = torch.zeros(1)
 
@@ -72,9 +72,7 @@ def test_closed_gates_and_unknown_modes_are_refused():
         ControlMask(torch.ones(8, 8))
 
 
-def test_boxes():
-    assert expand_box((10, 20, 30, 40), 1.2, 100, 100) == (8, 18, 32, 42)
-    assert expand_box((0, 0, 30, 40), 2.0, 40, 50) == (0, 0, 40, 50)
+def test_mouth_box():
     assert mouth_box((10, 20, 30, 40)) == (10, 30, 30, 40)
 
 

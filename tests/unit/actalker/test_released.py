@@ -222,6 +222,37 @@ def test_conversion_round_trip(tmp_path, monkeypatch, tiny_pipeline):
         convert(source, **arguments)
 
 
+def test_a_model_to_train_is_made_from_svd(tmp_path, monkeypatch, tiny_pipeline):
+    """Without the trained files the UNet starts from Stable Video Diffusion's weights."""
+    from safetensors.torch import save_file
+
+    import actalker.released as released
+
+    conditioner = tiny_pipeline.conditioner
+    encoders = {type(m): m.config for m in (conditioner.expression, conditioner.pose, conditioner.identity)}
+    monkeypatch.setattr(released, "_on_meta", lambda cls: cls(encoders[cls]).to("meta"))
+    trained = {"unet": (ACTalkerUNet, "unet"), "vasa_linear": (MotionProjection, "conditioner/motion_projection")}
+    monkeypatch.setattr(released, "_TRAINED", trained)
+    monkeypatch.setattr(ACTalkerUNet, "Config", lambda: TINY)
+    for folder in ("svd/vae", "svd/unet", "whisper"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "config.json").write_text("{}")
+    svd = {k: torch.randn_like(v) for k, v in ACTalkerUNet(TINY).state_dict().items() if "_ip." not in k}
+    svd = {k: v for k, v in svd.items() if ".mamba_blocks." not in k}
+    save_file(svd, tmp_path / "svd" / "unet" / "diffusion_pytorch_model.safetensors")
+    generator = {f"expression_model.{k}": v for k, v in conditioner.expression.state_dict().items()}
+    torch.save({"generator": generator, "pose_model": conditioner.pose.state_dict()}, tmp_path / "motion.ckpt")
+    torch.save(conditioner.identity.state_dict(), tmp_path / "backbone.pth")
+    convert(
+        None, motion=tmp_path / "motion.ckpt", arcface=tmp_path / "backbone.pth", svd=tmp_path / "svd",
+        whisper=tmp_path / "whisper", out=tmp_path / "model", dtype=torch.float32,
+    )  # fmt: skip
+    stored = read_state(tmp_path / "model" / "unet" / "model.safetensors")
+    assert torch.equal(stored["conv_out.weight"], svd["conv_out.weight"])
+    layer = "down_blocks.0.attentions.0.transformer_blocks.0.attn2"
+    assert torch.equal(stored[f"{layer}.processor.to_v_ip.0.weight"], svd[f"{layer}.to_v.weight"])
+
+
 def test_failed_conversion_leaves_nothing(tmp_path):
     with pytest.raises(CheckpointError, match=r"must hold exactly one unet-\*\.pth; found: none"):
         convert(tmp_path, motion="m", arcface="a", svd=tmp_path, whisper=tmp_path, out=tmp_path / "model")

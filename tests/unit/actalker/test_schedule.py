@@ -12,7 +12,6 @@ from actalker.schedule import (
     bounded_windows,
     build_schedule,
     circular_windows,
-    unet_calls,
     window_shift,
 )
 
@@ -105,7 +104,6 @@ def test_the_first_windows_shift_by_seven():
 
 @pytest.mark.parametrize(("frames", "calls"), [(25, 50), (50, 75), (100, 125), (250, 275)])
 def test_number_of_unet_calls(frames, calls):
-    assert unet_calls(frames, 25, 25) == calls
     assert 25 * len(circular_windows(frames + 25, 25, 3)) == calls
 
 

@@ -69,6 +69,12 @@ def test_a_metric_asked_for_by_name_without_its_weights_is_exit_code_4(
     assert "bench prepare --metrics" in err or "pip install" in err
 
 
+def test_a_method_that_is_not_prepared_is_exit_code_4(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, "run", "--methods", "sadtalker")
+    assert code == 4
+    assert "bench prepare --methods sadtalker" in err
+
+
 def test_score_reports_videos_made_elsewhere_and_names_what_it_cannot_use(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -139,6 +139,26 @@ def test_few_identities_still_catch_a_uniform_regression() -> None:
     assert "only 4 identities" in check.why
 
 
+def test_few_identities_are_judged_by_their_noise_floor_when_there_is_one() -> None:
+    old = make(seed=1, identities=2, clips_per_identity=2)
+    noise = measure_noise(old, old)  # exact reruns: a determinism floor of zero, and a seed floor
+    uneven = make(seed=1, identities=2, clips_per_identity=2)
+
+    def worsen(rows: Any) -> Any:
+        loss = rows["identity"].map({"id000": 0.5, "id001": 3.0})
+        touched = (rows["column"] == "sync_c") & (rows["method"] == "mouth-warp")
+        return rows.assign(value=rows["value"] - loss.where(touched, 0.0), clip_sha256=rows["digest"])
+
+    worse = edited(uneven, worsen)
+    rules = parse_rules({"rule": [{**SYNC, "tolerance": 0.2}]})
+    # Two identities that lost unevenly decide nothing by themselves, but the floor of these clips does.
+    assert gate(worse, old, rules).checks[0].verdict == "inconclusive"
+    check = gate(worse, old, rules, noise).checks[0]
+    assert check.verdict == "fail"
+    assert "judged by their noise floor" in check.why
+    assert gate(make(seed=1, identities=2, clips_per_identity=2), old, rules, noise).checks[0].verdict == "pass"
+
+
 def test_a_new_method_is_neutral(reference: Results) -> None:
     outcome = judge(make(seed=1, methods=fakes.METHODS), reference, {**SYNC, "tolerance": 0.5})
     assert outcome.count("no reference") == 5
@@ -189,9 +209,7 @@ def test_other_coverage_fails_whatever_the_values(reference: Results, which: str
 
 
 def test_intersection_judges_the_common_samples(reference: Results) -> None:
-    outcome = judge(
-        unscored(reference, "clip003_0"), reference, {**SYNC, "tolerance": 1.0}, intersection=True
-    )
+    outcome = judge(unscored(reference, "clip003_0"), reference, {**SYNC, "tolerance": 1.0}, intersection=True)
     assert outcome.checks[0].verdict == "pass"
     assert outcome.checks[0].difference.n == 23
 

@@ -146,9 +146,7 @@ def test_compare_as_json_has_null_where_there_is_no_number(pair: tuple[Results, 
     offsets = [d for d in data["differences"] if d["column"] == "offset"]
     assert offsets
     assert all(d["p"] is None for d in offsets)
-    assert all(
-        {"method", "gate", "protocol", "old", "new", "gain", "low", "high"} <= d.keys() for d in offsets
-    )
+    assert all({"method", "gate", "protocol", "old", "new", "gain", "low", "high"} <= d.keys() for d in offsets)
 
 
 def store(results: Results, folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import weights
+from bench.metrics import references
 
 
 @dataclass
@@ -58,67 +57,18 @@ def memory_clip():
     return MemoryClip
 
 
-def _random(name: str):
-    from bench.metrics.networks import i3d, inception, lpips, resnet3d, s3fd, syncnet
-    from bench.metrics.networks.loading import random_state
-
-    networks = {
-        "syncnet_v2": syncnet.SyncNet,
-        "sfd_face": s3fd.S3fd,
-        "inception_fid": inception.Inception,
-        "i3d_kinetics400": i3d.I3d,
-        "resnet50_kinetics": resnet3d.ResNet3d,
-    }
-    if name in networks:
-        state = random_state(networks[name](), seed=7)
-        return (
-            {"state_dict": {f"module.{k}": v for k, v in state.items()}} if name == "resnet50_kinetics" else state
-        )
-    if name == "alexnet":
-        state = random_state(lpips.Features("alex"), seed=7)
-        return state | {"classifier.1.weight": state["features.0.bias"]}
-    generator = np.random.default_rng(7)
-    import torch
-
-    return {
-        f"lin{i}.model.1.weight": torch.from_numpy(generator.random((1, c, 1, 1), np.float32))
-        for i, c in enumerate(lpips.CHANNELS["alex"])
-    }
-
-
 class RandomWeights:
     """Writes random files on demand, under the official names, with a lock that pins them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.lock = folder / "weights.lock"
-        self.provided: set[str] = set()
 
     def provide(self, *names: str) -> None:
         import torch
 
-        for name in names:
-            if name in self.provided:
-                continue
-            self.provided.add(name)
-            path = self.folder / weights.lock()[name].file
-            if name == "i3d_torchscript":
-                torch.jit.script(Graph()).save(str(path))
-            else:
-                torch.save(_random(name), path)
-        self._write_lock()
-
-    def _write_lock(self) -> None:
-        lines = []
-        for entry in weights._read_lock(weights.LOCK, 0).values():
-            path = self.folder / entry.file
-            lines += [f'["{entry.name}"]', f'file = "{entry.file}"', "urls = []", f'licence = "{entry.licence}"']
-            lines.append(f"metrics = {list(entry.metrics)}".replace("'", '"'))
-            if path.exists():
-                lines.append(f'sha256 = "{hashlib.sha256(path.read_bytes()).hexdigest()}"')
-            else:
-                lines.append('sha256 = "absent"')
-        self.lock.write_text("\n".join(lines))
+        if "i3d_torchscript" in names:
+            torch.jit.script(_graph()).save(str(self.folder / "i3d_torchscript.pt"))
+        self.lock = references.write_random_weights(self.folder, [n for n in names if n != "i3d_torchscript"])
 
 
 def _graph():
@@ -133,11 +83,7 @@ def _graph():
             means = x.mean(dim=[3, 4]).flatten(1)
             return torch.cat([means] * 9, 1)[:, :400]
 
-    return Graph
-
-
-def Graph():  # noqa: N802
-    return _graph()()
+    return Graph()
 
 
 @pytest.fixture(scope="session")

@@ -64,9 +64,10 @@ def test_the_two_agree_on_one_track(memory_clip):
 
 def test_tracks_of_100_frames_only_count_in_short(memory_clip):
     features = {k: v[:1] for k, v in found(frames=[100, 0], windows=[95, 0]).items()}
-    with pytest.raises(Unscored, match="longest face track has 100 frames") as caught:
-        score(sync.LongestTrack, features, memory_clip)
-    assert caught.value.reason is Reason.TOO_SHORT
+    for frames, reason in ((100, Reason.TOO_SHORT), (300, Reason.NO_FACE)):
+        with pytest.raises(Unscored, match="longest face track has 100 frames") as caught:
+            score(sync.LongestTrack, features, memory_clip, frames)
+        assert caught.value.reason is reason
     assert score(sync.Short, features, memory_clip)["sync_c"] == 4.0
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.metrics.networks import i3d, inception, lpips, s3fd, syncnet, video
+from bench.metrics.networks import i3d, inception, lpips, resnet3d, s3fd, syncnet, video
 from bench.metrics.networks.loading import random_state, ready
 from bench.metrics.sync_search import search
 
@@ -193,3 +193,52 @@ def test_squash_equals_pillows_bicubic_on_float_channels():
         picture = image.fromarray(frame[..., channel].astype(np.float32), mode="F")
         expected = np.asarray(picture.resize((112, 112), image.Resampling.BICUBIC))
         assert np.abs(ours[..., channel] - expected).max() < 5e-3
+
+
+@torch.inference_mode()
+def test_resnet_stages_equal_torchvisions_three_dimensional_bottlenecks(reference):
+    """Torchvision has the blocks but not this stem; the stem is plain layers, put in front by hand."""
+    resnet = reference("torchvision.models.video.resnet")
+    state = random_state(resnet3d.ResNet3d(), seed=4)
+    theirs = resnet.VideoResNet(resnet.Bottleneck, [resnet.Conv3DSimple] * 4, [3, 4, 6, 3], resnet.BasicStem)
+    names = {
+        "conv1": "conv1.0",
+        "bn1": "conv1.1",
+        "conv2": "conv2.0",
+        "bn2": "conv2.1",
+        "conv3": "conv3.0",
+        "bn3": "conv3.1",
+    }
+    stages = {}
+    for key, value in state.items():
+        parts = key.split(".")
+        if parts[0].startswith("layer"):
+            stages[".".join([*parts[:2], names.get(parts[2], parts[2]), *parts[3:]])] = value
+    missing, unexpected = theirs.load_state_dict(stages, strict=False)
+    assert not unexpected and {k.split(".")[0] for k in missing} == {"stem", "fc"}
+    theirs.eval()
+    segment = pictures(16, 112, 112)
+    x = torch.from_numpy(segment).float() - torch.tensor(resnet3d.MEAN_RGB)
+    x = torch.nn.functional.conv3d(x.permute(3, 0, 1, 2)[None], state["conv1.weight"], None, (1, 2, 2), 3)
+    mean, variance, weight, bias = (state[f"bn1.{k}"] for k in ("running_mean", "running_var", "weight", "bias"))
+    x = torch.nn.functional.batch_norm(x, mean, variance, weight, bias).relu()
+    x = torch.nn.functional.max_pool3d(x, 3, 2, 1)
+    expected = theirs.layer4(theirs.layer3(theirs.layer2(theirs.layer1(x)))).mean((2, 3, 4))
+    assert difference(video.Segments(state)([segment]), expected) < TOLERANCE
+
+
+@torch.inference_mode()
+def test_a_long_clip_keeps_no_more_in_memory_than_a_short_one():
+    network = ready(i3d.I3d(), random_state(i3d.I3d(), seed=3))
+    held = []
+
+    def pieces(count):
+        generator = torch.Generator().manual_seed(0)
+        for _ in range(count):
+            yield torch.rand(1, 3, 16, 32, 32, generator=generator)
+            kept = [getattr(m, name, None) for m in network.modules() for name in ("kept", "ahead")]
+            held.append(sum(k.untyped_storage().nbytes() for k in kept if k is not None))
+
+    network(pieces(12), 12 * 16)
+    # The last piece completes everything and is followed by padding.
+    assert max(held[6:11]) == max(held[2:6])

@@ -270,7 +270,7 @@ def test_runs_are_found_by_path_name_and_latest(tmp_path: Path, monkeypatch: pyt
     assert load(home / "runs" / "first" / "rows.parquet").name == "first"
     with pytest.raises(MissingError, match="Did you mean 'first'"):
         load("frist", home)
-    with pytest.raises(MissingError, match="holds no rows.parquet"):
+    with pytest.raises(MissingError, match=r"holds no rows\.parquet"):
         load(tmp_path)
     with pytest.raises(MissingError, match="bench run"):
         load("latest", tmp_path / "empty")
@@ -364,7 +364,7 @@ def test_csv_has_every_planned_cell_and_no_formulas() -> None:
     from bench.report import csv as tidy
 
     lines = list(csv.DictReader(io.StringIO(tidy.document(report.build_tables(results, "summary")))))
-    assert [r["column"] for r in lines] == ["psnr", "ssim"]
+    assert [r["column"] for r in lines] == ["psnr"]
     assert lines[0]["method"] == "'=cmd()"
     assert float(lines[0]["low"]) < float(lines[0]["value"]) < float(lines[0]["high"])
     assert (lines[0]["n_ok"], lines[0]["n_planned"]) == ("24", "24")
@@ -406,6 +406,15 @@ def test_columns_without_any_value_are_named_not_drawn() -> None:
     assert "CSIM" not in [c.label for c in table.columns]
     assert "Columns without any value are left out: CSIM." in table.notes
     assert any("bench prepare --metrics csim" in str(r) for r in table.reasons)
+
+
+def test_an_unscored_protocol_does_not_hide_a_scored_one() -> None:
+    results = fakes.make(missing=False, protocols=["psnr"])
+    dead = results.rows.assign(
+        protocol="psnr/aaa", status="unscored", reason="missing_weights", value=float("nan")
+    )
+    both = Results.from_rows(pd.concat([results.rows, dead]), results.provenance)
+    assert [c.protocol for c in report.build_tables(both, "summary")[0].columns] == ["psnr/rgb"]
 
 
 def test_a_row_without_numbers_still_shows_why() -> None:

@@ -1,0 +1,296 @@
+"""Data sets by name: prepare them from what their owners publish, and load what was prepared.
+
+Layout under `<home>/data/<name>`: `clips/<id>/` (video.mp4, audio.wav, ref.png), `manifest.jsonl` and
+`ledger.jsonl` (one line per clip kept, and per candidate tried), `splits/` (lists drawn here), `terms.json`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.data import declared
+from bench.data.declared import Dataset, FrozenList, Subset
+from bench.errors import MissingError, UsageError
+from bench.spec import Rejected, Sample, Split
+from bench.store.home import Home
+
+if TYPE_CHECKING:
+    pass
+
+Progress = Callable[[int, int], None]
+
+OWN_LIST = "The clips are our own draw, not the papers': their lists were never published."
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """One line of `bench list splits`.
+
+    Attributes:
+        name, domain: of the data set.
+        state: `ready`, `97 of 100 clips`, or `not prepared`.
+        detail: what it is, and the command that prepares it.
+    """
+
+    name: str
+    domain: str
+    state: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What a preparation came to.
+
+    Attributes:
+        dataset, subset: what was prepared.
+        kept: clips of the list that are ready.
+        wanted: clips the list asks for.
+        reasons: number of candidates tried and not kept, by reason.
+        digest: sha256 of the list's clip ids, one per line.
+        notes: what a reader has to know about the list.
+        again: refused for the moment only: the same command tries them again.
+    """
+
+    dataset: str
+    subset: str
+    kept: int
+    wanted: int
+    reasons: Mapping[str, int]
+    digest: str
+    notes: tuple[str, ...] = ()
+    again: int = 0
+
+    def text(self) -> str:
+        """Return the account in words."""
+        lines = [
+            f"{self.dataset} {self.subset}: {self.kept} of {self.wanted} clips ready (list {self.digest[:16]})"
+        ]
+        lines += [f"  {count:5d} {reason}" for reason, count in sorted(self.reasons.items())]
+        if self.again:
+            lines.append(f"  {self.again} were refused for now: run the same command again to try them once more.")
+        return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
+
+
+def known(home: Home) -> list[Known]:
+    """Return every declared data set and whether it is prepared."""
+    found = []
+    for name in declared.names():
+        dataset = declared.declared(name)
+        frozen = frozen_list(dataset, declared.MAIN, home)
+        ready = set(_manifest(home, name))
+        wanted = dataset.subsets[declared.MAIN].count
+        have = sum(str(e["clip_id"]) in ready for e in frozen.entries) if frozen else 0
+        total = min(wanted, len(frozen.entries)) if frozen and frozen.entries else wanted
+        state = "ready" if have and have >= total else f"{have} of {total} clips" if have else "not prepared"
+        detail = dataset.title if state == "ready" else f"{dataset.title}; {command(dataset)}"
+        found.append(Known(name, dataset.domain, state, detail))
+    return found
+
+
+def command(dataset: Dataset, subset: str | None = None) -> str:
+    """Return what to type to prepare a data set."""
+    part = f" --subset {subset}" if subset and subset != declared.MAIN else ""
+    place = "" if dataset.download == "yes" else " --from DIR"
+    return f"bench prepare --split {dataset.name}{part}{place} --accept-licences"
+
+
+# Loading
+
+
+def load(name: str, home: Home, subset: str | None = None, media: bool = True) -> Split:
+    """Return a prepared data set's samples.
+
+    Args:
+        name: of the data set.
+        home: where it was prepared.
+        subset: a list it declares; None is `test`.
+        media: False plans without the media: samples may then name files that are not there yet.
+
+    Raises:
+        UnknownName, UsageError: there is no such data set or subset.
+        MissingError: nothing of it is prepared; says the command.
+    """
+    dataset = declared.declared(name)
+    chosen, rule = declared.subset_of(dataset, subset)
+    frozen = frozen_list(dataset, chosen, home)
+    ready = _manifest(home, name)
+    entries = frozen.entries if frozen else ()
+    if not any(str(e["clip_id"]) in ready for e in entries):
+        if media:
+            raise MissingError(
+                f"Split '{name}' is not prepared: {dataset.source}", f"Run: {command(dataset, subset)}"
+            )
+        return _unprepared(dataset, chosen, rule, entries)
+    samples: list[Sample] = []
+    rejected: list[Rejected] = []
+    if rule.protocol == "cross":
+        samples, rejected = _cross(dataset, chosen, entries, ready, home)
+    else:
+        reasons = _reasons(home, name)
+        for entry in entries:
+            clip_id = str(entry["clip_id"])
+            if clip_id in ready:
+                samples.append(_sample(dataset, chosen, ready[clip_id], ready[clip_id], home))
+            else:
+                rejected.append(Rejected(clip_id, reasons.get(clip_id, "not prepared")))
+    samples.sort(key=lambda s: s.id)
+    assert frozen is not None
+    notes = _notes(dataset, frozen, ready.values(), samples, rejected)
+    return Split(name, dataset.domain, tuple(samples), tuple(rejected), notes)
+
+
+def frozen_list(dataset: Dataset, subset: str, home: Home) -> FrozenList | None:
+    """Return the list: the repository's, else the one drawn here; a cross subset pairs the main list's clips."""
+    source = declared.MAIN if dataset.subsets[subset].protocol == "cross" else subset
+    shipped = declared.shipped_list(dataset.name, source)
+    if shipped is not None and shipped.entries:
+        return shipped
+    return declared.read_list(data_root(home, dataset.name) / "splits" / f"{source}.jsonl") or shipped
+
+
+def _sample(
+    dataset: Dataset, subset: str, source: Mapping[str, Any], driver: Mapping[str, Any], home: Home
+) -> Sample:
+    """Return a sample whose picture is one clip's and whose motion is another's (or the same one's)."""
+    folder = data_root(home, dataset.name) / "clips"
+    same = source is driver
+    files = {k: folder / driver["folder"] / n for k, n in _FILES.items() if k in driver["digests"]}
+    digests = dict(driver["digests"])
+    digests["image"] = source["digests"]["image"]
+    if same:
+        digests["reference"] = digests["video"]
+    return Sample(
+        dataset=dataset.name,
+        split=subset,
+        id=source["folder"] if same else f"{source['folder']}--{driver['folder']}"[:120],
+        identity=source["identity"],
+        image=folder / source["folder"] / _FILES["image"],
+        audio=files.get("audio"),
+        video=files["video"],
+        reference=files["video"] if same else None,
+        frames=driver["frames"],
+        fps=dataset.fps,
+        digests=digests,
+    )
+
+
+_FILES = {"video": "video.mp4", "audio": "audio.wav", "image": "ref.png"}
+
+
+def _cross(
+    dataset: Dataset,
+    subset: str,
+    entries: Sequence[Mapping[str, Any]],
+    ready: Mapping[str, Mapping[str, Any]],
+    home: Home,
+) -> tuple[list[Sample], list[Rejected]]:
+    from bench.data.selection import cross_pairs
+
+    identity = {str(e["clip_id"]): str(e["identity"]) for e in entries}
+    samples, rejected = [], []
+    # Pairs are made over the whole list, so that a missing clip does not change the others' partners.
+    for source, driver in cross_pairs(list(identity), identity.__getitem__):
+        if source in ready and driver in ready:
+            samples.append(_sample(dataset, subset, ready[source], ready[driver], home))
+        else:
+            rejected.append(Rejected(f"{source} driven by {driver}", "not prepared"))
+    return samples, rejected
+
+
+def _unprepared(dataset: Dataset, subset: str, rule: Subset, entries: Sequence[Mapping[str, Any]]) -> Split:
+    """Return samples good enough to count jobs: names where the list is known, places where it is not."""
+    from bench.data.folder import safe_id
+
+    names = [safe_id(str(e["clip_id"])) for e in entries] or [f"clip-{n:03d}" for n in range(1, rule.count + 1)]
+    frames = round((rule.seconds or 4.0) * dataset.fps)
+    absent = Path("not-prepared")
+    samples = tuple(
+        Sample(
+            dataset.name,
+            subset,
+            name,
+            name,
+            absent / name / _FILES["image"],
+            absent / name / _FILES["audio"] if dataset.sound else None,
+            absent / name / _FILES["video"],
+            absent / name / _FILES["video"] if rule.protocol == "self" else None,
+            frames,
+            dataset.fps,
+        )
+        for name in sorted(names)
+    )
+    drawn = "" if entries else " The list is drawn when it is prepared; names and lengths are stand-ins."
+    note = f"Split '{dataset.name}' is not prepared. Run: {command(dataset, subset)}{drawn}"
+    return Split(dataset.name, dataset.domain, samples, notes=(note,))
+
+
+def unchecked(lines: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the filters that could not be applied to some clip, from manifest lines."""
+    return sorted({f["name"] for line in lines for f in line["filters"] if f["passed"] is None})
+
+
+def _notes(
+    dataset: Dataset,
+    frozen: FrozenList,
+    lines: Iterable[Mapping[str, Any]],
+    samples: Sequence[Sample],
+    rejected: Sequence[Rejected],
+) -> tuple[str, ...]:
+    notes = [OWN_LIST, *dataset.notes]
+    if frozen.header.get("state") != "verified":
+        notes.append("The list is drawn from annotations; media filters remove clips from it, none is replaced.")
+    if frozen.header.get("mirror"):
+        notes.append("Clips were cut by somebody else (source = mirror); crops and lengths are not the owners'.")
+    if left := unchecked(lines):
+        notes.append(f"Not looked at when the clips were prepared: {', '.join(left)}.")
+    if rejected:
+        notes.append(f"{len(samples)} of {len(samples) + len(rejected)} clips of the list are here.")
+    return tuple(notes)
+
+
+def data_root(home: Home, name: str) -> Path:
+    """Return the folder of a data set."""
+    return home.data / name
+
+
+def _manifest(home: Home, name: str) -> dict[str, dict[str, Any]]:
+    """Return the manifest's lines by clip id."""
+    path = data_root(home, name) / "manifest.jsonl"
+    try:
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise UsageError(f"{path} is damaged: {error}.", f"Run: bench prepare --split {name}") from error
+    return {line["clip_id"]: line for line in lines}
+
+
+def _reasons(home: Home, name: str) -> dict[str, str]:
+    path = data_root(home, name) / "ledger.jsonl"
+    if not path.is_file():
+        return {}
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return {x["clip_id"]: f"{x['reason']} ({x['detail']})" if x["detail"] else x["reason"] for x in lines}
+
+
+# Preparing
+
+
+def prepare(
+    name: str,
+    source: Path | None,
+    home: Home,
+    accept_terms: bool = False,
+    workers: int = 1,
+    progress: Progress | None = None,
+    subset: str | None = None,
+) -> Account:
+    """Prepare a list of a data set; what is done stays done. See `bench.data.drawing.prepare`."""
+    from bench.data import drawing
+
+    return drawing.prepare(name, source, home, accept_terms, workers, progress, subset)

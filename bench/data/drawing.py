@@ -1,0 +1,238 @@
+"""Drawing a data set's list and making its clips: the work behind `bench prepare --split`."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from bench.data import celebv_hq, declared, hdtf, layouts
+from bench.data.candidates import Candidate
+from bench.data.datasets import OWN_LIST, Account, Progress, command, data_root, frozen_list, unchecked
+from bench.data.declared import Dataset, FrozenList, Subset
+from bench.data.folder import safe_id
+from bench.data.normalise import available_tools
+from bench.data.preparation import Preparer, Result, intact, read_results
+from bench.errors import MissingError, UsageError
+from bench.methods.external.environment import find_program
+from bench.store.files import write_bytes
+from bench.store.home import Home
+
+
+def prepare(
+    name: str,
+    source: Path | None,
+    home: Home,
+    accept_terms: bool = False,
+    workers: int = 1,
+    progress: Progress | None = None,
+    subset: str | None = None,
+) -> Account:
+    """Prepare a list of a data set; what is done stays done.
+
+    Args:
+        name: of the data set.
+        source: folder with what the owners publish, or None to download where that is allowed.
+        home: where everything goes.
+        accept_terms: the user has read and accepts the printed terms; asked for once.
+        workers: processes.
+        progress: called with (clips settled, clips wanted).
+        subset: a list the data set declares; None is `test`.
+
+    Raises:
+        UnknownName, UsageError: there is no such data set, subset or folder; the terms are not accepted.
+        MissingError: something has to be fetched by hand; says what and from where.
+    """
+    dataset = declared.declared(name)
+    chosen, rule = declared.subset_of(dataset, subset)
+    if rule.protocol == "cross":
+        chosen, rule = declared.MAIN, dataset.subsets[declared.MAIN]
+    if source is not None and not source.is_dir():
+        raise UsageError(f"There is no folder {source}.", "--from takes what the owners of the data set publish.")
+    root = data_root(home, name)
+    _require_terms(dataset, root, accept_terms)
+    if source is None and dataset.download != "yes":
+        raise MissingError(f"Split '{name}' needs files from you: {dataset.source}", f"Run: {command(dataset)}")
+    tools = available_tools(dataset)
+    layout, groups, header = _layout(dataset, chosen, rule, source, root)
+    with Preparer(dataset, rule.seconds, root, tools, layout, workers) as preparer:
+        frozen = frozen_list(dataset, chosen, home)
+        if frozen is not None and frozen.entries and frozen.header.get("complete", True):
+            _run_list(preparer, groups, frozen, progress)
+            wanted = len(frozen.entries)
+        else:
+            accepted = preparer.fill(groups, rule.count, progress)
+            header["complete"] = len(accepted) == rule.count
+            frozen = _freeze(root, chosen, header, accepted)
+            wanted = rule.count
+    return _close(dataset.name, chosen, root, frozen, wanted, preparer.tried, layout.refused)
+
+
+def _run_list(
+    preparer: Preparer, groups: Sequence[Sequence[Candidate]], frozen: FrozenList, progress: Progress | None
+) -> None:
+    wanted = {str(e["clip_id"]): None for e in frozen.entries}
+    by_id = {c.clip_id: c for group in groups for c in group}
+    for done, _ in enumerate(preparer.run(by_id[i] for i in wanted if i in by_id), 1):
+        if progress:
+            progress(done, len(wanted))
+
+
+def _layout(
+    dataset: Dataset, subset: str, rule: Subset, source: Path | None, root: Path
+) -> tuple[Any, Sequence[Sequence[Candidate]], dict[str, Any]]:
+    """Return what finds media, the candidates in order, and the header of a list drawn from them."""
+    header: dict[str, Any] = {
+        "list": subset,
+        "dataset": dataset.name,
+        "count": rule.count,
+        "rule": rule.rule,
+        "state": "verified",
+    }
+    cache = root / "source"
+    if dataset.name == "ravdess":
+        frozen = declared.shipped_list(dataset.name, subset)
+        assert frozen is not None, "the list is part of the repository"
+        layout = layouts.Ravdess(source, cache)
+        return layout, layout.groups(frozen.entries), header
+    assert source is not None
+    if dataset.name == "celebv-hq":
+        file = _find(source, celebv_hq.ANNOTATIONS, "github.com/CelebV-HQ/CelebV-HQ")
+        clips = celebv_hq.candidates(file)
+        header["annotations"] = {file.name: _digest(file)}
+        return _youtube(dataset, source, cache, clips, layouts.celebv_groups(clips), header)
+    if dataset.name == "hdtf":
+        times = _find(source, "WDA_annotion_time.txt", "github.com/MRzzm/HDTF, folder HDTF_dataset")
+        clips = hdtf.candidates(times.parent)
+        header["annotations"] = {
+            p.name: _digest(p) for s in hdtf.SETS for p in sorted(times.parent.glob(f"{s}_*.txt"))
+        }
+        return _youtube(dataset, source, cache, clips, layouts.hdtf_groups(clips), header)
+    if dataset.name == "vfhq" and subset == "train":
+        metas = _find(source, "Clip+*.txt", "meta_info.zip on VFHQ's project page").parent
+        clips, groups = layouts.vfhq_train_groups(metas, source)
+        return _youtube(dataset, source, cache, clips, groups, header)
+    if dataset.name == "vfhq":
+        pack = layouts.VfhqTest(source)
+        groups = pack.groups()
+        if subset != declared.MAIN:
+            least = layouts.first_by_hash(dataset.name, [g[0].clip_id for g in groups], rule.count)
+            groups = [g for g in groups if g[0].clip_id in least]
+        return pack, groups, header
+    raise UsageError(
+        f"Data set '{dataset.name}' is declared but has no preparation.",
+        "Bring its videos into a folder and use --split folder:PATH.",
+    )
+
+
+def _youtube(
+    dataset: Dataset,
+    source: Path,
+    cache: Path,
+    clips: Sequence[Candidate],
+    groups: Sequence[Sequence[Candidate]],
+    header: dict[str, Any],
+) -> tuple[Any, Sequence[Sequence[Candidate]], dict[str, Any]]:
+    layout = layouts.YouTube(source, cache, clips, find_program("yt-dlp") is not None)
+    return layout, groups, {**header, "mirror": layout.mirror}
+
+
+def _find(source: Path, pattern: str, where: str) -> Path:
+    found = next(iter(sorted(source.rglob(pattern))), None)
+    if found is None:
+        raise MissingError(
+            f"There is no {pattern} below {source}.", f"Get it from {where}, and give its folder with --from."
+        )
+    return found
+
+
+def _digest(path: Path) -> str:
+    return sha256(path.read_bytes()).hexdigest()
+
+
+def _require_terms(dataset: Dataset, root: Path, accept: bool) -> None:
+    """Ask for the terms once; a changed text is asked for again."""
+    file = root / "terms.json"
+    text = sha256(dataset.terms.encode()).hexdigest()
+    try:
+        if json.loads(file.read_text(encoding="utf-8"))["sha256"] == text:
+            return
+    except (OSError, ValueError, KeyError):
+        pass
+    if not accept:
+        raise UsageError(f"{dataset.title}: {dataset.terms}", f"If you may and want to go on: {command(dataset)}")
+    from datetime import UTC, datetime
+
+    accepted = {"sha256": text, "accepted": datetime.now(UTC).isoformat(timespec="seconds")}
+    write_bytes(file, json.dumps(accepted, indent=1).encode())
+
+
+def _freeze(root: Path, subset: str, header: Mapping[str, Any], accepted: Sequence[Result]) -> FrozenList:
+    """Write the list drawn here; a complete one is kept by later runs, an incomplete one is drawn on."""
+    entries = tuple(
+        {
+            "rank": rank,
+            "clip_id": r.clip_id,
+            "identity": r.identity,
+            "frames": r.clip["frames"],
+            "frames_sha256": r.clip["frames_sha256"],
+            "pcm_sha256": r.clip["pcm_sha256"],
+        }
+        for rank, r in enumerate(accepted, 1)
+    )
+    frozen = FrozenList(header, entries)
+    write_bytes(root / "splits" / f"{subset}.jsonl", declared.render_list(frozen))
+    return frozen
+
+
+def _close(
+    name: str,
+    subset: str,
+    root: Path,
+    frozen: FrozenList,
+    wanted: int,
+    tried: Sequence[Result],
+    refused: Sequence[tuple[str, str]],
+) -> Account:
+    """Write manifest and ledger, and return the account."""
+    stored = read_results(root)
+    ledger = [
+        {"clip_id": clip_id, "state": "bad-annotation", "reason": reason, "detail": ""}
+        for clip_id, reason in dict(refused).items()
+        if clip_id not in stored
+    ]
+    ledger += [
+        {"clip_id": r.clip_id, "state": r.state, "reason": r.reason, "detail": r.detail} for r in stored.values()
+    ]
+    manifest = [
+        {"clip_id": r.clip_id, "folder": safe_id(r.clip_id), "identity": r.identity, **r.clip}
+        for r in stored.values()
+        if r.state == "ok" and intact(root, r)
+    ]
+    _write_lines(root / "manifest.jsonl", manifest)
+    _write_lines(root / "ledger.jsonl", ledger)
+    ready = {line["clip_id"] for line in manifest}
+    entries = [str(e["clip_id"]) for e in frozen.entries]
+    notes = [OWN_LIST]
+    if left := unchecked(manifest):
+        notes.append(
+            f"not looked at, because what it needs is not installed: {', '.join(left)}; see docs/datasets.md"
+        )
+    return Account(
+        name,
+        subset,
+        sum(i in ready for i in entries),
+        wanted,
+        dict(Counter(r.reason for r in tried if r.state != "ok")),
+        sha256("".join(f"{i}\n" for i in entries).encode()).hexdigest(),
+        tuple(notes),
+        sum(r.state in ("retry", "blocked") for r in tried),
+    )
+
+
+def _write_lines(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+    ordered = sorted(lines, key=lambda line: str(line["clip_id"]))
+    write_bytes(path, "".join(json.dumps(x, sort_keys=True, ensure_ascii=False) + "\n" for x in ordered).encode())

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.ndimage import rotate
+from scipy.spatial.transform import Rotation
+
+from bench.media import faces
+from bench.media.decode import read_image
+
+ANGLE = st.floats(-80, 80)
+
+
+@given(ANGLE, ANGLE, ANGLE, st.floats(0.5, 2))
+def test_euler_angles_agree_with_scipy(yaw, pitch, roll, scale):
+    matrix = scale * Rotation.from_euler("YXZ", [yaw, pitch, roll], degrees=True).as_matrix()
+    assert faces.euler_degrees(matrix[None])[0] == pytest.approx([yaw, pitch, roll], abs=1e-6)
+
+
+def test_euler_angles_of_missing_faces_are_nan():
+    assert np.isnan(faces.euler_degrees(np.full((2, 4, 4), np.nan))).all()
+
+
+def test_landmark_sets_are_consistent():
+    for name in ("MOUTH", "EYE_RIGHT", "EYE_LEFT", "BROW_RIGHT", "BROW_LEFT", "NOSE", "OVAL", "RIGID"):
+        indices = getattr(faces, name)
+        assert len(set(indices)) == len(indices)
+        assert all(0 <= i < faces.N_LANDMARKS for i in indices)
+    assert len(faces.MOUTH_OUTER) == len(faces.MOUTH_INNER) == 20
+    assert not set(faces.MOUTH_OUTER) & set(faces.MOUTH_INNER)
+
+
+@pytest.fixture(scope="module")
+def shared() -> Path:
+    pytest.importorskip("mediapipe")
+    root = Path(os.environ.get("BENCH_SHARED") or Path(__file__).resolve().parents[4] / "shared")
+    if not (root / "weights" / "face_landmarker_v2_with_blendshapes.task").is_file():
+        pytest.skip("no face landmarker model")
+    return root
+
+
+@pytest.fixture(scope="module")
+def model(shared) -> Path:
+    return shared / "weights" / "face_landmarker_v2_with_blendshapes.task"
+
+
+@pytest.fixture(scope="module")
+def portrait(shared) -> np.ndarray:
+    return read_image(shared / "media" / "portraits" / "anitalker_aiface4.png")
+
+
+def test_reads_faces_and_marks_frames_without_one(model, portrait):
+    track = faces.FaceReader(model).read([portrait, np.zeros_like(portrait), portrait[:, ::-1]])
+    assert track.valid.tolist() == [True, False, True]
+    assert track.landmarks.shape == (3, 478, 3)
+    assert track.blendshapes.shape == (3, 52)
+    assert track.matrices.shape == (3, 4, 4)
+    assert np.isnan(track.landmarks[1]).all() and np.isnan(track.matrices[1]).all()
+    width = portrait.shape[1]
+    points = track.landmarks[0]
+    assert points[faces.EYE_CORNERS[0], 0] < points[faces.EYE_CORNERS[1], 0]
+    assert points[list(faces.EYE_LEFT), 1].mean() < points[list(faces.MOUTH), 1].mean() < points[152, 1]
+    mirrored = width - track.landmarks[2][faces.EYE_CORNERS[0], 0]
+    assert mirrored == pytest.approx(points[faces.EYE_CORNERS[1], 0], abs=4)
+
+
+def test_results_do_not_depend_on_order_or_instance(model, portrait):
+    pictures = [portrait, portrait[:, ::-1], np.roll(portrait, 20, axis=1)]
+    one, two = faces.FaceReader(model), faces.FaceReader(model)
+    forward = one.read(pictures)
+    backward = two.read(pictures[::-1])
+    assert np.array_equal(forward.landmarks, backward.landmarks[::-1])
+    assert np.array_equal(forward.blendshapes, backward.blendshapes[::-1])
+
+
+def test_largest_of_several_faces_is_read(model, portrait):
+    small = np.repeat(portrait[::2, ::2], 1, axis=0)
+    height, width = portrait.shape[:2]
+    both = np.full((height, width + small.shape[1], 3), 90, np.uint8)
+    both[:, small.shape[1] :] = portrait
+    both[: small.shape[0], : small.shape[1]] = small
+    points = faces.FaceReader(model).read([both]).landmarks[0]
+    assert points[:, 0].mean() > small.shape[1]
+
+
+def test_roll_follows_the_picture(model, portrait):
+    tilted = rotate(portrait, 12, reshape=False, mode="nearest")  # counter-clockwise
+    track = faces.FaceReader(model).read([portrait, tilted])
+    roll = faces.euler_degrees(track.matrices)[:, 2]
+    assert roll[1] - roll[0] == pytest.approx(12, abs=3)
+
+
+def test_a_process_that_used_it_ends_quietly(model):
+    code = f"from pathlib import Path; from bench.media.faces import FaceReader; FaceReader(Path({str(model)!r}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
