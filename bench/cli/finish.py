@@ -17,8 +17,13 @@ if TYPE_CHECKING:
 def write_report(folder: Path, recipe: str, formats: Sequence[str]) -> dict[str, Path]:
     """Write the report files of a finished run into its folder."""
     from bench import report
+    from bench.execute.features import FeatureBank
+    from bench.report import curves
     from bench.report.results import load
+    from bench.store.home import Home
 
+    if "html" in formats:
+        curves.write(folder, FeatureBank(Home(folder.parent.parent)).stored)
     return report.write(load(str(folder)), folder, recipe, tuple(formats))
 
 

@@ -117,8 +117,8 @@ def test_a_thousand_clips_stay_below_two_megabytes(tmp_path: Path) -> None:
     shas = sorted(set(results.rows["clip_sha256"]) - {""})
     extras = {
         sha: {
-            "fps": 25, "mouth": [0.123 * (k % 7) for k in range(75)], "reference_mouth": [0.4] * 75,
-            "sync_offset": [float(k % 3) for k in range(75)],
+            "fps": 25, "mouth": [0.1234 * ((k * n) % 7) for k in range(250)], "reference_mouth": [0.4] * 250,
+            "sync_curve": [0.01 * n + k for k in range(31)],
             "mel": f"data:image/png;base64,{noise}{n % 100:04d}",
         }
         for n, sha in enumerate(shas)
@@ -170,7 +170,8 @@ def test_curves_are_kept_and_pictures_are_shared(tmp_path: Path) -> None:
     assert data["curves"]["pictures"] == [PIXEL]
     kept = list(data["curves"]["of"].values())
     assert len(kept) == len(shas) - 1
-    assert kept[0] == {"fps": 25.0, "mouth": [0.1, None, 0.3], "mel": 0}
+    assert kept[0] == {"fps": 25.0, "mouth": 0, "mel": 0}
+    assert data["curves"]["lines"] == [[0.1, None, 0.3]]
 
 
 def test_failures_are_grouped_by_cause(tmp_path: Path) -> None:
