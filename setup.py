@@ -1,7 +1,7 @@
 """Packages for setuptools; everything else is in pyproject.toml.
 
-The root folders `datasets`, `baselines` and `reports` are data. They go into the wheel as `bench._data.*`, because a
-top-level package called `datasets` would shadow Hugging Face's.
+The root folders `datasets`, `baselines` and `reports` are data. They go into the wheel as `bench._data.*`,
+because a top-level package called `datasets` would shadow Hugging Face's.
 """
 
 from setuptools import find_packages, setup

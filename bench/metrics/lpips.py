@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from bench.metrics.networks.lpips import Distance
 
 SMALLEST = 64  # pixels; AlexNet's last layers vanish below
-_FILES = {"alex": ("alexnet", "lpips_alex"), "vgg": ("vgg16", "lpips_vgg")}
+# Names in the weights lock of the trunk and of the heads.
+FILES = {"alex": ("alexnet", "lpips_alex"), "vgg": ("vgg16", "lpips_vgg")}
 
 
 class _Lpips:
@@ -46,7 +47,7 @@ class _Lpips:
             domains=("real",),
             needs=("reference",),
             params={"trunk": self.trunk, "lpips": "0.1", "range": "[-1, 1]", "size": "native"},
-            weights=tuple(ref(file) for file in _FILES[self.trunk]),
+            weights=tuple(ref(file) for file in FILES[self.trunk]),
             default=self.default,
             summary=f"Learned perceptual distance to the ground truth, {name} trunk, mean over frames.",
             source="Zhang et al. 2018; lpips 0.1.4",

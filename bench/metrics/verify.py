@@ -353,12 +353,13 @@ def _fvd(material: _Material) -> Iterable[VerifyRow]:
 def _lpips(material: _Material) -> Iterable[VerifyRow]:
     import torch
 
+    from bench.metrics.lpips import FILES
     from bench.metrics.networks import lpips
 
     package = references.module("lpips")
     trunks: tuple[lpips.Trunk, ...] = ("alex", "vgg")
     for trunk in trunks:
-        parts, note = _weights(*lpips.FILES[trunk])
+        parts, note = _weights(*FILES[trunk])
         state = lpips.state(*parts)
         network = package.LPIPS(net=trunk, pnet_rand=True, pretrained=False, verbose=False).eval()
         own = network.state_dict()

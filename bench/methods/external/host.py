@@ -234,11 +234,11 @@ def readiness(name: str, home: Home | None = None) -> str:
     """Return `ready`, or what is missing, in a few words with the command that gets it."""
     contract = find(name)
     if contract.status != "runnable":
-        return f"videos only: {contract.reason}"
+        return f"videos only: {contract.reason.partition('.')[0]}"
     try:
         require_state(contract, home or Home())
     except BenchError as error:
-        return f"{error.message} {error.hint}"
+        return f"{error.message.removeprefix(f'{name} is ')} {error.hint}"
     return "ready"
 
 

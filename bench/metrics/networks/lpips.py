@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from bench.metrics.lpips import FILES
 from bench.metrics.networks.loading import arrange, frames_tensor, official, ready
 
 Trunk = Literal["alex", "vgg"]
@@ -43,8 +44,6 @@ _VGG = (
 )
 _TAPS = {"alex": (1, 4, 7, 9, 11), "vgg": (3, 8, 15, 22, 29)}
 CHANNELS = {"alex": (64, 192, 384, 256, 256), "vgg": (64, 128, 256, 512, 512)}
-# Names in the weights lock of the trunk and of the heads.
-FILES = {"alex": ("alexnet", "lpips_alex"), "vgg": ("vgg16", "lpips_vgg")}
 _BLOCK = 2048  # positions
 # Mean and standard deviation of ImageNet for images in [-1, 1].
 SHIFT = (-0.030, -0.088, -0.188)

@@ -72,10 +72,6 @@ class SyncNet(nn.Module):
             *_lip(256, 512, (1, 6, 6)),
         )
 
-    def audio(self, x: Tensor) -> Tensor:
-        """Embed MFCC windows (n, 1, 13, 20) to (n, 1024)."""
-        return self.netfcaud(self.netcnnaud(x).flatten(1))
-
     def lip(self, x: Tensor) -> Tensor:
         """Embed a clip (1, 3, t, 224, 224), BGR in 0..255, to (t - 4, 1024)."""
         return self.netfclip(self.netcnnlip(x)[0, :, :, 0, 0].T)

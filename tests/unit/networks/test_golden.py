@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from bench.metrics import references
+from bench.metrics.lpips import FILES
 from bench.metrics.networks import inception, lpips, s3fd, syncnet, video
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "networks.json"
@@ -43,7 +44,7 @@ def scaled(frames: np.ndarray):
 
 
 def our_lpips(trunk):
-    state = lpips.state(*(weights(name) for name in lpips.FILES[trunk]))
+    state = lpips.state(*(weights(name) for name in FILES[trunk]))
     frames = pictures(2, 96, 80)
     return lpips.Distance(trunk, state)(frames[:1], frames[1:])
 
@@ -95,7 +96,7 @@ def reference_i3d():
 
 def reference_lpips(trunk):
     network = references.module("lpips").LPIPS(net=trunk, pnet_rand=True, verbose=False).eval()
-    layers, heads = (weights(name) for name in lpips.FILES[trunk])
+    layers, heads = (weights(name) for name in FILES[trunk])
     network.net.load_state_dict({k: layers[f"features.{k.partition('.')[2]}"] for k in network.net.state_dict()})
     for i, head in enumerate(network.lins):
         head.model[-1].weight.data = heads[f"lin{i}.model.1.weight"]
