@@ -128,9 +128,9 @@ def _cell(row: Row, index: int, column: Column) -> dict[str, Any]:
 
 
 def _matrices(summary: Summary, order: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
-    """Return one small method x gate matrix per metric with two gates or more.
+    """Return one small method x gate matrix per metric with two gates or more, in the given order of columns.
 
-    Cells are tinted from worst (0) to best (1); matrices come in the order of the (protocol, column) pairs in `order`.
+    Cells are tinted from worst (0) to best (1).
     """
     made: list[dict[str, Any]] = []
     for table in build.tables(summary, recipes.load("gates"), show_published=False):
@@ -154,7 +154,8 @@ def _matrices(summary: Summary, order: Sequence[tuple[str, str]]) -> list[dict[s
                 if any(c["number"] for c in cells):
                     lines.append({"name": row.label, "cells": cells})
             made.append({
-                "key": (protocol, key), "label": label, "arrow": table.columns[where[0]].arrow, "protocol": protocol,
+                "key": (protocol, key), "label": label, "arrow": table.columns[where[0]].arrow,
+                "protocol": protocol,
                 "gates": [table.columns[i].gate for i in where], "rows": lines,
                 "set": table.title.partition(" — ")[2],
             })  # fmt: skip
