@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from bench.cli import compare as compare_verb
 from bench.cli import gate as gate_verb
 from bench.cli import reference as reference_verb
+from bench.cli import report as report_verb
 from bench.compare import compare
 from bench.errors import MissingError, UsageError
 from bench.gate import Outcome, gate, parse_rules
@@ -176,6 +177,7 @@ def bench() -> typer.Typer:
     app = typer.Typer()
     app.command("gate")(gate_verb.gate)
     app.command("compare")(compare_verb.compare)
+    app.command("report")(report_verb.report)
     app.add_typer(reference_verb.app, name="reference")
     return app
 
@@ -199,6 +201,21 @@ def test_the_verbs_from_reference_to_exit_code(workplace: Path, bench: typer.Typ
     compared = runner.invoke(bench, ["compare", "synthetic", "worse"])
     assert compared.exit_code == 0
     assert "worse" in compared.output
+
+
+def test_the_report_verb_writes_into_the_run_or_where_it_is_told(workplace: Path, bench: typer.Typer) -> None:
+    runner = CliRunner()
+    one = runner.invoke(bench, ["report", "base", "--recipe", "summary", "--format", "md,csv"])
+    assert one.exit_code == 0, one.output
+    folder = workplace / "home" / "runs" / "base"
+    assert one.output.split() == [str(folder / "report.md"), str(folder / "report.csv")]
+    two = runner.invoke(
+        bench, ["report", "base", "worse", "--format", "md", "--recipe", "summary", "--out", "both"]
+    )
+    assert two.exit_code == 0, two.output
+    text = (workplace / "both" / "report.md").read_text(encoding="utf-8")
+    assert "mouth-warp @ base" in text
+    assert "mouth-warp @ worse" in text
 
 
 def test_a_reference_keeps_scores_and_digests_but_no_media(workplace: Path) -> None:
