@@ -114,6 +114,36 @@ def test_from_preparation_to_table(home, tmp_path, capfd):
     assert capfd.readouterr().out == out
 
 
+FAKE_LIVEPORTRAIT = """
+import argparse, pathlib, subprocess, sys
+
+class LivePortraitPipeline:
+    def __init__(self, **options):
+        with open(pathlib.Path(__file__).parent / "built", "a") as file:
+            file.write("once ")
+
+    def execute(self, arguments):
+        print("junk on standard output")
+        stub = pathlib.Path(__file__).with_name("stub_system.py")
+        subprocess.run([sys.executable, str(stub), *sys.argv[1:]], check=True)
+
+def main():
+    LivePortraitPipeline(inference_cfg=None, crop_cfg=None).execute(None)
+"""
+
+
+def test_the_runner_of_liveportrait_builds_its_networks_once(home, tmp_path, capfd):
+    root = make_checkout("liveportrait", tmp_path / "repo")
+    shutil.copy(STUB, root / STUB.name)
+    (root / "inference.py").write_text(FAKE_LIVEPORTRAIT)
+    prepare = ["prepare", "--methods", "liveportrait", "--checkout", str(root), "--python", str(PYTHON)]
+    assert invoke(prepare) == ExitCode.OK
+    run = ["run", "--split", "synthetic-ci", "--subset", "3", "--executor", "inline", "--metrics", "flicker"]
+    assert invoke([*run, "--methods", "liveportrait"]) == ExitCode.OK
+    assert (root / "built").read_text() == "once "
+    assert len(list((home / "logs" / "liveportrait").glob("*.log"))) == 3
+
+
 def test_a_changed_weight_is_another_method(home, tmp_path, capfd):
     from bench.catalogue import find_method
 

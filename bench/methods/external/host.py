@@ -107,6 +107,11 @@ class ExternalMethod:
             self._runner = None
         self.close_job()
 
+    def __del__(self) -> None:
+        # A worker drops a method to free its GPU: the runner that holds the model has to go with it.
+        with contextlib.suppress(Exception):
+            self.close()
+
     def _frames(self, path: Path, frames: int, job: Path) -> Iterator[npt.NDArray[np.uint8]]:
         try:
             yield from read_output(path, self.contract.output, frames)
