@@ -409,7 +409,7 @@ def test_declarations_are_complete():
                 assert header["count"] == rule.count and header["rule"] == rule.rule
 
 
-# Real clips, when the workplace has some
+# Real clips, where there are some
 
 
 def test_real_clips_in_the_layout_of_ravdess(home, tmp_path, no_models, shared):
