@@ -25,7 +25,6 @@ from actalker.embedded.reading import (
 from actalker.gates import Gates
 from actalker.training.data import Features, TrainingClip, Window
 
-
 BLINK_SHARE = 0.4
 """Share of the windows with an open motion branch that are drawn around a blink, where the clip has one."""
 
