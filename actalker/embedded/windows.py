@@ -25,6 +25,9 @@ from actalker.embedded.reading import (
 from actalker.gates import Gates
 from actalker.training.data import Features, TrainingClip, Window
 
+BLINK_SHARE = 0.4
+"""Share of the windows with an open motion branch that are drawn around a blink, where the clip has one."""
+
 
 class EmbeddedPreparation:
     """Prepares training clips of the synthetic world (64×64) and cuts windows out of them.
@@ -75,7 +78,7 @@ class EmbeddedPreparation:
 
         for clip in features:
             length = int(clip["frames"])
-            start = below(length - frames + 1)
+            start = self._start(clip, frames, gates, generator)
             at = slice(start, start + frames)
             reference = below(length) if gates.visual else self._alike(clip, start, frames, generator)
             # Masks at inference are unions over a whole video: vary how much they cover.
@@ -122,11 +125,26 @@ class EmbeddedPreparation:
             weight=F.avg_pool2d(weight, self.codec.config.patch).unflatten(0, (batch, frames)),
         )
 
-    def _eye_weight(self, expression: Tensor) -> Tensor:
-        """Weight of the eyes for expressions (n, 10): three times as much while they are shut, which is rare."""
+    def _shut(self, expression: Tensor) -> Tensor:
+        """How far the eyes are shut, 0..1, for expressions (n, 10)."""
         scale = self.reader.expression
-        shut = (expression * scale.spread + scale.mean)[:, BLINK].amax(1).clamp(0, 1)
-        return 12 * (1 + 2 * shut)
+        return (expression * scale.spread + scale.mean)[:, BLINK].amax(1).clamp(0, 1)
+
+    def _eye_weight(self, expression: Tensor) -> Tensor:
+        """Weight of the eyes: three times as much while they are shut."""
+        return 12 * (1 + 2 * self._shut(expression))
+
+    def _start(self, clip: Features, frames: int, gates: Gates, generator: torch.Generator) -> int:
+        """First frame of a window. Blinks are rare, so part of the windows are drawn around one."""
+        last = int(clip["frames"]) - frames
+        start = int(torch.randint(last + 1, (1,), generator=generator))
+        around = float(torch.rand(1, generator=generator)) < BLINK_SHARE
+        inside = int(torch.randint(frames, (1,), generator=generator))
+        shut = torch.nonzero(self._shut(clip["expression"]) > 0.4).flatten()
+        if not (around and gates.visual and len(shut)):
+            return start
+        blink = int(shut[int(torch.randint(len(shut), (1,), generator=generator))])
+        return min(max(0, blink - inside), last)
 
     def _alike(self, clip: Features, start: int, frames: int, generator: torch.Generator) -> int:
         """A frame at least five frames from the window's middle whose eyes and smile are like the window's."""
