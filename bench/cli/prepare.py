@@ -98,7 +98,7 @@ def _weights(metrics: list[str], accept: bool, offline: bool) -> ExitCode:
                 path = fetch(name, accept_licence=accept, offline=offline, progress=advance)
             except BenchError as error:
                 failed += 1
-                errors.print(f"[red]missing[/] {name}: {error}", soft_wrap=True)
+                errors.print(f"missing {name}: {error}", soft_wrap=True)
             else:
                 output.print(f"ok {name}: {path} ({entry(name).licence})", soft_wrap=True)
     return ExitCode.MISSING if failed else ExitCode.OK
@@ -130,7 +130,7 @@ def _methods(
         except BenchError as error:
             # The others may still succeed.
             code = max(code, error.exit_code)
-            errors.print(f"[red]not ready[/] {error}", soft_wrap=True)
+            errors.print(f"not ready {error}", soft_wrap=True)
     return code
 
 
