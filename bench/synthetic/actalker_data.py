@@ -80,7 +80,6 @@ def write_portraits(path: Path, partition: Partition, identities: int, per_ident
     partial = path.with_suffix(".partial.npz")
     np.savez(
         partial,
-        allow_pickle=False,
         frames=frames,
         identity_index=index,
         identity=who,
