@@ -47,7 +47,8 @@ def module(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        package = PACKAGES[name.partition(".")[0]]
+        absent = (error.name or name).partition(".")[0]
+        package = PACKAGES.get(absent, absent)
         raise Unscored(Reason.MISSING_PACKAGE, f"{error}. Run: pip install --no-deps {package}") from error
 
 

@@ -90,7 +90,7 @@ class Lpips(nn.Module):
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """Return the distance (n,) of images (n, 3, h, w) in [-1, 1]."""
         n = len(a)
-        both = (torch.cat([a, b]) - self.shift) / self.scale
+        both = self._normalised(torch.cat([a, b]))
         total = torch.zeros(n, device=a.device)
         for activation, head in zip(self.trunk(both), self.heads, strict=True):
             # Positions as rows: free with channels last.
@@ -98,6 +98,13 @@ class Lpips(nn.Module):
             for i in range(n):
                 total[i] += _weighted_difference(rows[i], rows[n + i], head) / rows.shape[1]
         return total
+
+    def _normalised(self, x: Tensor) -> Tensor:
+        """Subtract ImageNet's mean and divide by its deviation, a row of pixels at a time."""
+        rows = x.permute(0, 2, 3, 1).contiguous().flatten(2)
+        width = x.shape[3]
+        rows.sub_(self.shift.flatten().repeat(width)).div_(self.scale.flatten().repeat(width))
+        return rows.unflatten(2, (width, 3)).permute(0, 3, 1, 2)
 
 
 def _weighted_difference(first: Tensor, second: Tensor, head: Tensor) -> Tensor:
