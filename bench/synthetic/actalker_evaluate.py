@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from actalker.embedded import load
 from actalker.pipeline import ACTalkerPipeline
 from bench.media.decode import chunks, read_audio, read_image
-from bench.media.encode import write_image
 from bench.metrics import synthetic as metrics
 from bench.spec import Sample
 from bench.synthetic import labels
@@ -196,7 +196,7 @@ def headline(table: Mapping[str, Mapping[str, float]]) -> str:
     return "\n".join(lines)
 
 
-def contact_sheet(clips: Sequence[Sequence[Frames]], columns: int = 12, step: int = 3, zoom: int = 2) -> Frames:
+def contact_sheet(clips: Sequence[Sequence[Frames]], columns: int = 10, step: int = 4, zoom: int = 2) -> Frames:
     """Rows of frames: for each task, each version of it."""
     rows = [np.concatenate(list(version[4 : 4 + columns * step : step]), 1) for task in clips for version in task]
     picture = np.concatenate(rows, 0)
@@ -223,7 +223,9 @@ def main() -> None:
     if args.json:
         args.json.write_text(json.dumps(table, indent=1) + "\n")
     if args.sheet:
-        write_image(args.sheet, contact_sheet([clips[i] for i in range(0, min(len(clips), 5), 2)]))
+        # 128 colours keep the picture small enough for a repository.
+        picture = Image.fromarray(contact_sheet([clips[i] for i in range(0, min(len(clips), 5), 2)]))
+        picture.quantize(128).save(args.sheet, optimize=True)
 
 
 if __name__ == "__main__":
