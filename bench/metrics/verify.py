@@ -18,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.errors import UsageError, did_you_mean
-from bench.media.clip import Clip
 from bench.metrics import references
 from bench.metrics.geometry import resize
 from bench.spec import Unscored
@@ -88,6 +87,8 @@ def verify(clips: list[Path], metrics: list[str] | None = None) -> list[VerifyRo
 
 
 def _material(clips: list[Path]) -> _Material:
+    from bench.media.clip import Clip
+
     frames, audio = [], None
     for path in clips:
         clip = Clip(path)

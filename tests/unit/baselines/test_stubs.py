@@ -1,6 +1,7 @@
 """Every contract, driven end to end with a stand-in for the system: rendering, gates, crop, retime, seed."""
 
 import dataclasses
+import os
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +69,7 @@ def test_contract_end_to_end(name, gate, method, sample):
     # Every file the system was shown is private, and gone afterwards.
     for word in (w for call in stub.calls for w in call):
         assert str(sample.image.parent) not in word
-    assert not host.job_root().exists() or not list(host.job_root().glob(f"{name}-*"))
+    assert not host.job_root().exists() or not list(host.job_root().glob(f"{name}-{os.getpid()}-*"))
 
 
 @pytest.mark.parametrize("name", ["sadtalker", "hallo", "liveportrait", "edtalk"])
