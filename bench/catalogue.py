@@ -79,6 +79,13 @@ def state(name: str) -> str:
     return asked() if asked is not None else "ready"
 
 
+def licence(name: str) -> str:
+    """Return the licence an outside system's code is under; empty for Python methods."""
+    from bench.methods.external.contract import find
+
+    return find(name).source.licence if method_targets()[name].startswith(CONTRACT) else ""
+
+
 def require_ready(names: Iterable[str]) -> None:
     """Refuse to start with a method that still needs something.
 

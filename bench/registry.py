@@ -68,16 +68,16 @@ def resolve(target: str) -> Any:
         ModuleNotFoundError: there is no such module or file.
     """
     module_name, _, attribute = target.rpartition(":")
-    module = _module_from_file(Path(module_name)) if module_name.endswith(".py") else _import(module_name)
+    module = (
+        _module_from_file(Path(module_name))
+        if module_name.endswith(".py")
+        else importlib.import_module(module_name)
+    )
     try:
         return getattr(module, attribute)
     except AttributeError:
         names = [n for n in vars(module) if not n.startswith("_")]
         raise UnknownName(f"attribute in {module_name}", attribute, names) from None
-
-
-def _import(name: str) -> Any:
-    return importlib.import_module(name)
 
 
 def _module_from_file(path: Path) -> Any:

@@ -125,12 +125,16 @@ def regions(pose: torch.Tensor, size: int) -> torch.Tensor:
     return torch.stack(maps, 1)
 
 
-def region_weight(pose: torch.Tensor, size: int, mouth: float = 10.0, eyes: float = 10.0) -> torch.Tensor:
+def region_weight(
+    pose: torch.Tensor, size: int, mouth: float = 10.0, eyes: float | torch.Tensor = 10.0
+) -> torch.Tensor:
     """Return loss weights (n, 1, size, size) with mean 1 that favour mouth and eyes.
 
     Most of a talking-head picture never changes, so an unweighted error is won by copying the reference.
+    `eyes` is a number or one per picture (n,).
     """
     maps = regions(pose, size)
+    eyes = torch.as_tensor(eyes, dtype=pose.dtype, device=pose.device).reshape(-1, 1, 1, 1)
     weight = 1 + (mouth - 1) * maps[:, :1] + (eyes - 1) * maps[:, 1:]
     return weight / weight.mean((1, 2, 3), keepdim=True)
 

@@ -64,7 +64,7 @@ MOTION = MotionProjectionConfig(
 )
 IDENTITY = IdentityProjectionConfig(embedding=ARCFACE.embedding, hidden=64, condition=CONDITION)
 GUIDER = PoseGuiderConfig(inputs=3, widths=(8, 16, 32), outputs=UNET.channels[0])
-SCHEDULE = ScheduleConfig(kind="flow", steps=2, pure_noise=0.5)
+SCHEDULE = ScheduleConfig(kind="flow", steps=1, pure_noise=0.9)
 PIPELINE = PipelineConfig(
     fps=FPS,
     masks="overlap",

@@ -36,9 +36,10 @@ EXPRESSION = (
     "gaze_y",
 )
 """What `SmallHeadExpression` reads, each in units of its spread over the training pictures. The first three are
-the mouth's articulation, which audio also decides; `MOUTH` is their slice."""
+the mouth's articulation, which audio also decides; `MOUTH` is their slice, `BLINK` that of the two
+lids."""
 MOUTH = slice(0, 3)
-UPPER = slice(4, 10)
+BLINK = slice(6, 8)
 
 
 ARCFACE = IResNetConfig(layers=(1, 1, 1, 1), widths=(16, 32, 48, 64), embedding=64, size=32)

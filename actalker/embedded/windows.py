@@ -12,7 +12,7 @@ from torch import Tensor
 from actalker.conditioning.audio import AudioProjection, take_steps
 from actalker.embedded import alignment
 from actalker.embedded.codec import PatchCodec
-from actalker.embedded.encoders import SIZE
+from actalker.embedded.encoders import BLINK, SIZE
 from actalker.embedded.reading import (
     AUDIO_RATE,
     FPS,
@@ -24,6 +24,9 @@ from actalker.embedded.reading import (
 )
 from actalker.gates import Gates
 from actalker.training.data import Features, TrainingClip, Window
+
+BLINK_SHARE = 0.4
+"""Share of the windows with an open motion branch that are drawn around a blink, where the clip has one."""
 
 
 class EmbeddedPreparation:
@@ -75,7 +78,7 @@ class EmbeddedPreparation:
 
         for clip in features:
             length = int(clip["frames"])
-            start = below(length - frames + 1)
+            start = self._start(clip, frames, gates, generator)
             at = slice(start, start + frames)
             reference = below(length) if gates.visual else self._alike(clip, start, frames, generator)
             # Masks at inference are unions over a whole video: vary how much they cover.
@@ -101,7 +104,8 @@ class EmbeddedPreparation:
         warped = alignment.warp(source, source_pose.repeat_interleave(frames, 0), pose.flatten(0, 1))
         reference_latents = self.codec.encode(warped)
         clean = self.codec.encode(target)
-        weight = alignment.region_weight(pose.flatten(0, 1), SIZE, eyes=10.0 if gates.visual else 2.0)
+        eyes = self._eye_weight(x["expression"].flatten(0, 1)) if gates.visual else 2.0
+        weight = alignment.region_weight(pose.flatten(0, 1), SIZE, eyes=eyes)
         face, mouth = box_masks(x["face_box"][:, None], x["mouth_box"][:, None], SIZE)
         expression, source_expression = x["expression"], x["source_expression"]
         if gates.audio:
@@ -120,6 +124,27 @@ class EmbeddedPreparation:
             mouth=mouth,
             weight=F.avg_pool2d(weight, self.codec.config.patch).unflatten(0, (batch, frames)),
         )
+
+    def _shut(self, expression: Tensor) -> Tensor:
+        """How far the eyes are shut, 0..1, for expressions (n, 10)."""
+        scale = self.reader.expression
+        return (expression * scale.spread + scale.mean)[:, BLINK].amax(1).clamp(0, 1)
+
+    def _eye_weight(self, expression: Tensor) -> Tensor:
+        """Weight of the eyes: three times as much while they are shut."""
+        return 12 * (1 + 2 * self._shut(expression))
+
+    def _start(self, clip: Features, frames: int, gates: Gates, generator: torch.Generator) -> int:
+        """First frame of a window. Blinks are rare, so part of the windows are drawn around one."""
+        last = int(clip["frames"]) - frames
+        start = int(torch.randint(last + 1, (1,), generator=generator))
+        around = float(torch.rand(1, generator=generator)) < BLINK_SHARE
+        inside = int(torch.randint(frames, (1,), generator=generator))
+        shut = torch.nonzero(self._shut(clip["expression"]) > 0.4).flatten()
+        if not (around and gates.visual and len(shut)):
+            return start
+        blink = int(shut[int(torch.randint(len(shut), (1,), generator=generator))])
+        return min(max(0, blink - inside), last)
 
     def _alike(self, clip: Features, start: int, frames: int, generator: torch.Generator) -> int:
         """A frame at least five frames from the window's middle whose eyes and smile are like the window's."""

@@ -5,7 +5,7 @@ size added); the repository ships no script for it. Not run.
 """
 
 import argparse
-import os
+import pathlib
 import sys
 
 import cv2
@@ -22,11 +22,11 @@ from media_pipe.mp_utils import LMKExtractor  # noqa: E402
 
 extractor = LMKExtractor()
 results = []
-for name in sorted(os.listdir(arguments.frames)):
-    frame = cv2.imread(os.path.join(arguments.frames, name))
+for path in sorted(pathlib.Path(arguments.frames).iterdir()):
+    frame = cv2.imread(str(path))
     face = extractor(frame)
     if face is None:
-        raise SystemExit("no face in driving frame " + name)
+        raise SystemExit("no face in driving frame " + path.name)
     face["height"], face["width"] = frame.shape[:2]
     results.append(face)
 np.save(arguments.out, results)

@@ -13,6 +13,7 @@ from bench.cli import (
     doctor,
     gate,
     listing,
+    new,
     plan,
     prepare,
     reference,
@@ -49,6 +50,7 @@ _VERBS: dict[str, Callable[..., int | None]] = {
 }
 for _name, _function in _VERBS.items():
     app.command(_name)(verb(_function))
+app.add_typer(new.app, name="new")
 app.add_typer(reference.app, name="reference")
 app.add_typer(cache.app, name="cache")
 

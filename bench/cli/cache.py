@@ -53,7 +53,7 @@ def verify(home: options.Home = None) -> int:
         if not store.blobs.verify(blob):
             broken.append(key)
             store.records.drop(kind, key)
-            errors.print(f"[red]broken[/] {kind} {key[:12]}: {store.blobs.path(blob)}", soft_wrap=True)
+            errors.print(f"broken {kind} {key[:12]}: {store.blobs.path(blob)}", soft_wrap=True)
     output.print(
         f"{checked} files checked, {len(broken)} broken and forgotten; they are made again on the next run."
     )

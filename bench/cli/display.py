@@ -15,8 +15,9 @@ from rich.table import Table
 from bench.execute.tasks import Outcome, Task
 from bench.flow import Flow
 
-errors = Console(stderr=True, highlight=False)
-output = Console(highlight=False)
+# Without markup: file names and messages from outside may contain square brackets.
+errors = Console(stderr=True, highlight=False, markup=False)
+output = Console(highlight=False, markup=False)
 
 
 class RunProgress:
@@ -57,7 +58,7 @@ class RunProgress:
     def _complain(self, line: str) -> None:
         self._seen[line] += 1
         if self._seen[line] <= 3:
-            self._progress.console.print(f"[yellow]![/] {line}", soft_wrap=True)
+            self._progress.console.print(f"! {line}", soft_wrap=True)
 
 
 def bar() -> Progress:

@@ -30,6 +30,5 @@ def doctor(
     if json:
         emit_json([{"check": c.name, "state": c.state, "detail": c.detail} for c in checks])
     else:
-        colour = {"ok": "[green]ok[/]", "optional": "[yellow]optional[/]", "failed": "[red]failed[/]"}
-        table(("check", "state", "detail"), [(c.name, colour[c.state], c.detail) for c in checks])
+        table(("check", "state", "detail"), [(c.name, c.state, c.detail) for c in checks])
     return ExitCode.MISSING if any(c.state == "failed" for c in checks) else ExitCode.OK

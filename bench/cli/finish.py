@@ -17,8 +17,13 @@ if TYPE_CHECKING:
 def write_report(folder: Path, recipe: str, formats: Sequence[str]) -> dict[str, Path]:
     """Write the report files of a finished run into its folder."""
     from bench import report
+    from bench.execute.features import FeatureBank
+    from bench.report import curves
     from bench.report.results import load
+    from bench.store.home import Home
 
+    if "html" in formats:
+        curves.write(folder, FeatureBank(Home(folder.parent.parent)).stored)
     return report.write(load(str(folder)), folder, recipe, tuple(formats))
 
 
@@ -39,7 +44,7 @@ def finish(result: RunResult, as_json: bool) -> None:
     else:
         output.print(_table(load(str(result.folder))), soft_wrap=True)
     for line in result.failures[:10]:
-        errors.print(f"[yellow]![/] {line}", soft_wrap=True)
+        errors.print(f"! {line}", soft_wrap=True)
     if len(result.failures) > 10:
         errors.print(f"  and {len(result.failures) - 10} more kinds of failure; see {result.folder}")
     done = result.planned - result.failed
@@ -51,10 +56,14 @@ def finish(result: RunResult, as_json: bool) -> None:
 
 
 def _table(results: Results) -> str:
-    """Return the summary, or every column when a run with `--metrics` measured none of the summary's."""
+    """Return the summary, or every column when the run has no value for any of the summary's."""
     from bench import report
 
     try:
-        return report.text_table(results, "summary", output.width)
+        summary = report.build_tables(results, "summary")
     except UsageError:
-        return report.text_table(results, "full", output.width)
+        summary = []
+    measured = any(
+        value is not None and value.n_ok for table in summary for row in table.rows for value in row.values
+    )
+    return report.text_table(results, "summary" if measured else "full", output.width)

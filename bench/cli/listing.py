@@ -48,13 +48,13 @@ Rows = list[tuple[str, ...]]
 
 
 def _methods(home: object) -> Listing:
-    from bench.catalogue import find_method, method_targets, state
+    from bench.catalogue import find_method, licence, method_targets, state
 
     rows: Rows = []
     for name in method_targets():
         spec = find_method(name).spec
-        rows.append((name, spec.kind, ", ".join(spec.gates), state(name), spec.summary))
-    return ("method", "kind", "gates", "state", "summary"), rows
+        rows.append((name, spec.kind, ", ".join(spec.gates) or "-", licence(name), state(name), spec.summary))
+    return ("method", "kind", "gates", "licence", "state", "summary"), rows
 
 
 def _metrics(home: object) -> Listing:

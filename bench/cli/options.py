@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+
+def _remember(home: Path | None) -> Path | None:
+    """Let everything that is found by name under the home (weights, outside systems) see the same one."""
+    if home is not None:
+        os.environ["BENCH_HOME"] = str(home.expanduser().resolve())
+    return home
+
+
 Home = Annotated[
     Path | None,
-    typer.Option("--home", help="Folder for clips, records and runs (default: $BENCH_HOME or ./.bench)."),
+    typer.Option(
+        "--home",
+        help="Folder for clips, records and runs (default: $BENCH_HOME or ./.bench).",
+        callback=_remember,
+    ),
 ]
 Weights = Annotated[
     Path | None,
@@ -37,7 +50,7 @@ Methods = Annotated[
 ]
 Gates = Annotated[
     str | None,
-    typer.Option("--gates", "-g", help="Comma-separated: audio, visual, audio+visual (default: all supported)."),
+    typer.Option("--gates", "-g", help="Comma-separated: audio, visual, audio+visual; or all, the default."),
 ]
 Metrics = Annotated[
     str | None,

@@ -22,12 +22,13 @@ def plan(
     """Show how many clips and scores a run would make, what is already there, and how long it may take."""
     from bench.catalogue import unavailable
     from bench.cli.display import emit_json, output, table
-    from bench.cli.setup import prepare_run
+    from bench.cli.setup import blocked_methods, prepare_run
     from bench.flow import Flow
     from bench.store.home import Home
 
     store = Home(home)
-    prepared = prepare_run(store, split, subset, methods, gates, metrics, seed, repeats, job_limit)
+    prepared = prepare_run(store, split, subset, methods, gates, metrics, seed, repeats, job_limit, plan_only=True)
+    stuck = blocked_methods(prepared.plan)
     missing = [u for m in prepared.metrics if (u := unavailable(m)) is not None]
     blocked = {u.spec.id for u in missing}
     flow = Flow(prepared.plan, [m for m in prepared.metrics if m.spec.id not in blocked], store)
@@ -48,6 +49,8 @@ def plan(
                 "seconds_on_one_worker": round(seconds, 1),
                 "metrics": [m.spec.id for m in prepared.metrics],
                 "missing": {u.spec.id: u.detail for u in missing},
+                "blocked": stuck,
+                "notes": list(prepared.plan.split.notes),
                 "cells": [
                     {"method": m, "gate": g, "clips": n, "to_make": todo[m, g]} for (m, g), n in jobs.items()
                 ],
@@ -60,8 +63,10 @@ def plan(
         title=f"{prepared.plan.split.name}: {len(prepared.plan.split.samples)} samples",
     )
     output.print(f"Metrics: {', '.join(m.spec.id for m in prepared.metrics) or 'none'}")
-    for item in missing:
-        output.print(f"  cannot run here: {item.spec.id}: {item.detail}", soft_wrap=True)
+    for name, what in ({u.spec.id: u.detail for u in missing} | stuck).items():
+        output.print(f"  cannot run here: {name}: {what}", soft_wrap=True)
+    for note in prepared.plan.split.notes:
+        output.print(f"  {note}", soft_wrap=True)
     output.print(
         f"{sum(todo.values())} of {len(prepared.plan.jobs)} clips to make, about {seconds:.0f} s on one worker."
     )

@@ -22,6 +22,21 @@ def prepare(
     source: Annotated[
         Path | None, typer.Option("--from", help="Folder with what the data set's owners publish.")
     ] = None,
+    subset: Annotated[
+        str | None, typer.Option("--subset", help="Prepare this list of the data set, e.g. ci (default: test).")
+    ] = None,
+    checkout: Annotated[
+        Path | None, typer.Option("--checkout", help="Use this repository of the system as it is.")
+    ] = None,
+    python: Annotated[
+        Path | None, typer.Option("--python", help="Use this interpreter for the system as it is.")
+    ] = None,
+    environment: Annotated[
+        str | None,
+        typer.Option(
+            "--env", help="Make the system's environment with venv, conda or docker (default: as declared)."
+        ),
+    ] = None,
     accept_licences: Annotated[
         bool, typer.Option("--accept-licences", help="Accept the terms that were printed.")
     ] = False,
@@ -51,9 +66,9 @@ def prepare(
     if metrics is not None:
         code = max(code, _weights(options.names(metrics) or [], accept_licences, offline))
     if methods is not None:
-        code = max(code, _methods(options.names(methods) or [], store))
+        code = max(code, _methods(options.names(methods) or [], store, checkout, python, environment, offline))
     if split is not None:
-        code = max(code, _split(split, source, store, accept_licences, workers))
+        code = max(code, _split(split, source, store, accept_licences, workers, subset))
     return code
 
 
@@ -83,30 +98,50 @@ def _weights(metrics: list[str], accept: bool, offline: bool) -> ExitCode:
                 path = fetch(name, accept_licence=accept, offline=offline, progress=advance)
             except BenchError as error:
                 failed += 1
-                errors.print(f"[red]missing[/] {name}: {error}", soft_wrap=True)
+                errors.print(f"missing {name}: {error}", soft_wrap=True)
             else:
                 output.print(f"ok {name}: {path} ({entry(name).licence})", soft_wrap=True)
     return ExitCode.MISSING if failed else ExitCode.OK
 
 
-def _methods(names: list[str], home: object) -> ExitCode:
-    from bench.cli.display import output
-    from bench.methods.external.prepare import prepare_method
+def _methods(
+    names: list[str],
+    home: object,
+    checkout: Path | None,
+    python: Path | None,
+    environment: str | None,
+    offline: bool,
+) -> ExitCode:
+    from bench.cli.display import errors, output
+    from bench.errors import BenchError, UsageError
+    from bench.methods.external.prepare import MANAGERS, prepare_method
     from bench.store.home import Home
 
     assert isinstance(home, Home)
+    if environment is not None and environment not in MANAGERS:
+        raise UsageError(f"There is no environment kind '{environment}'.", f"Known: {', '.join(MANAGERS)}")
+    if len(names) > 1 and (checkout or python):
+        raise UsageError("--checkout and --python belong to one system.", "Give one name with --methods.")
+    code = ExitCode.OK
     for name in names:
-        for line in prepare_method(name, home):
-            output.print(line, soft_wrap=True)
-    return ExitCode.OK
+        try:
+            for line in prepare_method(name, home, checkout, python, environment, offline):  # type: ignore[arg-type]
+                output.print(line, soft_wrap=True)
+        except BenchError as error:
+            # The others may still succeed.
+            code = max(code, error.exit_code)
+            errors.print(f"not ready {error}", soft_wrap=True)
+    return code
 
 
-def _split(name: str, source: Path | None, home: object, accept: bool, workers: int) -> ExitCode:
+def _split(
+    name: str, source: Path | None, home: object, accept: bool, workers: int, subset: str | None
+) -> ExitCode:
     from bench.cli.display import StepProgress, output
     from bench.data.datasets import prepare as prepare_dataset
     from bench.store.home import Home
 
     assert isinstance(home, Home)
-    account = prepare_dataset(name, source, home, accept, workers, StepProgress(name))
+    account = prepare_dataset(name, source, home, accept, workers, StepProgress(name), subset)
     output.print(account.text(), soft_wrap=True)
     return ExitCode.OK if account.kept else ExitCode.FAILURES

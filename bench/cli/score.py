@@ -69,7 +69,7 @@ def score(
         matched = match_files(loaded, folder, pattern)
         files, notes = dict(matched.files), matched.notes()
     for line in notes:
-        errors.print(f"[yellow]![/] {line}", soft_wrap=True)
+        errors.print(f"! {line}", soft_wrap=True)
     chosen = choose_metrics(loaded.domain, wanted)
     if wanted is not None:
         require_available(chosen)

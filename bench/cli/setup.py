@@ -1,4 +1,4 @@
-"""From options to a plan and its metrics: shared by `run`, `plan` and `status`."""
+"""From options to a plan and its metrics: shared by `run` and `plan`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench import registry
-from bench.catalogue import choose_metrics, find_method, match_metrics, require_available, require_ready, state
+from bench.catalogue import (
+    choose_metrics,
+    find_method,
+    match_metrics,
+    method_targets,
+    require_available,
+    require_ready,
+    state,
+)
 from bench.cli.options import names
 from bench.data.splits import load_split
+from bench.errors import MissingError
 from bench.metrics.base import ClipMetric, SetMetric
 from bench.plan import Plan, check_gates, plan_generation
 from bench.spec import Split
@@ -33,8 +42,12 @@ def prepare_run(
     seed: int,
     repeats: int,
     limit: float,
+    plan_only: bool = False,
 ) -> Prepared:
     """Load the split, find methods and metrics, and list the jobs.
+
+    Args:
+        plan_only: nothing will be made, so methods and data sets need not be prepared.
 
     Raises:
         UnknownName, UsageError, MissingError: see the functions behind the options.
@@ -43,17 +56,31 @@ def prepare_run(
 
     # Names are checked first: making a split takes seconds, and a typing error should not.
     wanted = [find_method(name) for name in names(methods) or ()]
-    require_ready(names(methods) or ())
+    for entry in wanted:
+        if not entry.spec.gates:
+            raise MissingError(
+                f"{entry.spec.name} cannot be run: {state(entry.spec.name)}",
+                f"Score a folder of its videos: bench score DIR --split {split} --as {entry.spec.name}",
+            )
+    if not plan_only:
+        require_ready(names(methods) or ())
+    asked = None if gates == "all" else names(gates)
     match_metrics(names(metrics) or ())
-    check_gates(names(gates) or ())
-    loaded = load_split(split, home, subset, StepProgress("split"))
+    check_gates(asked or ())
+    loaded = load_split(split, home, subset, StepProgress("split"), media=not plan_only)
     entries = wanted or [find_method(name) for name in default_methods(loaded)]
     chosen = choose_metrics(loaded.domain, names(metrics))
     if metrics is not None:
         require_available(chosen)
     swaps = any("swapped" in m.spec.needs for m in chosen)
-    plan = plan_generation(loaded, entries, names(gates), seed, repeats, limit, swaps)
+    plan = plan_generation(loaded, entries, asked, seed, repeats, limit, swaps)
     return Prepared(plan, chosen)
+
+
+def blocked_methods(plan: Plan) -> dict[str, str]:
+    """Return what each method of a plan still needs before it can run here."""
+    known = method_targets()
+    return {name: needs for name in plan.methods if name in known and (needs := state(name)) != "ready"}
 
 
 def default_methods(split: Split) -> list[str]:

@@ -16,7 +16,9 @@ FOLDER = "folder:"
 Progress = Callable[[int, int], None]
 
 
-def load_split(name: str, home: Home, subset: str | None = None, progress: Progress | None = None) -> Split:
+def load_split(
+    name: str, home: Home, subset: str | None = None, progress: Progress | None = None, media: bool = True
+) -> Split:
     """Return a split, making or normalising its files on first use.
 
     Args:
@@ -24,6 +26,7 @@ def load_split(name: str, home: Home, subset: str | None = None, progress: Progr
         home: where made and normalised files are kept.
         subset: a number of samples (the first ones, in the split's fixed order) or a subset the data set names.
         progress: called with (done, total) while files are made.
+        media: False is enough for a plan: a data set that is not prepared then gives stand-ins.
 
     Raises:
         UnknownName: there is no such split.
@@ -41,7 +44,7 @@ def load_split(name: str, home: Home, subset: str | None = None, progress: Progr
     else:
         from bench.data.datasets import load
 
-        return _first(load(name, home, None if subset is None or subset.isdigit() else subset), subset)
+        return _first(load(name, home, None if subset is None or subset.isdigit() else subset, media), subset)
     if not split.samples:
         reasons = "".join(f"\n  {r.item}: {r.reason}" for r in split.rejected[:20])
         raise UsageError(f"No usable sample in {name}.{reasons}", "See: bench list splits")

@@ -247,8 +247,10 @@ def _cluster(address: str | None, workers: int | None) -> Iterator[Any]:
             if address is not None:
                 ray.init(address=address, **quiet)
             else:
-                # Messages are small, so the shared-memory store can be too.
+                # "local" makes a new one even where another user's or an abandoned cluster runs on this
+                # machine. Messages are small, so the shared-memory store can be too.
                 ray.init(
+                    address="local",
                     num_cpus=workers or os.cpu_count() or 1,
                     include_dashboard=False,
                     object_store_memory=200 * 1024**2,

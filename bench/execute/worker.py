@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import shutil
 import signal
 import time
@@ -56,6 +57,7 @@ class Worker:
 
     def __init__(self, home: Path, weights: Path | None = None) -> None:
         self.home = Home(home)
+        os.environ["BENCH_HOME"] = str(self.home.path)  # where methods find what was prepared for them
         self.bank = FeatureBank(self.home)
         self._methods: dict[str, Method] = {}
         if weights is not None:

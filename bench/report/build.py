@@ -292,6 +292,9 @@ def _notes(
     low = sorted({f"{e.cell.method} ({e.cell.gate})" for e in estimates if e.coverage < 0.8})
     if low:
         notes.append(f"Less than 80 % of the frames could be measured for {', '.join(low)}.")
+    machines = len(set(map(str, summary.results.provenance.get("hardware", ()))))
+    if machines > 1:
+        notes.append(f"Made on {machines} kinds of machine, which may round differently; see the provenance.")
     return notes
 
 

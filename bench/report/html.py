@@ -67,7 +67,7 @@ def document(
         tables=[_table(t) for t in tables],
         notes=shared_notes(tables) if len(tables) > 1 else (),
         reasons=[str(r) for r in all_reasons(tables)],
-        matrices=_matrices(summary),
+        matrices=_matrices(summary, list(shown)),
         failures=page.failures(summary.results),
         has_samples=bool(data["samples"]),
         about=provenance,
@@ -127,15 +127,19 @@ def _cell(row: Row, index: int, column: Column) -> dict[str, Any]:
     return cell
 
 
-def _matrices(summary: Summary) -> list[dict[str, Any]]:
-    """Return one small method x gate matrix per metric, tinted from worst (0) to best (1)."""
-    made = []
+def _matrices(summary: Summary, order: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+    """Return one small method x gate matrix per metric with two gates or more, in the given order of columns.
+
+    Cells are tinted from worst (0) to best (1).
+    """
+    made: list[dict[str, Any]] = []
     for table in build.tables(summary, recipes.load("gates"), show_published=False):
         names = dict.fromkeys((c.protocol, c.key, c.group, c.direction) for c in table.columns)
         for protocol, key, label, direction in names:
             where = [i for i, c in enumerate(table.columns) if (c.protocol, c.key) == (protocol, key)]
             seen = [v.value for r in table.rows for i in where if (v := r.values[i]) is not None and v.scored]
-            if not seen:
+            used = [i for i in where if any((v := r.values[i]) is not None and v.scored for r in table.rows)]
+            if len(used) < 2:
                 continue
             low, high = min(seen), max(seen)
             lines = []
@@ -150,11 +154,13 @@ def _matrices(summary: Summary) -> list[dict[str, Any]]:
                 if any(c["number"] for c in cells):
                     lines.append({"name": row.label, "cells": cells})
             made.append({
-                "label": label, "arrow": table.columns[where[0]].arrow, "protocol": protocol,
+                "key": (protocol, key), "label": label, "arrow": table.columns[where[0]].arrow,
+                "protocol": protocol,
                 "gates": [table.columns[i].gate for i in where], "rows": lines,
                 "set": table.title.partition(" — ")[2],
             })  # fmt: skip
-    return made
+    rank = {pair: position for position, pair in enumerate(order)}
+    return sorted(made, key=lambda m: rank.get(m["key"], len(rank)))
 
 
 def _facts(summary: Summary) -> list[tuple[str, str]]:

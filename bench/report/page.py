@@ -16,10 +16,10 @@ from bench.report.results import Results, gate_order
 from bench.report.summary import Summary
 from bench.report.table import Column
 
-PICTURE_BYTES = 700_000
-"""How much of the page may be spectrograms; samples beyond it go without (the page stays below 2 MB)."""
+EXTRA_BYTES = 1_000_000
+"""How much of the page may be curves and spectrograms, so that a thousand clips stay below 2 MB."""
 
-CURVES = ("mouth", "reference_mouth", "sync_offset")
+CURVES = ("mouth", "reference_mouth", "sync_curve", "sync_offset")
 
 SampleKey = tuple[str, str, str]
 """(dataset, split, sample)."""
@@ -178,8 +178,12 @@ def _why(clips: Any, place: Mapping[tuple[str, str], int], order: Mapping[Sample
 def _curves(
     extras: Mapping[str, Mapping[str, Any]], hashes: Mapping[tuple[int, int], str], media: Media
 ) -> dict[str, Any]:
-    """Return curves, spectrograms and contact sheets of the clips that have any, under `row,sample`."""
-    curves: dict[str, Any] = {}
+    """Return curves, spectrograms and contact sheets of the clips that have any, under `row,sample`.
+
+    Equal lines and pictures are stored once and named by index. Clips beyond the page's budget go without.
+    """
+    of: dict[str, Any] = {}
+    lines: dict[str, int] = {}
     pictures: dict[str, int] = {}
     spent = 0
     for (row, sample), sha256 in sorted(hashes.items(), key=lambda h: (h[0][1], h[0][0])):
@@ -187,27 +191,29 @@ def _curves(
         if not isinstance(extra, Mapping):
             continue
         kept: dict[str, Any] = {"fps": _number(extra.get("fps")) or 25}
-        for name in CURVES:
-            if isinstance(extra.get(name), list):
-                kept[name] = [_number(v) for v in extra[name]]
+        given = [(name, extra[name]) for name in CURVES if isinstance(extra.get(name), list)]
+        drawn = {name: json.dumps([_number(v) for v in values], separators=(",", ":")) for name, values in given}
         mel = extra.get("mel")
         if isinstance(mel, str) and mel.startswith("data:image/png;base64,"):
-            if mel not in pictures and spent + len(mel) <= PICTURE_BYTES:
-                pictures[mel] = len(pictures)
-                spent += len(mel)
-            if mel in pictures:
-                kept["mel"] = pictures[mel]
+            drawn["mel"] = mel
+        for name, text in drawn.items():
+            table = pictures if name == "mel" else lines
+            if text not in table and spent + len(text) <= EXTRA_BYTES:
+                table[text] = len(table)
+                spent += len(text)
+            if text in table:
+                kept[name] = table[text]
         if isinstance(extra.get("sheet"), str):
             kept["sheet"] = media.link(extra["sheet"])
         if len(kept) > 1:
-            curves[f"{row},{sample}"] = kept
-    return {"of": curves, "pictures": list(pictures)} if curves else {}
+            of[f"{row},{sample}"] = kept
+    return {"of": of, "lines": [json.loads(line) for line in lines], "pictures": list(pictures)} if of else {}
 
 
 def _number(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
-    return float(f"{value:.3g}")
+    return float(f"{value:.4g}")
 
 
 @dataclass(frozen=True)

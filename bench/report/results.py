@@ -48,7 +48,8 @@ class Results:
         name: how to call these results in a sentence.
         folder: where they were read from; relative media paths are relative to it.
         clips: optional extras for the page per clip sha256: `fps`, `mouth`, `reference_mouth`,
-            `sync_offset` (number per frame), `mel` (PNG data URI), `sheet` (path of a contact sheet).
+            `sync_offset` (a number per frame), `sync_curve` (distance of sound and lips at offsets +15 to -15
+            frames), `mel` (PNG data URI), `sheet` (path of a contact sheet).
     """
 
     rows: pd.DataFrame

@@ -46,7 +46,7 @@ def write_clips(root: Path, partition: Partition, count: int, frames: int, start
                 "mouth_drawn": geometry.mouth_drawn(clip.identity, clip.expression),
             }
             partial = root / f"{name}.partial.npz"
-            np.savez(partial, allow_pickle=False, **arrays)
+            np.savez(partial, allow_pickle=False, **{name: np.asarray(array) for name, array in arrays.items()})
             partial.rename(root / name)
         lines.append(json.dumps({"clip": name, "identity": f"{partition}_{index}"}))
     manifest = root / "clips.jsonl"
@@ -80,7 +80,6 @@ def write_portraits(path: Path, partition: Partition, identities: int, per_ident
     partial = path.with_suffix(".partial.npz")
     np.savez(
         partial,
-        allow_pickle=False,
         frames=frames,
         identity_index=index,
         identity=who,

@@ -10,17 +10,17 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from actalker.embedded import load
 from actalker.pipeline import ACTalkerPipeline
 from bench.media.decode import chunks, read_audio, read_image
-from bench.media.encode import write_image
 from bench.metrics import synthetic as metrics
 from bench.spec import Sample
 from bench.synthetic import labels
@@ -171,7 +171,32 @@ def evaluate(
     return table, sheet
 
 
-def contact_sheet(clips: Sequence[Sequence[Frames]], columns: int = 12, step: int = 3, zoom: int = 2) -> Frames:
+_COLUMNS = (
+    ("sync_c", "Sync-C", 2),
+    ("sync_c_foreign", "Sync-C, foreign sound", 2),
+    ("offset_0", "offset within ±1", 2),
+    ("csim", "CSIM", 3),
+    ("opening", "opening", 3),
+    ("smile", "smile", 3),
+    ("brow", "brow", 3),
+    ("blink", "blink", 3),
+    ("gaze", "gaze", 3),
+    ("pose", "pose °", 2),
+    ("fid", "FID", 1),
+    ("fvd", "FVD", 1),
+)
+
+
+def headline(table: Mapping[str, Mapping[str, float]]) -> str:
+    """Return the rows that have all scores as a Markdown table."""
+    lines = ["| | " + " | ".join(label for _, label, _ in _COLUMNS) + " |", "|---" * (len(_COLUMNS) + 1) + "|"]
+    for name, row in table.items():
+        if "fid" in row:
+            lines.append(f"| {name} | " + " | ".join(f"{row[key]:.{d}f}" for key, _, d in _COLUMNS) + " |")
+    return "\n".join(lines)
+
+
+def contact_sheet(clips: Sequence[Sequence[Frames]], columns: int = 10, step: int = 4, zoom: int = 2) -> Frames:
     """Rows of frames: for each task, each version of it."""
     rows = [np.concatenate(list(version[4 : 4 + columns * step : step]), 1) for task in clips for version in task]
     picture = np.concatenate(rows, 0)
@@ -193,11 +218,14 @@ def main() -> None:
     generate = Generator(pipeline)
     tasks = load_tasks(args.split, args.root, args.limit)
     table, clips = evaluate(tasks, generate, lambda line: print(line, flush=True))
+    print(headline(table))
     print(f"{generate.frames / generate.seconds:.1f} frames per CPU-second")
     if args.json:
         args.json.write_text(json.dumps(table, indent=1) + "\n")
     if args.sheet:
-        write_image(args.sheet, contact_sheet([clips[i] for i in range(0, min(len(clips), 5), 2)]))
+        # 128 colours keep the picture small enough for a repository.
+        picture = Image.fromarray(contact_sheet([clips[i] for i in range(0, min(len(clips), 5), 2)]))
+        picture.quantize(128).save(args.sheet, optimize=True)
 
 
 if __name__ == "__main__":

@@ -426,8 +426,17 @@
     curves();
   }
   $("curve-row").addEventListener("change", () => { curveRow = Number($("curve-row").value); curves(); });
+  /** What accompanies a clip, with shared lines and pictures looked up. */
+  function along(r) {
+    const kept = data.curves.of && data.curves.of[`${r},${current}`];
+    if (!kept) return null;
+    const extra = { fps: kept.fps };
+    for (const name of ["mouth", "reference_mouth", "sync_curve", "sync_offset"]) if (name in kept) extra[name] = data.curves.lines[kept[name]];
+    if ("mel" in kept) extra.mel = data.curves.pictures[kept.mel];
+    return extra;
+  }
   function curves() {
-    const extra = data.curves.of && data.curves.of[`${curveRow},${current}`];
+    const extra = along(curveRow);
     const box = $("curve-plot");
     box.replaceChildren();
     curveTime = null;
@@ -440,7 +449,7 @@
     const caption = (words) => { const t = draw("text", { x: left, y: y - 3 }); t.textContent = words; svg.append(t); };
     if (extra.mel !== undefined) {
       caption("speech (log mel)");
-      svg.append(draw("image", { href: data.curves.pictures[extra.mel], x: left, y, width: W - 2 * left, height: 56, preserveAspectRatio: "none" }));
+      svg.append(draw("image", { href: extra.mel, x: left, y, width: W - 2 * left, height: 56, preserveAspectRatio: "none" }));
       y += 56 + gap;
     }
     for (const [words, lines, height] of [["mouth opening (dashed: reference video)", [["reference_mouth", "truth"], ["mouth", "generated"]], 70], ["audio offset in frames", [["sync_offset", "generated"]], 46]]) {
@@ -460,12 +469,32 @@
       y += height + gap;
     }
     const head = draw("line", { class: "head", x1: 0, x2: 0, y1: 4, y2: y - gap });
-    svg.append(head);
-    svg.setAttribute("viewBox", `0 0 ${W} ${y - gap + 4}`);
+    if (y > 14) svg.append(head);
+    svg.setAttribute("viewBox", `0 0 ${W} ${Math.max(1, y - gap + 4)}`);
     svg.addEventListener("click", (event) => { const r = svg.getBoundingClientRect(); seek((((event.clientX - r.left) / r.width) * frames) / extra.fps); });
     curveTime = (t) => { const at = x(Math.min(frames - 1, t * extra.fps)); head.setAttribute("x1", at); head.setAttribute("x2", at); };
     box.append(svg);
+    if (extra.sync_curve) box.append(byOffset(extra.sync_curve, W));
     curveTime(time());
+  }
+  /** Distance of sound and lips by offset: a clear valley at 0 is a clip in sync. */
+  function byOffset(curve, W) {
+    const H = 96, left = 4, top = 18, reach = (curve.length - 1) / 2;
+    const known = curve.filter((v) => v !== null);
+    const low = Math.min(...known), span = Math.max(...known) - low || 1;
+    const x = (i) => left + ((W - 2 * left) * (curve.length - 1 - i)) / (curve.length - 1);
+    const y = (v) => top + (H - top - 20) * (1 - (v - low) / span);
+    const svg = draw("svg", { viewBox: `0 0 ${W} ${H}`, class: "offsets", role: "img", "aria-label": "Distance of sound and lips by offset" });
+    const words = (content, at, height, anchor) => { const t = draw("text", { x: at, y: height, "text-anchor": anchor }); t.textContent = content; svg.append(t); };
+    const best = curve.indexOf(low);
+    words(`distance of sound and lips by offset: least ${low.toPrecision(3)} at ${reach - best} frames`, left, 12, "start");
+    svg.append(draw("line", { class: "zero", x1: x(reach), x2: x(reach), y1: top, y2: H - 16 }));
+    svg.append(draw("path", { class: "generated", d: curve.map((v, i) => (v === null ? "" : `${i && curve[i - 1] !== null ? "L" : "M"}${x(i).toFixed(1)} ${y(v).toFixed(1)}`)).join("") }));
+    svg.append(draw("circle", { cx: x(best), cy: y(low), r: 4 }));
+    words(`sound ${reach} frames late`, left, H - 3, "start");
+    words("0", x(reach), H - 3, "middle");
+    words(`${reach} early`, W - left, H - 3, "end");
+    return svg;
   }
   function playhead(t) { if (curveTime) curveTime(t); }
 

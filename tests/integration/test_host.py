@@ -282,6 +282,38 @@ def test_a_runner_that_fails_is_ended_and_started_again(mode, cause, system, sam
         assert failure(method, sample).cause is cause
 
 
+def test_an_interruption_while_waiting_leaves_nothing(system, sample):
+    class Rang(Exception):
+        pass
+
+    def ring(*_):
+        raise Rang
+
+    previous = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, 1.0)
+    try:
+        with pytest.raises(Rang):
+            system("stubborn", timeout=300.0).generate(sample, AUDIO, 1)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+
+
+def test_dropping_a_method_ends_its_runner(system, sample, mark):
+    import gc
+
+    method = with_runner(system("fine"), RUNNER)
+    list(method.generate(sample, AUDIO, 1).frames)
+    assert marked(mark)
+    copy = ExternalMethod(method.contract, method.home)
+    copy._use_runner = True
+    list(copy.generate(sample, AUDIO, 2).frames)
+    both = len(marked(mark))
+    del copy
+    gc.collect()
+    assert len(marked(mark)) < both
+
+
 def test_serial_systems_take_turns(system, sample):
     import fcntl
 

@@ -34,17 +34,20 @@ def main() -> None:
         _say("imports and fake rows", START)
         total = 0.0
         began = time.perf_counter()
+        cpu = time.process_time()
         loaded = load(run)
         loaded = type(loaded)(loaded.rows, results.provenance, loaded.name, loaded.folder)
         total += _say(f"load {len(rows)} rows", began)
+        cpu = time.process_time() - cpu
         for name in report.FORMATS:
             began = time.perf_counter()
             report.write(loaded, Path(folder) / name, formats=(name,))
             _say(f"  write {name} alone", began)
-        began = time.perf_counter()
+        began, again = time.perf_counter(), time.process_time()
         written = report.write(loaded, Path(folder) / "all")
         total += _say("write md, csv, html, latex", began)
-        print(f"{'load and write all':28} {total:6.2f} s   (goal: 3 s)")
+        cpu += time.process_time() - again
+        print(f"{'load and write all':28} {total:6.2f} s   of which CPU {cpu:.2f} s (goal: 3 s)")
         print(f"{'page':28} {written['html'].stat().st_size / 1e6:6.2f} MB")
     print(f"{'peak memory':28} {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:6.0f} MB")
 

@@ -201,7 +201,8 @@ def launch(
     if state.manager != "docker":
         return Launch(tuple(argv), env)
     name = f"bench-{uuid.uuid4().hex[:12]}"
-    own = {k: env[k] for k in (*_OFFLINE, *extra, "HF_HOME", "TORCH_HOME", "XDG_CACHE_HOME", "TMPDIR", "HOME")}
+    own = {k: env[k] for k in (*_OFFLINE, *extra, "HF_HOME", "TORCH_HOME", "XDG_CACHE_HOME", "TMPDIR")}
+    own["HOME"] = str(job)
     mounts = [f"{p}:{p}" for p in (job, where.cache)]
     mounts += [f"{p}:{p}:ro" for p in dict.fromkeys([Path(state.checkout), *readable])]
     command = ["docker", "run", "--rm", "--init", "--name", name, "--network", "none", "--gpus", "all"]

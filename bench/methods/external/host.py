@@ -107,6 +107,11 @@ class ExternalMethod:
             self._runner = None
         self.close_job()
 
+    def __del__(self) -> None:
+        # A worker drops a method to free its GPU: the runner that holds the model has to go with it.
+        with contextlib.suppress(Exception):
+            self.close()
+
     def _frames(self, path: Path, frames: int, job: Path) -> Iterator[npt.NDArray[np.uint8]]:
         try:
             yield from read_output(path, self.contract.output, frames)
@@ -234,11 +239,11 @@ def readiness(name: str, home: Home | None = None) -> str:
     """Return `ready`, or what is missing, in a few words with the command that gets it."""
     contract = find(name)
     if contract.status != "runnable":
-        return f"videos only: {contract.reason}"
+        return f"videos only: {contract.reason.partition('.')[0]}"
     try:
         require_state(contract, home or Home())
     except BenchError as error:
-        return f"{error.message} {error.hint}"
+        return f"{error.message.removeprefix(f'{name} is ')} {error.hint}"
     return "ready"
 
 

@@ -18,6 +18,7 @@ from PIL import Image
 
 from bench.media.decode import SAMPLE_RATE, chunks, read_audio, read_image
 from bench.media.encode import write_clip, write_image, write_wav
+from bench.media.scale import Resizer
 from bench.methods.base import GenerationFailed
 from bench.methods.external.contract import Config, Contract, GateCommand, placeholders
 from bench.spec import Cause, Gate, Sample
@@ -217,10 +218,8 @@ def _square(picture: Frame, size: int) -> Frame:
     height, width = picture.shape[:2]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
-    cut = picture[top : top + side, left : left + side]
-    if side == size:
-        return np.ascontiguousarray(cut)
-    return np.asarray(Image.fromarray(np.ascontiguousarray(cut)).resize((size, size), Image.Resampling.LANCZOS))
+    cut = np.ascontiguousarray(picture[top : top + side, left : left + side])
+    return cut if side == size else Resizer(size, size)(cut)
 
 
 def _even(picture: Frame) -> Frame:

@@ -33,6 +33,7 @@ from bench.methods.external.environment import (
 from bench.methods.external.process import last_lines, run
 from bench.store.home import Home
 
+MANAGERS = ("venv", "conda", "docker")
 _STEP_LIMIT = 3 * 3600.0
 _FOREIGN = ("PYTHON", "VIRTUAL_ENV", "CONDA")
 

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -410,20 +409,30 @@ def test_declarations_are_complete():
                 assert header["count"] == rule.count and header["rule"] == rule.rule
 
 
-# Real clips, when the workplace has some
+# Real clips, where there are some
 
 
-def shared_media():
-    root = Path(os.environ.get("BENCH_SHARED") or Path(__file__).resolve().parents[3].parent / "shared")
-    return root / "media" / "talking"
-
-
-@pytest.mark.skipif(not shared_media().is_dir(), reason="no real clips here")
-def test_real_clips_in_the_layout_of_ravdess(home, tmp_path, no_models):
-    clip = sorted(shared_media().glob("*1280x720_30fps.mp4"))[0]
+def test_real_clips_in_the_layout_of_ravdess(home, tmp_path, no_models, shared):
+    clip = sorted((shared / "media" / "talking").glob("*1280x720_30fps.mp4"))[0]
     folder = tmp_path / "real" / "Actor_07"
     folder.mkdir(parents=True)
     shutil.copy(clip, folder / "01-01-02-01-02-01-07.mp4")
     assert prepare("ravdess", folder.parent, home, subset="ci").kept == 1
     sample = datasets.load("ravdess", home, "ci").samples[0]
     assert next(iter(chunks(sample.video))).shape[1:] == (128, 128, 3)
+
+
+def test_real_faces_are_found_and_centred(home, tmp_path, shared, monkeypatch):
+    pytest.importorskip("mediapipe")
+    monkeypatch.setenv("BENCH_WEIGHTS", str(shared / "weights"))
+    folder = tmp_path / "real" / "Actor_07"
+    folder.mkdir(parents=True)
+    talking = shared / "media" / "talking"
+    shutil.copy(talking / "lp_s18_1280x720_30fps.mp4", folder / "01-01-02-01-02-01-07.mp4")
+    shutil.copy(talking / "latentsync_demo1_1080x1920_25fps.mp4", folder / "01-01-06-01-01-01-07.mp4")
+    account = prepare("ravdess", folder.parent, home, subset="ci")
+    results = json.loads((home.data / "ravdess" / "candidates" / "01-01-02-01-02-01-07.json").read_text())
+    assert account.kept == 2, account.text()
+    assert results["clip"]["crop"]["rule"] == "face"
+    found = {f["name"]: f for f in results["clip"]["filters"]}
+    assert found["C1 face"]["value"] == 1.0 and found["C3 face size"]["passed"]

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from bench.cli import compare as compare_verb
 from bench.cli import gate as gate_verb
 from bench.cli import reference as reference_verb
+from bench.cli import report as report_verb
 from bench.compare import compare
 from bench.errors import MissingError, UsageError
 from bench.gate import Outcome, gate, parse_rules
@@ -156,7 +157,7 @@ def store(results: Results, folder: Path) -> None:
 
 
 @pytest.fixture
-def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     methods = {"mouth-warp": fakes.METHODS["mouth-warp"]}
     options: dict[str, Any] = {"methods": methods, "protocols": ["sync"], "missing": False, "repeats": 3}
     runs = tmp_path / "home" / "runs"
@@ -176,15 +177,16 @@ def bench() -> typer.Typer:
     app = typer.Typer()
     app.command("gate")(gate_verb.gate)
     app.command("compare")(compare_verb.compare)
+    app.command("report")(report_verb.report)
     app.add_typer(reference_verb.app, name="reference")
     return app
 
 
-def test_the_verbs_from_reference_to_exit_code(workplace: Path, bench: typer.Typer) -> None:
+def test_the_verbs_from_reference_to_exit_code(project: Path, bench: typer.Typer) -> None:
     runner = CliRunner()
     saved = runner.invoke(bench, ["reference", "save", "synthetic", "base", "--rerun", "same"])
     assert saved.exit_code == 0, saved.output
-    files = sorted(p.name for p in (workplace / "reports/reference/synthetic").iterdir())
+    files = sorted(p.name for p in (project / "reports/reference/synthetic").iterdir())
     assert files == ["noise.json", "rows.parquet", "run.json"]
     shown = runner.invoke(bench, ["reference", "show", "synthetic"])
     assert "Noise floors" in shown.output
@@ -195,18 +197,33 @@ def test_the_verbs_from_reference_to_exit_code(workplace: Path, bench: typer.Typ
     failed = runner.invoke(bench, ["gate", "worse", "--junit", "out/gate.xml"])
     assert failed.exit_code == 3, failed.output
     assert "fail" in failed.output
-    assert ET.parse(workplace / "out/gate.xml").getroot().attrib["failures"] == "1"
+    assert ET.parse(project / "out/gate.xml").getroot().attrib["failures"] == "1"
     compared = runner.invoke(bench, ["compare", "synthetic", "worse"])
     assert compared.exit_code == 0
     assert "worse" in compared.output
 
 
-def test_a_reference_keeps_scores_and_digests_but_no_media(workplace: Path) -> None:
+def test_the_report_verb_writes_into_the_run_or_where_it_is_told(project: Path, bench: typer.Typer) -> None:
+    runner = CliRunner()
+    one = runner.invoke(bench, ["report", "base", "--recipe", "summary", "--format", "md,csv"])
+    assert one.exit_code == 0, one.output
+    folder = project / "home" / "runs" / "base"
+    assert one.output.split() == [str(folder / "report.md"), str(folder / "report.csv")]
+    two = runner.invoke(
+        bench, ["report", "base", "worse", "--format", "md", "--recipe", "summary", "--out", "both"]
+    )
+    assert two.exit_code == 0, two.output
+    text = (project / "both" / "report.md").read_text(encoding="utf-8")
+    assert "mouth-warp @ base" in text
+    assert "mouth-warp @ worse" in text
+
+
+def test_a_reference_keeps_scores_and_digests_but_no_media(project: Path) -> None:
     run = load("base")
     where = reference.save(
         Results.from_rows(run.rows.assign(clip_path="/secret/clip.mp4"), run.provenance),
         "kept",
-        folder=workplace / "r",
+        folder=project / "r",
     )
     kept = load(str(where))
     assert (kept.rows["clip_path"] == "").all()
@@ -215,7 +232,7 @@ def test_a_reference_keeps_scores_and_digests_but_no_media(workplace: Path) -> N
     assert b"/secret/" not in (where / "rows.parquet").read_bytes()
 
 
-def test_missing_things_say_what_to_type(workplace: Path) -> None:
+def test_missing_things_say_what_to_type(project: Path) -> None:
     with pytest.raises(MissingError, match="bench reference save"):
         reference.load_reference("nothing")
     with pytest.raises(MissingError, match="Did you mean 'worse'"):
@@ -224,10 +241,10 @@ def test_missing_things_say_what_to_type(workplace: Path) -> None:
         reference.save(load("base"), "../up")
 
 
-def test_strict_turns_inconclusive_into_five(workplace: Path, bench: typer.Typer) -> None:
+def test_strict_turns_inconclusive_into_five(project: Path, bench: typer.Typer) -> None:
     runner = CliRunner()
     runner.invoke(bench, ["reference", "save", "synthetic", "base"])
-    (workplace / "gate.toml").write_text('[[rule]]\nprotocol = "sync/*"\ncolumn = "sync_d"\nnoise = 1\n')
+    (project / "gate.toml").write_text('[[rule]]\nprotocol = "sync/*"\ncolumn = "sync_d"\nnoise = 1\n')
     assert runner.invoke(bench, ["gate", "worse"]).exit_code == 0
     assert runner.invoke(bench, ["gate", "worse", "--strict"]).exit_code == 5
 

@@ -117,8 +117,8 @@ def test_a_thousand_clips_stay_below_two_megabytes(tmp_path: Path) -> None:
     shas = sorted(set(results.rows["clip_sha256"]) - {""})
     extras = {
         sha: {
-            "fps": 25, "mouth": [0.123 * (k % 7) for k in range(75)], "reference_mouth": [0.4] * 75,
-            "sync_offset": [float(k % 3) for k in range(75)],
+            "fps": 25, "mouth": [0.1234 * ((k * n) % 7) for k in range(250)], "reference_mouth": [0.4] * 250,
+            "sync_curve": [0.01 * n + k for k in range(31)],
             "mel": f"data:image/png;base64,{noise}{n % 100:04d}",
         }
         for n, sha in enumerate(shas)
@@ -170,7 +170,8 @@ def test_curves_are_kept_and_pictures_are_shared(tmp_path: Path) -> None:
     assert data["curves"]["pictures"] == [PIXEL]
     kept = list(data["curves"]["of"].values())
     assert len(kept) == len(shas) - 1
-    assert kept[0] == {"fps": 25.0, "mouth": [0.1, None, 0.3], "mel": 0}
+    assert kept[0] == {"fps": 25.0, "mouth": 0, "mel": 0}
+    assert data["curves"]["lines"] == [[0.1, None, 0.3]]
 
 
 def test_failures_are_grouped_by_cause(tmp_path: Path) -> None:
@@ -193,7 +194,9 @@ def test_a_run_with_set_metrics_only_has_no_viewer(tmp_path: Path) -> None:
 def test_golden_page(tmp_path: Path) -> None:
     import os
 
-    text = page(fakes.make(identities=12, media={"clip": "c/{method}{i}.mp4"}), tmp_path)
+    results = fakes.make(identities=12, media={"clip": "c/{method}{i}.mp4"})
+    # Beside its run folder, so that links do not depend on where the test runs.
+    text = page(Results(results.rows, results.provenance, folder=tmp_path), tmp_path)
     body = re.sub(r"<style>.*?</style>", "<style></style>", text, flags=re.S)
     body = re.sub(
         r"sha256-[^']+", "sha256-", re.sub(r"<script>.*?</script>", "<script></script>", body, flags=re.S)

@@ -31,7 +31,7 @@ def test_the_rules_of_the_documents_are_valid() -> None:
     (shown,) = blocks("gate", "toml")
     rules = parse_rules(tomllib.loads(shown))
     assert len(rules.rule) == 3
-    assert load_rules(ROOT / "reports" / "gate.toml").rule
+    assert load_rules(ROOT / ".ci" / "gate.toml").rule
 
 
 def test_the_recipe_of_the_documents_works(tmp_path: Path) -> None:

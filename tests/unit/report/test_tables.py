@@ -417,6 +417,12 @@ def test_an_unscored_protocol_does_not_hide_a_scored_one() -> None:
     assert [c.protocol for c in report.build_tables(both, "summary")[0].columns] == ["psnr/rgb"]
 
 
+def test_a_table_made_on_different_machines_says_so() -> None:
+    results = fakes.make(protocols=["psnr"])
+    results.provenance["hardware"].append("8 x GPU")  # type: ignore[attr-defined]
+    assert any("2 kinds of machine" in n for n in report.build_tables(results, "summary")[0].notes)
+
+
 def test_a_row_without_numbers_still_shows_why() -> None:
     value = Value(math.nan, n_ok=0, n_planned=4, reasons=(("oom", 4),))
     table = Table("t", "T", "", (Column("p", "k", "K"),), (Row("m", "audio", "method", (value,)),))

@@ -1,0 +1,52 @@
+"""The wheel has what the checkout has, and no top-level package that would shadow another project's."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def names(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    pytest.importorskip("setuptools", minversion="77")
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    tracked = subprocess.run(
+        ["git", "ls-files", "-coz", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
+    ).stdout.split(b"\0")
+    for name in filter(None, (t.decode() for t in tracked)):
+        if not name.startswith(("tests/", "docs/")) and (ROOT / name).is_file():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, source / name)
+    build = "import sys, setuptools.build_meta as b; b.build_wheel(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", build, str(folder)], cwd=source, check=True, capture_output=True)
+    with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
+        return set(wheel.namelist())
+
+
+def test_top_level_is_ours_alone(names: set[str]) -> None:
+    top = {n.split("/")[0] for n in names}
+    assert {t for t in top if not t.endswith(".dist-info")} == {"bench", "actalker"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "bench/weights.lock",
+        "bench/synthetic/weights/synthetic_sync.safetensors",
+        "bench/_data/datasets/ravdess/dataset.toml",
+        "bench/_data/baselines/sadtalker/baseline.toml",
+        "bench/_data/reports/recipes/full.toml",
+        "bench/_data/reports/templates/report.html",
+        "bench/_data/reports/published/actalker.csv",
+    ],
+)
+def test_data_is_inside(name: str, names: set[str]) -> None:
+    assert name in names

@@ -1,0 +1,45 @@
+"""`bench new method` writes something that works as it stands."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from bench.cli import invoke
+from bench.errors import ExitCode
+
+
+@pytest.mark.parametrize("kind", ["python", "contract"])
+def test_the_skeleton_passes_its_own_test(kind, tmp_path, capfd):
+    assert invoke(["new", "method", "my-thing", "--kind", kind, "--dir", str(tmp_path)]) == ExitCode.OK
+    out = capfd.readouterr().out
+    assert "pytest" in out and "my_thing.py" in out
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    tests = [str(p) for p in tmp_path.rglob("test_*.py")]
+    assert len(tests) == 1
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests],
+        env=env,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_new_contract_is_listed_and_planned(tmp_path, monkeypatch, capfd):
+    invoke(["new", "method", "my-thing", "--kind", "contract", "--dir", str(tmp_path)])
+    monkeypatch.setenv("BENCH_BASELINES", str(tmp_path))
+    capfd.readouterr()
+    assert invoke(["plan", "--split", "ravdess", "--methods", "my-thing"]) == ExitCode.OK
+    assert "bench prepare --methods my-thing" in " ".join(capfd.readouterr().out.split())
+
+
+def test_nothing_is_overwritten_and_names_are_checked(tmp_path, capfd):
+    assert invoke(["new", "method", "nod", "--dir", str(tmp_path)]) == ExitCode.OK
+    text = (tmp_path / "nod.py").read_text()
+    assert invoke(["new", "method", "nod", "--dir", str(tmp_path)]) == ExitCode.USAGE
+    assert (tmp_path / "nod.py").read_text() == text
+    assert invoke(["new", "method", "../evil", "--dir", str(tmp_path)]) == ExitCode.USAGE
+    assert "cannot be a method's name" in capfd.readouterr().err
