@@ -29,15 +29,12 @@ from bench.metrics import csim, fid, frechet, fvd, lpips, references, sync
 from bench.metrics.lane import lane
 from bench.spec import Unscored
 
-WEIGHTS = (
-    "syncnet_v2",
-    "sfd_face",
-    "inception_fid",
-    "i3d_kinetics400",
-    "resnet50_kinetics",
-    "alexnet",
-    "lpips_alex",
-)
+WEIGHTS = {
+    "sync": ("syncnet_v2", "sfd_face"),
+    "fid": ("inception_fid",),
+    "fvd": ("i3d_kinetics400",),
+    "lpips": ("alexnet", "lpips_alex"),
+}
 
 
 def cpu() -> float:
@@ -134,9 +131,7 @@ def bare_stages(pairs: list[tuple[Path, Path]]) -> dict[str, Callable[[], None]]
         x = torch.rand(*shape, generator=generator)
         return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
 
-    embedder, detector = syncnet.Embedder(), Detector()
-    network, distance, clips = inception.FrameFeatures(), lpips_network.Distance("alex"), video.WholeClip()
-    kind = next(network.network.parameters()).dtype
+    kind = torch.bfloat16 if lane() else torch.float32
     full = opened(pairs[0][0])
 
     def repeat(function: Callable[[torch.Tensor], Any], batch: torch.Tensor, count: int, size: int) -> None:
@@ -145,6 +140,7 @@ def bare_stages(pairs: list[tuple[Path, Path]]) -> dict[str, Callable[[], None]]
                 function(batch)
 
     def run_sync() -> None:
+        embedder, detector = syncnet.Embedder(), Detector()
         picture = noise(8, 3, full.height // 4, full.width // 4).to(kind)
         repeat(detector.network, picture, frames, 8)
         windows, speech = noise(16, 15, 224, 224).to(kind), noise(64, 1, 13, 20).to(kind)
@@ -152,17 +148,19 @@ def bare_stages(pairs: list[tuple[Path, Path]]) -> dict[str, Callable[[], None]]
         repeat(lambda x: embedder._voice_head(embedder._voice(x).flatten(1)), speech, frames, 64)
 
     def run_fvd() -> None:
+        clips = video.WholeClip()
         piece = (noise(1, 16, i3d.SIDE, i3d.SIDE, 3).to(kind) - 0.5).permute(0, 4, 1, 2, 3)
         with torch.inference_mode():
             clips.network([piece] * (2 * frames // 16), 2 * frames // 16 * 16)
 
-    pictures = noise(8, 3, full.height, full.width).to(kind)
-    return {
-        "sync": run_sync,
-        "fid": lambda: repeat(network.network, noise(8, 3, 299, 299).to(kind), 2 * frames, 8),
-        "fvd": run_fvd,
-        "lpips": lambda: repeat(lambda x: list(distance.network.trunk(x)), pictures, 2 * frames, 8),
-    }
+    def run_fid() -> None:
+        repeat(inception.FrameFeatures().network, noise(8, 3, 299, 299).to(kind), 2 * frames, 8)
+
+    def run_lpips() -> None:
+        trunk = lpips_network.Distance("alex").network.trunk
+        repeat(lambda x: list(trunk(x)), noise(8, 3, full.height, full.width).to(kind), 2 * frames, 8)
+
+    return {"sync": run_sync, "fid": run_fid, "fvd": run_fvd, "lpips": run_lpips}
 
 
 # --- the tools, as their READMEs say ----------------------------------------------------------------------
@@ -261,12 +259,14 @@ def shifted(path: Path, target: Path, frames: int) -> tuple[Path, Path]:
 
 def rows(arguments: argparse.Namespace, work: Path) -> Iterator[tuple[str, float, float, float]]:
     weights = work / "weights"
-    os.environ["BENCH_WEIGHTS_LOCK"] = str(references.write_random_weights(weights, WEIGHTS))
+    stages = [stage for stage in arguments.stages.split(",") if stage]
+    names = [name for stage in (WEIGHTS if arguments.suite else stages) for name in WEIGHTS[stage]]
+    os.environ["BENCH_WEIGHTS_LOCK"] = str(references.write_random_weights(weights, names))
     os.environ["BENCH_WEIGHTS"] = str(weights)
     os.environ["BENCH_HOME"] = str(work / "home")
     pairs = [shifted(path, work, arguments.frames) for path in arguments.clips]
     ours, bare, tools = our_stages(pairs), bare_stages(pairs), tool_stages(pairs, weights, work)
-    for stage in arguments.stages.split(","):
+    for stage in stages:
         with silenced(work / "log"):
             mine, forward = timed(ours[stage]), timed(bare[stage])
             try:
