@@ -19,6 +19,7 @@ PAGE = Path(__file__).resolve().parents[3] / "docs" / "methods.md"
 def test_the_twenty_line_method_of_the_docs_runs(tmp_path: Path) -> None:
     code = re.search(r"```python\n# my_method\.py\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S)
     assert code is not None
+    assert code[0] in (PAGE.parents[1] / "README.md").read_text(encoding="utf-8"), "README and page differ"
     assert len(code[1].strip().splitlines()) <= 20
     path = tmp_path / "my_method.py"
     path.write_text(code[1], encoding="utf-8")
