@@ -51,6 +51,16 @@ def _to_picture(u: torch.Tensor, v: torch.Tensor, pose: torch.Tensor) -> tuple[t
     return u * roll.cos() - v * roll.sin() + cx, u * roll.sin() + v * roll.cos() + cy
 
 
+def _front(
+    u: torch.Tensor, v: torch.Tensor, pose: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Head coordinates to the point of the head seen there, as X, Y, Z of the same head looking ahead."""
+    yaw, pitch, *_ = _columns(pose)
+    z = (1 - u * u - v * v).clamp(min=0).sqrt()
+    y, z = v * pitch.cos() - z * pitch.sin(), v * pitch.sin() + z * pitch.cos()
+    return u * yaw.cos() - z * yaw.sin(), y, u * yaw.sin() + z * yaw.cos()
+
+
 def _on_outline(point: tuple[float, float], pose: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Where a point of the head's front appears in head coordinates once yaw and pitch turned it."""
     yaw, pitch, *_ = _columns(pose)
@@ -73,16 +83,12 @@ def warp(picture: torch.Tensor, source: torch.Tensor, target: torch.Tensor) -> t
     """
     x, y = _picture_grid(picture.shape[-1], picture)
     u, v = _to_head(x, y, target)
-    radius2 = u * u + v * v
-    z = (1 - radius2).clamp(min=0).sqrt()
-    yaw, pitch, *_ = _columns(target)
-    y1, z1 = v * pitch.cos() - z * pitch.sin(), v * pitch.sin() + z * pitch.cos()
-    X, Y, Z = u * yaw.cos() - z1 * yaw.sin(), y1, u * yaw.sin() + z1 * yaw.cos()
+    X, Y, Z = _front(u, v, target)
     yaw, pitch, *_ = _columns(source)
     U, depth = X * yaw.cos() + Z * yaw.sin(), Z * yaw.cos() - X * yaw.sin()
     V = Y * pitch.cos() + depth * pitch.sin()
     # The sphere has no outside: blend to a plain similarity transform at its edge, and to no motion beyond.
-    radius = radius2.sqrt()
+    radius = (u * u + v * v).sqrt()
     edge = ((radius - 0.93) / 0.1).clamp(0, 1)
     U, V = U * (1 - edge) + u * edge, V * (1 - edge) + v * edge
     sx, sy = _to_picture(U, V, source)
@@ -123,6 +129,13 @@ def regions(pose: torch.Tensor, size: int) -> torch.Tensor:
             total = total + torch.exp(-(((u - pu) / half_width) ** 4) - ((v - pv) / half_height) ** 4)
         maps.append(total)
     return torch.stack(maps, 1)
+
+
+def coordinates(pose: torch.Tensor, size: int) -> torch.Tensor:
+    """Return maps (n, 2, size, size) in [-1, 1] of which point of the head is seen: X and Y, 0 beside the head."""
+    u, v = _to_head(*_picture_grid(size, pose), pose)
+    X, Y, _ = _front(u, v, pose)
+    return torch.stack([X, Y], 1) * ((u * u + v * v) < 1)[:, None]
 
 
 def region_weight(

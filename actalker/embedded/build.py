@@ -63,7 +63,7 @@ MOTION = MotionProjectionConfig(
     features=10, condition=CONDITION, rotation_scale=0.1, translation=True, difference=True
 )
 IDENTITY = IdentityProjectionConfig(embedding=ARCFACE.embedding, hidden=64, condition=CONDITION)
-GUIDER = PoseGuiderConfig(inputs=3, widths=(8, 16, 32), outputs=UNET.channels[0])
+GUIDER = PoseGuiderConfig(inputs=5, widths=(12, 20, 32), outputs=UNET.channels[0])
 SCHEDULE = ScheduleConfig(kind="flow", steps=1, pure_noise=0.9)
 PIPELINE = PipelineConfig(
     fps=FPS,

@@ -105,12 +105,17 @@ def box_masks(face: Tensor, mouth: Tensor, size: int) -> tuple[Tensor, Tensor]:
 
 
 def location_image(face: Tensor, pose: Tensor) -> Tensor:
-    """The pose guider's picture (b, f, 3, H, W): face mask, mouth and eyes where the pose puts them.
+    """The pose guider's picture (b, f, 5, H, W): face mask, mouth and eyes where the pose puts them, and which
+    point of the head is seen where.
+
+    The last two let coarse latents place an eyelid or a lip to a fraction of their cells.
 
     Args:
         face: face mask (b, 1, H, W).
         pose: (b, f, 6).
     """
     batch, frames = pose.shape[:2]
-    maps = alignment.regions(pose.flatten(0, 1), face.shape[-1]).unflatten(0, (batch, frames))
+    poses, size = pose.flatten(0, 1), face.shape[-1]
+    maps = torch.cat([alignment.regions(poses, size), alignment.coordinates(poses, size)], 1)
+    maps = maps.unflatten(0, (batch, frames))
     return torch.cat([face[:, :, None].expand(-1, frames, -1, -1, -1), maps], 2)

@@ -82,6 +82,16 @@ def test_regions_have_mean_one_and_favour_mouth_and_eyes():
     assert no_eyes[0, 0, 28, 25] == pytest.approx(no_eyes[0, 0, 2, 2].item(), rel=1e-2)
 
 
+def test_the_map_of_head_points_shows_an_eye_where_the_eye_is():
+    pose = torch.tensor([[0.3, -0.1, 0.15, 0.04, 0.02, 1.05]])
+    seen = alignment.coordinates(pose, 64)
+    eyes = alignment.regions(pose, 64)[:, 1:]
+    left = (seen[:, :1] < 0) * eyes > 0.9
+    centre = [seen[:, axis : axis + 1][left].mean() for axis in (0, 1)]
+    assert torch.stack(centre).sub(torch.tensor(alignment.EYES[0])).abs().max() < 0.06
+    assert seen[0, :, :3].abs().max() == 0, "above the head there is nothing"
+
+
 def test_boxes_lie_in_each_other():
     face, mouth = alignment.face_box(STILL, 64)[0], alignment.mouth_box(STILL, 64)[0]
     assert face[0] < mouth[0] and face[2] > mouth[2] and mouth[1] > face[1] + 20
