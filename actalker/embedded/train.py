@@ -1,8 +1,11 @@
-"""Trains the embedded model from nothing.
+"""Trains the embedded model, or one of its ablations, from nothing.
 
 `python -m actalker.embedded.train --data DATA --out OUT` fits the encoders on DATA/portraits.npz and the clips of
 DATA/clips.jsonl, then the UNet with its projections by the common trainer (`train.toml`), and stores the model
 in OUT/run/model. Every stage continues where it was interrupted. `bench.synthetic.actalker_data` writes DATA.
+
+`--ablation NAME` trains a row of the ablation table on the shorter schedule of `ablation.toml` and stores it in
+OUT/ablation/NAME/model; `none` is the whole model on that schedule, which the other rows compare with.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from actalker.training.encoders import (
 )
 
 CONFIG = Path(__file__).with_name("train.toml")
+ABLATION_CONFIG = Path(__file__).with_name("ablation.toml")
 PLANS = {
     "audio": Fit(700, batch=32, lr=2e-3),
     "pose": Fit(1500, bf16=True),
@@ -82,8 +86,7 @@ def main() -> int:
     parser.add_argument(
         "--ablation",
         choices=get_args(Ablation),
-        default="none",
-        help="leave one part of the control out; takes the same encoders, stores OUT/ABLATION/model",
+        help="leave one part of the control out; takes the same encoders and the shorter schedule",
     )
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -91,11 +94,11 @@ def main() -> int:
         train_encoders(args.data, args.out / "encoders")
         if args.encoders_only:
             return 0
-        config = load_config(CONFIG)
+        config = load_config(ABLATION_CONFIG if args.ablation else CONFIG)
         config = replace(
             config,
             model=f"embedded:{args.out / 'encoders'}",
-            ablation=args.ablation,
+            ablation=args.ablation or "none",
             data=replace(
                 config.data,
                 train=args.data / "clips.jsonl",
@@ -104,7 +107,7 @@ def main() -> int:
             ),
             run=replace(
                 config.run,
-                out=args.out / ("run" if args.ablation == "none" else args.ablation),
+                out=args.out / "ablation" / args.ablation if args.ablation else args.out / "run",
                 max_minutes=args.minutes,
             ),
         )
