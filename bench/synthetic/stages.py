@@ -6,6 +6,7 @@ been.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -79,7 +80,7 @@ def degrade(x: Tensor, blur_up_to: float = 1.0, share: float = 0.25) -> tuple[Te
     return x.clamp(0, 1), torch.stack([blur, noise], 1)
 
 
-class Stage(nn.Module):
+class Stage(nn.Module, ABC):
     """One network in training; parameters beside `network` are only needed for the loss."""
 
     name: ClassVar[str]
@@ -92,9 +93,9 @@ class Stage(nn.Module):
     def __init__(self, arrays: Arrays) -> None:
         super().__init__()
 
+    @abstractmethod
     def loss(self, rng: np.random.Generator, progress: float) -> Tensor:
         """Draw a batch (from `rng` and torch's seeded generator) and return its loss."""
-        raise NotImplementedError
 
 
 class SyncStage(Stage):
