@@ -14,6 +14,7 @@ from bench.errors import MissingError, UsageError
 from bench.keys import code_digest
 from bench.methods.base import Method
 from bench.metrics.base import ClipMetric, Extractor, SetMetric
+from bench.metrics.precision import Precision
 from bench.registry import UnknownName
 from bench.spec import Domain, MethodSpec, MetricSpec
 
@@ -129,6 +130,11 @@ def metrics() -> dict[str, ClipMetric | SetMetric]:
     return dict(sorted(found.items()))
 
 
+def plain_protocols() -> list[str]:
+    """Return the ids of protocols in float32: what a list shows, and what patterns and families stand for."""
+    return [i for i, m in metrics().items() if "precision" not in m.spec.params]
+
+
 @cache
 def extractors() -> dict[str, Extractor]:
     """Return every feature extractor by name."""
@@ -148,21 +154,38 @@ def metric_code(metric: ClipMetric | SetMetric | Extractor) -> str:
     return code_digest(tuple(getattr(metric, "code_modules", None) or (type(metric).__module__,)))
 
 
-def choose_metrics(domain: Domain, wanted: Iterable[str] | None) -> list[ClipMetric | SetMetric]:
+def choose_metrics(
+    domain: Domain, wanted: Iterable[str] | None, precision: Precision = Precision.FP32
+) -> list[ClipMetric | SetMetric]:
     """Return the metrics of a run, in order of id.
 
     Args:
         domain: of the split.
         wanted: protocol ids or patterns (`sync/*`), or None for the defaults.
+        precision: protocols that have a variant in this arithmetic are replaced by it.
 
     Raises:
         UnknownName: a name that matches nothing.
-        UsageError: a metric of another domain was asked for by name.
+        UsageError: a metric of another domain was asked for by name, or none has a variant in `precision`.
     """
     known = metrics()
+    chosen = _by_name(domain, wanted)
+    if precision is Precision.FP32:
+        return [known[i] for i in chosen]
+    variants = [i + precision.suffix for i in chosen]
+    if not any(i in known for i in variants):
+        raise UsageError(
+            f"None of these metrics has a variant in {precision}: {', '.join(chosen)}.",
+            "It exists for the networks of real faces: sync, fid, fvd, lpips. Leave out --precision.",
+        )
+    return [known[new if new in known else old] for old, new in zip(chosen, variants, strict=True)]
+
+
+def _by_name(domain: Domain, wanted: Iterable[str] | None) -> list[str]:
+    known = metrics()
     if wanted is None:
-        return [m for m in known.values() if m.spec.default and domain in m.spec.domains]
-    chosen: dict[str, ClipMetric | SetMetric] = {}
+        return [i for i, m in known.items() if m.spec.default and domain in m.spec.domains]
+    chosen: set[str] = set()
     for name, matches in match_metrics(wanted).items():
         usable = [i for i in matches if domain in known[i].spec.domains]
         if not usable:
@@ -172,21 +195,24 @@ def choose_metrics(domain: Domain, wanted: Iterable[str] | None) -> list[ClipMet
                 " other pictures.",
                 "See: bench list metrics",
             )
-        chosen.update({i: known[i] for i in usable})
-    return [chosen[i] for i in sorted(chosen)]
+        chosen.update(usable)
+    return sorted(chosen)
 
 
 def match_metrics(wanted: Iterable[str]) -> dict[str, list[str]]:
     """Return the protocol ids that each id, family or pattern stands for.
+
+    A variant in another precision (`fid/facecrop+bf16`) is meant only where its suffix is written.
 
     Raises:
         UnknownName: one matches nothing.
     """
     found: dict[str, list[str]] = {}
     for name in wanted:
-        found[name] = [i for i in metrics() if fnmatchcase(i, name) or i.split("/")[0] == name]
+        ids = metrics() if "+" in name else plain_protocols()
+        found[name] = [i for i in ids if fnmatchcase(i, name) or i.split("/")[0] == name]
         if not found[name]:
-            raise UnknownName("metric", name, list(metrics()))
+            raise UnknownName("metric", name, plain_protocols())
     return found
 
 

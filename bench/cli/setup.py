@@ -19,6 +19,7 @@ from bench.cli.options import names
 from bench.data.splits import load_split
 from bench.errors import MissingError
 from bench.metrics.base import ClipMetric, SetMetric
+from bench.metrics.precision import Precision
 from bench.plan import Plan, check_gates, plan_generation
 from bench.spec import Split
 from bench.store.home import Home
@@ -39,6 +40,7 @@ def prepare_run(
     methods: str | None,
     gates: str | None,
     metrics: str | None,
+    precision: Precision,
     seed: int,
     repeats: int,
     limit: float,
@@ -69,7 +71,7 @@ def prepare_run(
     check_gates(asked or ())
     loaded = load_split(split, home, subset, StepProgress("split"), media=not plan_only)
     entries = wanted or [find_method(name) for name in default_methods(loaded)]
-    chosen = choose_metrics(loaded.domain, names(metrics))
+    chosen = choose_metrics(loaded.domain, names(metrics), precision)
     if metrics is not None:
         require_available(chosen)
     swaps = any("swapped" in m.spec.needs for m in chosen)

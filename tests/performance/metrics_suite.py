@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from bench.metrics.lane import lane
 
 from bench.media.clip import Clip
 from bench.media.encode import write_clip
 from bench.metrics import csim, fid, frechet, fvd, lpips, references, sync
-from bench.metrics.lane import lane
 from bench.spec import Unscored
 
 WEIGHTS = {
