@@ -226,7 +226,7 @@ class Unavailable:
 
 
 def unavailable(metric: ClipMetric | SetMetric) -> Unavailable | None:
-    """Tell why a metric cannot run here (missing weights or packages), or None when it can."""
+    """Tell why a metric cannot run here (missing weights, packages or files), or None when it can."""
     from importlib.util import find_spec
 
     from bench import weights
@@ -245,16 +245,33 @@ def unavailable(metric: ClipMetric | SetMetric) -> Unavailable | None:
             weights.locate(ref.name)
         except Unscored as missing:
             return Unavailable(metric.spec, missing.reason, missing.detail)
+    try:
+        getattr(metric, "require", lambda: None)()
+    except Unscored as missing:
+        return Unavailable(metric.spec, missing.reason, missing.detail)
     return None
 
 
-def require_available(chosen: Iterable[ClipMetric | SetMetric]) -> None:
-    """Refuse to start when a metric that was asked for by name cannot run.
+def require_available(chosen: Iterable[ClipMetric | SetMetric], wanted: Iterable[str]) -> None:
+    """Refuse to start when what was asked for by name cannot run.
+
+    Of a family or pattern (`expr`, `fvd/*`) at least one protocol must be able to; the others stay without a
+    value.
+
+    Args:
+        chosen: the metrics of the run.
+        wanted: what the user wrote, see `match_metrics`.
 
     Raises:
         MissingError: naming every such metric and the command that gets what it needs.
     """
-    missing = [u for m in chosen if (u := unavailable(m)) is not None]
-    if missing:
-        lines = "\n".join(f"  {u.spec.id}: {u.detail}" for u in missing)
+    missing = {m.spec.id: unavailable(m) for m in chosen}
+    refused: dict[str, Unavailable] = {}
+    for matches in match_metrics(wanted).values():
+        asked = [i for i in missing if i in matches or i.removesuffix(Precision.BF16.suffix) in matches]
+        blocked = {i: u for i in asked if (u := missing[i]) is not None}
+        if len(blocked) == len(asked):
+            refused |= blocked
+    if refused:
+        lines = "\n".join(f"  {name}: {u.detail}" for name, u in refused.items())
         raise MissingError(f"These metrics cannot run here:\n{lines}", "Or leave them out of --metrics.")

@@ -73,7 +73,7 @@ def score(
         errors.print(f"! {line}", soft_wrap=True)
     chosen = choose_metrics(loaded.domain, wanted, precision)
     if wanted is not None:
-        require_available(chosen)
+        require_available(chosen, wanted)
     elif split is None:
         chosen = [m for m in chosen if "reference" not in m.spec.needs and m.spec.kind == "clip"]
     result = execute(

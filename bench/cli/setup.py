@@ -73,7 +73,7 @@ def prepare_run(
     entries = wanted or [find_method(name) for name in default_methods(loaded)]
     chosen = choose_metrics(loaded.domain, names(metrics), precision)
     if metrics is not None:
-        require_available(chosen)
+        require_available(chosen, names(metrics) or ())
     swaps = any("swapped" in m.spec.needs for m in chosen)
     plan = plan_generation(loaded, entries, asked, seed, repeats, limit, swaps)
     return Prepared(plan, chosen)
