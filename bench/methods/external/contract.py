@@ -317,8 +317,8 @@ class Contract:
     Attributes:
         name: folder name and method name.
         title: of the paper.
-        status: `runnable`; `pregenerated` (only a folder of videos can be scored); `published` (no code:
-            the paper's numbers, or a folder).
+        status: `runnable`; `pregenerated` (there is code, but a folder of videos is all that can be scored);
+            `published` (no code either).
         tier: 1 one-shot portrait system, 2 dubbing, heavy or legacy, 3 duplicate or in-domain only.
         summary: one line.
         reason: why it is not runnable.

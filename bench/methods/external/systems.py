@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 
 from bench.methods.external.contract import Contract, contract_paths, load
+from bench.report import published
 from bench.resources import data_folder
 from bench.store.files import write_bytes
 
@@ -41,12 +42,25 @@ def verdict(contract: Contract) -> str:
         )
         manual = any(gate.extra for gate in contract.gates.values())
         return f"runs under: {gates}" + ("; some inputs are supplied by hand" if manual else "")
-    where = (
-        "its paper's numbers, or `bench score` on a folder"
-        if contract.status == "published"
-        else ("`bench score` on a folder")
-    )
-    return f"{where}. {contract.reason}"
+    return f"`bench score` on a folder. {contract.reason}"
+
+
+def numbers() -> dict[str, tuple[str, ...]]:
+    """Return the tables of `reports/published/` by the system whose numbers they print.
+
+    A system with a contract is named as that; one without by the paper's label. Variants that a paper made
+    for an ablation are no systems and are left out.
+    """
+    known = contract_paths((data_folder("baselines"),))
+    found: dict[str, dict[str, None]] = {}
+    for paper in published.papers():
+        for cell in published.load(paper):
+            label = cell.system.lower()
+            name = next((n for n in (label, f"{label}-release") if n in known), None)
+            if name is not None or " " not in label:
+                table = f"{cell.source.partition(' (')[0]}, {cell.source.rpartition(', ')[2]}"
+                found.setdefault(name or cell.system, {})[table] = None
+    return {name: tuple(tables) for name, tables in found.items()}
 
 
 def render() -> str:
@@ -82,6 +96,7 @@ def render() -> str:
             contract.source.licence if contract.source.repository else "",
         ]
         lines.append(_row(cells))
+    lines += ["", *_numbers_section(contracts)]
     lines += [
         "",
         f"## {len(titles)} titles of the field",
@@ -99,6 +114,26 @@ def render() -> str:
             _row([title["list"], title["number"], title["title"], kind, title["code"], title["where"], what])
         )
     return "\n".join(lines) + "\n"
+
+
+def _numbers_section(contracts: dict[str, Contract]) -> list[str]:
+    """Return the lines that say whose printed numbers there are, and of whom there are none."""
+    recorded = numbers()
+    lines = [
+        "## Numbers printed in papers",
+        "",
+        "Kept in `reports/published/`, one file per paper, every cell with its table and what is known of the",
+        "protocol. They are shown beside results, greyed and never ranked with them. Only numbers that were",
+        "read in a paper are recorded.",
+        "",
+        "| System | Printed in |",
+        "|---|---|",
+    ]
+    for name in sorted(recorded, key=str.lower):
+        label = f"[{name}]({name}/baseline.toml)" if name in contracts else f"{name} (no contract)"
+        lines.append(_row([label, "; ".join(recorded[name])]))
+    without = [n for n, c in sorted(contracts.items()) if c.status != "runnable" and n not in recorded]
+    return [*lines, "", f"None are recorded for these systems, which cannot be run here: {', '.join(without)}."]
 
 
 def _row(cells: list[str]) -> str:
