@@ -1,16 +1,21 @@
-"""`baselines/SYSTEMS.md`, generated from the contracts and from `baselines/systems.csv`.
+"""`baselines/SYSTEMS.md` and every system's README, generated from the contracts and `baselines/systems.csv`.
 
-`python -m bench.methods.external.systems` rewrites it; a test asserts that it is up to date.
+`python -m bench.methods.external.systems` rewrites them; a test asserts that they are up to date.
 """
 
 from __future__ import annotations
 
 import csv
+import textwrap
+from pathlib import Path
 
 from bench.methods.external.contract import Contract, contract_paths, load
 from bench.report import published
 from bench.resources import data_folder
 from bench.store.files import write_bytes
+
+_PROSE = textwrap.TextWrapper(118, break_long_words=False, break_on_hyphens=False)
+_ITEM = textwrap.TextWrapper(118, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 _CLASSES = {
     "Y": "one-shot portrait video",
@@ -140,5 +145,59 @@ def _row(cells: list[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
+def page(contract: Contract) -> str:
+    """Return the text of a system's README: what it is, what to type, what has to be done by hand."""
+    source = contract.source
+    code = f"Code: {source.repository} at `{source.commit[:12]}`. Licence: {source.licence}."
+    if contract.status != "runnable":
+        blocks: list[str | list[str]] = [
+            contract.reason,
+            f"    bench score DIR --split SPLIT --as {contract.name}",
+        ]
+        blocks += [code] if source.repository else []
+    else:
+        split = "vfhq" if set(contract.gates) == {"visual"} else "ravdess"
+        gates = "; ".join(
+            f"`{name}`" + (f" (partial: {gate.note})" if gate.support == "partial" else "")
+            for name, gate in contract.gates.items()
+        )
+        blocks = [
+            f"{contract.summary} {code}",
+            f"    bench prepare --methods {contract.name}\n"
+            f"    bench run --split {split} --methods ground-truth,{contract.name}",
+            f"Gates: {gates}" + ("" if gates.endswith(".)") else "."),
+        ]
+        lacking = "; ".join(f"`{gate}`, {why}" for gate, why in contract.unsupported.items())
+        blocks += [f"Not: {lacking}."] if lacking else []
+        by_hand = [
+            f"`{w.path}`: {w.name}, {w.source}. {w.steps}".rstrip()
+            for w in contract.weights
+            if w.steps or not w.hub
+        ]
+        blocks += ["By hand:", by_hand] if by_hand else []
+        extra = {name: what for gate in contract.gates.values() for name, what in gate.extra.items()}
+        if extra:
+            blocks.append(f"Per sample, under `<home>/methods/{contract.name}/extra/<sample id>/`:")
+            blocks.append([f"`{name}`: {what}" for name, what in extra.items()])
+        know = [trap.what for trap in contract.traps if not trap.workaround]
+        blocks += ["Know before you trust a number:", know] if know else []
+        blocks.append(contract.verification.replace("the commit below", "that commit"))
+    return f"# {contract.title}\n\n" + "\n\n".join(map(_block, blocks)) + "\n"
+
+
+def _block(block: str | list[str]) -> str:
+    if isinstance(block, list):
+        return "\n".join(_ITEM.fill(f"* {item}") for item in block)
+    return block if block.startswith("    ") else _PROSE.fill(block)
+
+
+def pages() -> dict[Path, str]:
+    """Return every generated file with its text."""
+    root = data_folder("baselines")
+    readmes = {folder / "README.md": page(load(folder)) for folder in contract_paths((root,)).values()}
+    return {root / "SYSTEMS.md": render(), **readmes}
+
+
 if __name__ == "__main__":
-    write_bytes(data_folder("baselines") / "SYSTEMS.md", render().encode())
+    for path, text in pages().items():
+        write_bytes(path, text.encode())
