@@ -9,7 +9,7 @@ import pytest
 import tiny_system as tiny
 import torch
 
-from actalker.ablation import ablate, rebuild
+from actalker.training.ablation import ablate, rebuild
 from actalker.attention import Context
 from actalker.control import CrossAttentionControl, ParallelControl
 from actalker.embedded.build import UNET
