@@ -103,6 +103,6 @@ def test_the_papers_ablation_table_has_a_row_for_each_gate_of_each_ablation(fake
     gates = ("audio", "audio+visual")
     made = fakes.make(methods=dict.fromkeys(("actalker", *ABLATIONS), ("model", gates, 0.5)))
     (table,) = report.build_tables(made, "paper-table3", published=False)
-    assert {(row.method, row.gate) for row in table.rows} == {
+    assert {(row.label, row.gate) for row in table.rows} == {
         (name, gate) for name in ("actalker", *ABLATIONS) for gate in gates
     }
