@@ -18,8 +18,8 @@ from typing import get_args
 import numpy as np
 import torch
 
-from actalker.ablation import Ablation
 from actalker.errors import ActalkerError, InputError
+from actalker.training.ablation import Ablation
 from actalker.training.command import train
 from actalker.training.config import load_config
 from actalker.training.encoders import (

@@ -11,10 +11,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from actalker.ablation import ablate, rebuild
 from actalker.errors import InputError, MissingPackageError
 from actalker.gates import GATES
 from actalker.media import write_video
+from actalker.training.ablation import ablate, rebuild
 from actalker.training.config import TrainConfig
 from actalker.training.data import (
     FPS,

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
-from actalker.ablation import Ablation
 from actalker.errors import InputError
 from actalker.masks import MaskMode
+from actalker.training.ablation import Ablation
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ class TrainConfig:
     Attributes:
         model: folder of a stored pipeline to start from, or a name `build_system` knows (`embedded`).
         phases: stretches of training, one after the other.
-        ablation: train without one part of the control (paper Table 3), see `actalker.ablation.ablate`.
+        ablation: train without one part of the control (paper Table 3), see `actalker.training.ablation.ablate`.
     """
 
     model: str
