@@ -20,6 +20,7 @@ from bench.weights import content, folders
 
 if TYPE_CHECKING:
     from actalker.pipeline import ACTalkerPipeline
+    from actalker.training.ablation import Ablation
 
 GATES = ("audio", "visual", "audio+visual")
 READY = "ready"
@@ -99,18 +100,18 @@ class EmbeddedACTalker:
 
 
 class AblatedACTalker:
-    """The embedded model without one part of its control (paper Table 3), from weights a user trained.
+    """A row of the paper's Table 3: the embedded model without one part of its control, as a user trained it.
 
     Args:
+        name: the method's name, and that of its folder among the weights.
         ablation: as `actalker.training.ablation` names it.
         summary: one line for `bench list methods`.
     """
 
     code_modules = _model_code()
 
-    def __init__(self, ablation: str, summary: str) -> None:
-        self.ablation = ablation
-        self.name = f"actalker-{ablation}"
+    def __init__(self, name: str, ablation: Ablation, summary: str) -> None:
+        self.name, self.ablation = name, ablation
         self.spec = replace(
             EmbeddedACTalker.spec,
             name=self.name,
@@ -131,7 +132,7 @@ class AblatedACTalker:
             return READY
         return (
             f"no model in {folder}; train it with `python -m actalker.embedded.train --data DATA --out OUT"
-            f" --ablation {self.ablation}` and copy OUT/{self.ablation}/model there, see docs/training.md"
+            f" --ablation {self.ablation}` and copy OUT/ablation/{self.ablation}/model there, see docs/training.md"
         )
 
     def generate(self, sample: Sample, gate: Gate, seed: int) -> Video:
@@ -143,9 +144,14 @@ class AblatedACTalker:
         return _load(self.state(), self.folder())
 
 
-NO_PCM = AblatedACTalker("no-pcm", "spatial cross-attention in place of the parallel-control Mamba layers")
-NO_MASK_DROP = AblatedACTalker("no-mask-drop", "every open signal acts on the whole picture")
-NO_IDENTITY = AblatedACTalker("no-identity", "no identity token in the control layers")
+NO_PCM = AblatedACTalker(
+    "actalker-no-pcm", "no-pcm", "spatial cross-attention in place of the parallel-control Mamba layers"
+)
+NO_MASK_DROP = AblatedACTalker(
+    "actalker-no-mask-drop", "no-mask-drop", "every open signal acts on the whole picture"
+)
+NO_IDENTITY = AblatedACTalker("actalker-no-identity", "no-identity", "no identity token in the control layers")
+WHOLE = AblatedACTalker("actalker-whole", "none", "nothing left out, on the ablations' shorter schedule")
 
 
 def model_folder() -> Path:
