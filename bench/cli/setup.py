@@ -86,5 +86,7 @@ def blocked_methods(plan: Plan) -> dict[str, str]:
 
 
 def default_methods(split: Split) -> list[str]:
-    """Return the built-in methods that can run here and work on the split's domain, in registry order."""
-    return [n for n in registry.METHODS if split.domain in find_method(n).spec.domains and state(n) == "ready"]
+    """Return the built-in default methods that can run here and work on the split's domain, in registry order."""
+    specs = {name: find_method(name).spec for name in registry.METHODS}
+    fitting = [name for name, spec in specs.items() if spec.default and split.domain in spec.domains]
+    return [name for name in fitting if state(name) == "ready"]
