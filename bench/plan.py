@@ -249,4 +249,4 @@ def _partners(split: Split) -> Mapping[str, Sample]:
 def _lane(spec: MethodSpec) -> Lane:
     if spec.gpus == 0 and spec.cpus == 1:
         return CPU_LANE
-    return Lane(spec.name, spec.cpus, spec.gpus, spec.memory_gb)
+    return Lane(spec.name, spec.cpus, spec.gpus)

@@ -45,7 +45,7 @@ class Execution:
     Attributes:
         executor: `ray`, `inline`, or `auto`: inline for a handful of jobs, else Ray.
         address: of a running Ray cluster, or None.
-        workers: CPUs of a local Ray, or None for all.
+        workers: CPUs to use, or None for all.
         weights: folder searched first for weight files.
         fresh: make every clip again, even finished ones.
         retry: do jobs again whose record is an error.
@@ -160,7 +160,7 @@ def _drive(
 
     executor = how.executor
     if executor == "auto":
-        executor = "ray" if how.address or sum(scheduler.waiting.values()) > 4 else "inline"
+        executor = "ray" if how.address or scheduler.waiting > 4 else "inline"
     if executor == "inline":
         from bench.execute.inline import run_inline
 

@@ -118,10 +118,12 @@ class MethodSpec:
         domains: which domains it can work on.
         settings: everything else that changes its output; part of the key.
         weights: weight files it loads; part of the key.
-        cpus, gpus, memory_gb: what one worker needs.
+        cpus, gpus: what one worker is given.
+        memory_gb: what it should find there; shown, not enforced.
         seconds_per_frame: rough cost for ordering and estimates, replaced by measured values.
         summary: one line for `bench list methods`.
         seeded: False when the output does not depend on the seed (repeats are then pointless).
+        default: run by a plain `bench run` wherever it is ready.
     """
 
     name: str
@@ -137,6 +139,7 @@ class MethodSpec:
     seconds_per_frame: float = 0.02
     summary: str = ""
     seeded: bool = True
+    default: bool = True
 
 
 @dataclass(frozen=True, slots=True)

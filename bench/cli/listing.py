@@ -90,10 +90,11 @@ def _show_methods(rows: Rows) -> None:
 
 
 def _metrics(home: object) -> Listing:
-    from bench.catalogue import metrics, unavailable
+    from bench.catalogue import metrics, plain_protocols, unavailable
 
     rows: Rows = []
-    for metric in metrics().values():
+    for name in plain_protocols():
+        metric = metrics()[name]
         spec = metric.spec
         missing = unavailable(metric)
         labels = ", ".join(

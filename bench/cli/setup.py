@@ -19,6 +19,7 @@ from bench.data.splits import load_split
 from bench.errors import MissingError
 from bench.execute.tasks import GenerateTask
 from bench.metrics.base import ClipMetric, SetMetric
+from bench.metrics.precision import Precision
 from bench.plan import Plan, check_gates, plan_generation
 from bench.spec import Split
 from bench.store.home import Home
@@ -39,6 +40,7 @@ def prepare_run(
     methods: str | None,
     gates: str | None,
     metrics: str | None,
+    precision: Precision,
     seed: int,
     repeats: int,
     limit: float,
@@ -69,9 +71,9 @@ def prepare_run(
     check_gates(asked or ())
     loaded = load_split(split, home, subset, StepProgress("split"), media=not plan_only)
     entries = wanted or [find_method(name) for name in default_methods(loaded)]
-    chosen = choose_metrics(loaded.domain, names(metrics))
+    chosen = choose_metrics(loaded.domain, names(metrics), precision)
     if metrics is not None:
-        require_available(chosen)
+        require_available(chosen, names(metrics) or ())
     swaps = any("swapped" in m.spec.needs for m in chosen)
     plan = plan_generation(loaded, entries, asked, seed, repeats, limit, swaps)
     return Prepared(plan, chosen)
@@ -84,6 +86,7 @@ def blocked_methods(plan: Plan) -> dict[str, str]:
 
 
 def default_methods(split: Split) -> list[str]:
-    """Return the built-in methods that can run here and work on the split's domain, in registry order."""
+    """Return the built-in default methods that can run here and work on the split's domain, in registry order."""
     known = [(name, find_method(name)) for name in registry.METHODS]
-    return [name for name, e in known if split.domain in e.spec.domains and state(e.target) == "ready"]
+    fitting = [(name, e) for name, e in known if e.spec.default and split.domain in e.spec.domains]
+    return [name for name, e in fitting if state(e.target) == "ready"]

@@ -46,12 +46,12 @@ def _method(name: str, home: Any) -> dict[str, Any]:
 
 
 def _metric(name: str, home: Any) -> dict[str, Any]:
-    from bench.catalogue import metric_code, metrics, unavailable
+    from bench.catalogue import metric_code, metrics, plain_protocols, unavailable
     from bench.registry import UnknownName
 
     known = metrics()
     if name not in known:
-        raise UnknownName("metric", name, list(known))
+        raise UnknownName("metric", name, plain_protocols())
     missing = unavailable(known[name])
     state = "ready" if missing is None else f"{missing.reason}: {missing.detail}"
     return {**dataclasses.asdict(known[name].spec), "code": metric_code(known[name]), "state": state}

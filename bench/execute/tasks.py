@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from bench.errors import BenchError
 from bench.spec import Cause, Gate, Sample
-from bench.store.blobs import Blob
+
+if TYPE_CHECKING:
+    from bench.data.normalise import Job
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +25,6 @@ class Lane:
     name: str
     cpus: int = 1
     gpus: float = 0.0
-    memory_gb: float = 0.0
 
 
 CPU_LANE = Lane("cpu")
@@ -149,7 +151,20 @@ class SetTask:
     kind: Literal["set"] = field(default="set", init=False)
 
 
-Task = GenerateTask | IngestTask | FeatureTask | ScoreTask | SetTask
+@dataclass(frozen=True, slots=True)
+class PrepareTask:
+    """Make one clip of a data set, see `bench.data.preparation.process`."""
+
+    key: str
+    job: Job
+    lane: Lane = CPU_LANE
+    cost: float = 1.0
+    limit: float = 1800.0
+
+    kind: Literal["prepare"] = field(default="prepare", init=False)
+
+
+Task = GenerateTask | IngestTask | FeatureTask | ScoreTask | SetTask | PrepareTask
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,11 +173,11 @@ class Outcome:
 
     Attributes:
         status: `ok`: the task's records exist (a record may itself say `error` or `unscored`);
-            `error`: nothing was recorded, see `cause`; `fatal`: the whole run must stop.
+            `error`: nothing was recorded, see `cause`; `fatal`: the whole run must stop with `error`.
         cause, detail: why not.
         records: the committed records by key.
         seconds: time in the worker.
-        clip: the stored clip of a generate or ingest task.
+        error: what the driver raises, for `fatal`.
     """
 
     status: Literal["ok", "error", "fatal"]
@@ -170,4 +185,4 @@ class Outcome:
     detail: str = ""
     records: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     seconds: float = 0.0
-    clip: Blob | None = None
+    error: BenchError | None = None

@@ -27,6 +27,7 @@ from bench.execute.tasks import (
     GenerateTask,
     IngestTask,
     Outcome,
+    PrepareTask,
     ScoreTask,
     SetTask,
     Task,
@@ -35,7 +36,6 @@ from bench.media.probe import DecodeError, Probe
 from bench.methods.base import GenerationFailed, Method
 from bench.metrics.base import ClipMetric, ClipView
 from bench.spec import Cause, Reason, Unscored
-from bench.store.blobs import Blob
 from bench.store.files import StoreFull
 from bench.store.home import Home
 
@@ -72,7 +72,7 @@ class Worker:
             with _time_limit(task.limit):
                 outcome = self._do(task, start)
         except StoreFull as error:
-            return Outcome("fatal", Cause.INFRA, str(error))
+            return Outcome("fatal", error=error)
         except JobTimeout:
             return Outcome("error", Cause.TIMEOUT, f"took longer than {task.limit:g} s")
         except GenerationFailed as error:
@@ -91,6 +91,8 @@ class Worker:
             return self._extract(task, start)
         if isinstance(task, ScoreTask):
             return self._score(task, start)
+        if isinstance(task, PrepareTask):
+            return self._prepare(task, start)
         return self._set(task, start)
 
     # Clips
@@ -138,7 +140,6 @@ class Worker:
             "sample": task.sample.id,
             "fields": dict(task.fields),
         }
-        blob: Blob | None = None
         scratch = ""
         try:
             with self.home.blobs.scratch(suffix) as path:
@@ -171,7 +172,7 @@ class Worker:
         record["seconds"] = time.perf_counter() - start
         record["host"] = host()
         self.home.records.put("gen", task.key, record)
-        return Outcome("ok", records={task.key: record}, seconds=record["seconds"], clip=blob)
+        return Outcome("ok", records={task.key: record}, seconds=record["seconds"])
 
     def _method(self, task: GenerateTask) -> Method:
         if task.target not in self._methods:
@@ -179,6 +180,12 @@ class Worker:
                 self._methods.clear()  # two models rarely fit on one GPU
             self._methods[task.target] = catalogue.load_method(task.target)
         return self._methods[task.target]
+
+    def _prepare(self, task: PrepareTask, start: float) -> Outcome:
+        from bench.data.preparation import process
+
+        result = process(task.job)
+        return Outcome("ok", records={task.key: asdict(result)}, seconds=time.perf_counter() - start)
 
     # Numbers
 

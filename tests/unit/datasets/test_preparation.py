@@ -206,7 +206,7 @@ def test_celebv_hq_draws_by_hash_and_freezes(home, celebv_folder, no_models, mon
     sample = datasets.load("celebv-hq", home).samples[0]
     assert sample.frames == 125 and wav_frames(sample.audio) == 125 * 640 and sample.identity == "AAAAAAAAAAA"
     split = datasets.load("celebv-hq", home)
-    assert any("Not looked at" in note for note in split.notes)
+    assert any("Not checked" in note for note in split.notes)
     # More videos: the list is drawn on, and what was there keeps its place.
     shutil.copy(media / "long.mp4", celebv_folder / "CCCCCCCCCCC.mp4")
     assert prepare("celebv-hq", celebv_folder, home).kept == 2
