@@ -441,18 +441,26 @@ def contract_paths(roots: tuple[Path, ...] | None = None) -> dict[str, Path]:
 
 
 def find(name: str) -> Contract:
-    """Return the contract called `name`.
+    """Return the contract called `name`, or the one in the folder `name`.
 
     Raises:
         MissingError: there is none.
     """
     known = contract_paths()
+    if name not in known and (Path(name) / FILE).is_file():
+        return load(Path(name))
     if name not in known:
         raise MissingError(
             f"No baseline called '{name}'.{did_you_mean(name, list(known))}",
             f"See: bench list methods. To add one: bench new method {name}",
         )
     return load(known[name])
+
+
+def typed(contract: Contract) -> str:
+    """Return what a user types for a contract: its name, or its folder where the name is not known."""
+    known = contract_paths().get(contract.name)
+    return contract.name if known is not None and str(known.resolve()) == contract.folder else contract.folder
 
 
 def method_spec(contract: Contract, weights: tuple[WeightRef, ...] = (), checkout: str = "") -> MethodSpec:
