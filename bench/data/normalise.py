@@ -75,7 +75,7 @@ class Tools:
 
 
 TOOLS = ("faces", "identity", "speech", "sync")
-NO_MUSIC_DETECTOR = "a music detector, which bench does not have; the owners' labels are all there is"
+NO_MUSIC_DETECTOR = "bench has no music detector; only the owners' labels speak of music"
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,7 +285,8 @@ def _face_findings(job: Job, frames: Sequence[Any]) -> list[Any]:
     if not job.dataset.faces:
         return []
     if not job.tools.faces:
-        return [checks.not_applied(name, job.tools.needs.get("faces", "")) for name in (checks.FACE, checks.POSE)]
+        names = (checks.FACE, checks.SIZE, checks.YAW)[: 3 if job.dataset.shots else 2]
+        return [checks.not_applied(name, job.tools.needs.get("faces", "")) for name in names]
     looked, finder = checks.look_at(frames), _finder()
     found = checks.check_faces([finder.boxes(frame) for frame in looked], job.dataset.size)
     return [*found, checks.check_pose(finder.read(looked))] if job.dataset.shots else found
