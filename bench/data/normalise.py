@@ -225,7 +225,7 @@ def _from_pictures(job: Job) -> _Raw:
 def _from_video(job: Job, findings: list[Any]) -> _Raw:
     from bench.data import checks
     from bench.media.cut import cut, describe, frame_span
-    from bench.media.decode import SAMPLE_RATE, read_audio
+    from bench.media.decode import read_audio
 
     candidate, dataset, media = job.candidate, job.dataset, job.media
     assert media.video is not None
@@ -249,9 +249,8 @@ def _from_video(job: Job, findings: list[Any]) -> _Raw:
     box, rule = _box(job, source.width, source.height, start, end)
     sound = None
     if dataset.sound:
-        heard = read_audio(media.video)
-        assert heard is not None  # B2 made sure
-        sound = heard[round(start * SAMPLE_RATE) : round(end * SAMPLE_RATE)]
+        sound = read_audio(media.video, start, end)
+        assert sound is not None  # B2 made sure
     frames = cut(media.video, start, end, box, dataset.size, dataset.fps)
     native = {**asdict(source), "sha256": file_digest(media.video)}
     native = {k: (None if v != v else v) for k, v in native.items()}  # NaN has no place in JSON
