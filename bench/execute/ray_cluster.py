@@ -126,8 +126,8 @@ def _dispatch(pool: _Pool, scheduler: Scheduler, observe: Callable[[Task, Outcom
 class _Pool:
     """Actors by lane, each on a node with room for it.
 
-    We choose the nodes ourselves: an actor that Ray cannot place waits without a word, and what a whole cluster has
-    free may not be free on any one node.
+    We choose the nodes ourselves: an actor that Ray cannot place waits without a word, and what a whole cluster
+    has free may not be free on any one node.
     """
 
     def __init__(

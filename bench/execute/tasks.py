@@ -74,6 +74,11 @@ class GenerateTask:
 
     kind: Literal["generate"] = field(default="generate", init=False)
 
+    @property
+    def title(self) -> str:
+        """What to call the task in a message."""
+        return f"{self.method} ({self.gate.name}) {self.sample.id}"
+
 
 @dataclass(frozen=True, slots=True)
 class IngestTask:
@@ -90,6 +95,11 @@ class IngestTask:
 
     kind: Literal["ingest"] = field(default="ingest", init=False)
 
+    @property
+    def title(self) -> str:
+        """What to call the task in a message."""
+        return f"{self.method} {self.sample.id}"
+
 
 @dataclass(frozen=True, slots=True)
 class FeatureTask:
@@ -104,6 +114,11 @@ class FeatureTask:
 
     kind: Literal["feature"] = field(default="feature", init=False)
 
+    @property
+    def title(self) -> str:
+        """What to call the task in a message."""
+        return f"features of {self.clip.path.name}"
+
 
 @dataclass(frozen=True, slots=True)
 class ScoreTask:
@@ -114,6 +129,7 @@ class ScoreTask:
         protocols: `(protocol id, record key, fields of the key)`.
         warm: extractors whose features the set metrics will read later.
         swapped: the same sample made with another clip's `audio` or driving video (`visual`).
+        title: what to call the task in a message.
     """
 
     key: str
@@ -122,6 +138,7 @@ class ScoreTask:
     protocols: tuple[tuple[str, str, Mapping[str, Any]], ...]
     warm: tuple[str, ...] = ()
     swapped: Mapping[str, ClipRef] = field(default_factory=dict)
+    title: str = ""
     lane: Lane = CPU_LANE
     cost: float = 1.0
     limit: float = 3600.0
@@ -133,7 +150,9 @@ class ScoreTask:
 class SetTask:
     """Compute one set metric of one cell (method, gate, repeat).
 
-    `generated[i]` and `reference[i]` belong to the same sample.
+    Attributes:
+        generated, reference: item i of both belongs to the same sample.
+        title: what to call the task in a message.
     """
 
     key: str
@@ -141,6 +160,7 @@ class SetTask:
     generated: tuple[ClipRef, ...]
     reference: tuple[ClipRef, ...]
     fields: Mapping[str, Any]
+    title: str = ""
     lane: Lane = CPU_LANE
     cost: float = 5.0
     limit: float = 7200.0
