@@ -77,6 +77,11 @@ class GenerateTask:
 
     kind: Literal["generate"] = field(default="generate", init=False)
 
+    @property
+    def title(self) -> str:
+        """What to call the task in a message."""
+        return f"{self.method} ({self.gate.name}) {self.sample.id}"
+
 
 @dataclass(frozen=True, slots=True)
 class IngestTask:
@@ -93,6 +98,11 @@ class IngestTask:
 
     kind: Literal["ingest"] = field(default="ingest", init=False)
 
+    @property
+    def title(self) -> str:
+        """What to call the task in a message."""
+        return f"{self.method} {self.sample.id}"
+
 
 @dataclass(frozen=True, slots=True)
 class FeatureTask:
@@ -107,6 +117,11 @@ class FeatureTask:
 
     kind: Literal["feature"] = field(default="feature", init=False)
 
+    @property
+    def title(self) -> str:
+        """What to call the task in a message."""
+        return f"features of {self.clip.path.name}"
+
 
 @dataclass(frozen=True, slots=True)
 class ScoreTask:
@@ -117,6 +132,7 @@ class ScoreTask:
         protocols: `(protocol id, record key, fields of the key)`.
         warm: extractors whose features the set metrics will read later.
         swapped: the same sample made with another clip's `audio` or driving video (`visual`).
+        title: what to call the task in a message.
     """
 
     key: str
@@ -125,6 +141,7 @@ class ScoreTask:
     protocols: tuple[tuple[str, str, Mapping[str, Any]], ...]
     warm: tuple[str, ...] = ()
     swapped: Mapping[str, ClipRef] = field(default_factory=dict)
+    title: str = ""
     lane: Lane = CPU_LANE
     cost: float = 1.0
     limit: float = 3600.0
@@ -136,7 +153,9 @@ class ScoreTask:
 class SetTask:
     """Compute one set metric of one cell (method, gate, repeat).
 
-    `generated[i]` and `reference[i]` belong to the same sample.
+    Attributes:
+        generated, reference: item i of both belongs to the same sample.
+        title: what to call the task in a message.
     """
 
     key: str
@@ -144,6 +163,7 @@ class SetTask:
     generated: tuple[ClipRef, ...]
     reference: tuple[ClipRef, ...]
     fields: Mapping[str, Any]
+    title: str = ""
     lane: Lane = CPU_LANE
     cost: float = 5.0
     limit: float = 7200.0
