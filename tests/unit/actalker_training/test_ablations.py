@@ -9,13 +9,13 @@ import pytest
 import tiny_system as tiny
 import torch
 
-from actalker.training.ablation import ablate, rebuild
 from actalker.attention import Context
 from actalker.control import CrossAttentionControl, ParallelControl
 from actalker.embedded.build import UNET
 from actalker.errors import CheckpointError
 from actalker.masks import ControlMask, ControlMasks
 from actalker.pipeline import ACTalkerPipeline
+from actalker.training.ablation import ablate, rebuild
 from actalker.training.command import build_system, train
 from actalker.training.config import PhaseConfig
 from actalker.training.data import TrainingClip
