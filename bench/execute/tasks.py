@@ -183,6 +183,11 @@ class PrepareTask:
 
     kind: Literal["prepare"] = field(default="prepare", init=False)
 
+    @property
+    def title(self) -> str:
+        """What to call the task in a message."""
+        return self.key
+
 
 Task = GenerateTask | IngestTask | FeatureTask | ScoreTask | SetTask | PrepareTask
 
