@@ -88,7 +88,7 @@ def check_junit(element: ET.Element) -> None:
 
 def every_verdict() -> Outcome:
     """One run with each of the five verdicts, and with names that need escapes."""
-    methods = {m: ("model", ("audio",), 0.5) for m in (NASTY, "shaky", "same")}
+    methods = dict.fromkeys((NASTY, "shaky", "same"), ("model", ("audio",), 0.5))
     options: dict[str, Any] = {"protocols": ["sync"], "missing": False, "repeats": 2}
     old = fakes.make(seed=1, methods=methods, **options)
     new = fakes.make(
