@@ -185,6 +185,7 @@ class _Maker:
             lane=_lane(spec),
             cost=sample.frames * spec.seconds_per_frame,
             limit=self._limit,
+            batch=spec.batch,
         )
 
     def _method(self, entry: MethodEntry) -> str:

@@ -60,6 +60,7 @@ class GenerateTask:
         fields: every field of the key, stored for `bench cache explain`.
         cost: expected seconds, for ordering.
         limit: wall limit in seconds.
+        batch: how many such tasks may be put into one `BatchTask`.
     """
 
     key: str
@@ -74,8 +75,43 @@ class GenerateTask:
     lane: Lane = CPU_LANE
     cost: float = 1.0
     limit: float = 3600.0
+    batch: int = 1
 
     kind: Literal["generate"] = field(default="generate", init=False)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchTask:
+    """Make several clips of one method and gate at once. Those it could not make are made again one by one.
+
+    Attributes:
+        jobs: the clips.
+        key, method, lane, cost, limit: see `GenerateTask`; cost and limit are those of all jobs.
+        title: what to call the task in a message.
+    """
+
+    jobs: tuple[GenerateTask, ...]
+    key: str = field(init=False)
+    method: str = field(init=False)
+    lane: Lane = field(init=False)
+    cost: float = field(init=False)
+    limit: float = field(init=False)
+    title: str = field(init=False)
+
+    kind: Literal["batch"] = field(default="batch", init=False)
+
+    def __post_init__(self) -> None:
+        first = self.jobs[0]
+        derived = {
+            "key": f"{first.key}+{len(self.jobs) - 1}",
+            "method": first.method,
+            "lane": first.lane,
+            "cost": sum(job.cost for job in self.jobs),
+            "limit": sum(job.limit for job in self.jobs),
+            "title": f"{first.method} ({first.gate.name}): {len(self.jobs)} clips at once",
+        }
+        for name, value in derived.items():
+            object.__setattr__(self, name, value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +200,7 @@ class PrepareTask:
     kind: Literal["prepare"] = field(default="prepare", init=False)
 
 
-Task = GenerateTask | IngestTask | FeatureTask | ScoreTask | SetTask | PrepareTask
+Task = GenerateTask | BatchTask | IngestTask | FeatureTask | ScoreTask | SetTask | PrepareTask
 
 
 @dataclass(frozen=True, slots=True)
