@@ -86,7 +86,7 @@ def plan_generation(
                 f" {split.domain}.",
                 "Leave it out of --methods or choose another split.",
             )
-        others = _partners(split) if swaps or _wants_partner(spec) else {}
+        others = _partners(split, spec) if swaps or _wants_partner(spec) else {}
         for gate in (GATES[g] for g in spec.gates):
             if gates and gate.name not in gates and spec.kind != "control":
                 continue
@@ -240,11 +240,11 @@ def _wants_partner(spec: MethodSpec) -> bool:
     return spec.settings.get("audio_from") == "partner"
 
 
-def _partners(split: Split) -> Mapping[str, Sample]:
-    """Return another sample for each that has audio and a driving video."""
+def _partners(split: Split, spec: MethodSpec) -> Mapping[str, Sample]:
+    """Return for each sample's id another one that has what is to be swapped."""
     from bench.methods.controls import partner
 
-    return partner([s for s in split.samples if s.audio is not None])
+    return partner([s for s in split.samples if _wants_partner(spec) or s.video is not None])
 
 
 def _lane(spec: MethodSpec) -> Lane:

@@ -245,6 +245,10 @@ class Reason(StrEnum):
     NOT_FINITE = "not_finite"
 
 
+MISSING = frozenset({Reason.MISSING_WEIGHTS, Reason.MISSING_PACKAGE})
+"""States of a machine, not results: never recorded, so that they are tried again once it has what it needs."""
+
+
 class Unscored(Exception):
     """Raised by a metric or extractor that has no value for a clip.
 

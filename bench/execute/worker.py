@@ -36,16 +36,13 @@ from bench.execute.tasks import (
 from bench.media.probe import DecodeError, Probe
 from bench.methods.base import BatchMethod, GenerationFailed, Method
 from bench.metrics.base import ClipMetric, ClipView
-from bench.spec import Cause, Reason, Unscored
+from bench.spec import MISSING, Cause, Reason, Unscored
 from bench.store.files import StoreFull
 from bench.store.home import Home
 
-# Not results but states of this machine: never recorded, so that they are tried again once it has what it needs.
-_ENVIRONMENT = (Reason.MISSING_WEIGHTS, Reason.MISSING_PACKAGE)
 
-
-class JobTimeout(Exception):
-    """The wall limit of a job was reached."""
+class JobTimeout(BaseException):
+    """The wall limit of a job was reached. No `Exception`, so that no method swallows it by accident."""
 
 
 class Worker:
@@ -109,6 +106,8 @@ class Worker:
         try:
             method = self._method(task)
         except Exception as error:
+            if _is_out_of_memory(error):
+                raise
             return Outcome("error", Cause.ENVIRONMENT, _in_words(error))
 
         def make(path: Path) -> Probe:
@@ -168,8 +167,10 @@ class Worker:
                 "audio": probe.has_audio,
             }
         except Unscored as error:
+            if error.reason in MISSING:
+                raise GenerationFailed(Cause.ENVIRONMENT, str(error)) from error
             record |= {"status": "error", "cause": Cause.INPUT, "detail": str(error)}
-        except (StoreFull, JobTimeout):
+        except StoreFull:
             raise
         except Exception as error:
             if _is_out_of_memory(error):
@@ -225,7 +226,7 @@ class Worker:
             record: dict[str, Any] = {"kind": "score", "key": key, "protocol": protocol, "fields": dict(fields)}
             record |= self._value(partial(_clip_value, metric, clip, reference))
             record["seconds"] = time.perf_counter() - began
-            if record.get("reason") not in _ENVIRONMENT:
+            if record.get("reason") not in MISSING:
                 self.home.records.put("score", key, record)
             records[key] = record
         for name in task.warm:
@@ -246,7 +247,7 @@ class Worker:
         pairs = [(self.view(g), self.view(r)) for g, r in zip(task.generated, task.reference, strict=True)]
         record |= self._value(partial(set_value, metric, pairs))  # type: ignore[arg-type]
         record["seconds"] = time.perf_counter() - start
-        if record.get("reason") not in _ENVIRONMENT:
+        if record.get("reason") not in MISSING:
             self.home.records.put("set", task.key, record)
         return Outcome("ok", records={task.key: record}, seconds=record["seconds"])
 
@@ -258,7 +259,7 @@ class Worker:
             return {"status": "unscored", "reason": str(error.reason), "detail": error.detail}
         except DecodeError as error:
             return {"status": "unscored", "reason": str(Reason.DECODE_ERROR), "detail": error.message}
-        except (StoreFull, JobTimeout):
+        except StoreFull:
             raise
         except Exception as error:
             if _is_out_of_memory(error):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,9 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
         (["run", "--home", __file__], "is a file", "--home"),
         (["score", "/no/such/folder"], "is not a folder", "Give the folder"),
         (["show", "metric", "fid/none"], "no metric called 'fid/none'", "Known:"),
+        (["run", "--format", "pfd"], "no report format 'pfd'", "Formats: md"),
+        (["run", "--recipe", "sumary"], "sumary", "summary"),
+        (["score", ".", "--executor", "slurm"], "no executor called 'slurm'", "Known: auto, ray, inline"),
         (["prepare"], "Nothing to prepare", "--metrics all"),
         (["cache", "explain", "ffff"], "0 records start with 'ffff'", "rows.parquet"),
     ],
@@ -134,3 +138,15 @@ def test_doctor_says_what_is_there(tmp_path: Path, capsys: pytest.CaptureFixture
     code, out, _ = run(capsys, "doctor", "--home", str(tmp_path), "--json")
     checks = {check["check"]: check["state"] for check in json.loads(out)}
     assert code == 0 and checks["torch"] == checks["codecs"] == "ok"
+
+
+def test_cleaning_leaves_alone_what_a_run_may_still_be_writing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    young, old = tmp_path / "blobs" / "ab" / "young.mp4", tmp_path / "blobs" / "scratch" / "old.mp4"
+    for path in (young, old):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"clip")
+    os.utime(old, (1.0, 1.0))
+    code, _, _ = run(capsys, "cache", "clean", "--home", str(tmp_path))
+    assert code == 0 and young.exists() and not old.exists()
