@@ -31,28 +31,6 @@ def shown(sample, gate):
     )
 
 
-@pytest.fixture
-def method(tmp_path, monkeypatch, checkout, helpers):
-    made = []
-
-    def make(name, gate):
-        # Systems whose weights cannot be had keep a contract that is ready for whoever holds them.
-        contract = dataclasses.replace(contracts.find(name), status="runnable")
-        home = Home(tmp_path / "home")
-        root = checkout(contract)
-        helpers.prepared(contract, home, root, "/usr")
-        stub = helpers.Stub(contract, gate)
-        monkeypatch.setattr(host, "run", stub.run)
-        built = host.ExternalMethod(contract, home)
-        built._use_runner = False  # the stand-in is called like the script
-        made.append(built)
-        return built, stub
-
-    yield make
-    for built in made:
-        built.close()
-
-
 @pytest.mark.parametrize(("name", "gate"), CASES)
 def test_contract_end_to_end(name, gate, method, sample):
     built, stub = method(name, gate)
