@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.data.folder import VIDEO_SUFFIXES, safe_id
+from bench.data.folder import VIDEO_SUFFIXES, few, safe_id
 from bench.errors import BenchError, UsageError
 from bench.keys import file_digest
 from bench.spec import Rejected, Sample, Split
@@ -30,10 +30,10 @@ class Matched:
         """Return what a user should know, in sentences."""
         lines = []
         if self.missing:
-            lines.append(f"{len(self.missing)} samples have no video: {_few(self.missing)}")
+            lines.append(f"{len(self.missing)} samples have no video: {few(self.missing)}")
         if self.unmatched:
             names = tuple(p.name for p in self.unmatched)
-            lines.append(f"{len(names)} files match no sample: {_few(names)}")
+            lines.append(f"{len(names)} files match no sample: {few(names)}")
         return lines
 
 
@@ -113,7 +113,3 @@ def own_split(folder: Path) -> tuple[Split, dict[str, Path]]:
         )
     note = "No reference: only metrics that need none were computed."
     return Split(f"videos:{folder.name}", "real", tuple(samples), tuple(rejected), (note,)), files
-
-
-def _few(items: tuple[str, ...], count: int = 5) -> str:
-    return ", ".join(items[:count]) + (", ..." if len(items) > count else "")
