@@ -52,12 +52,16 @@ def find_method(name: str) -> MethodEntry:
     """
     known = method_targets()
     target = known.get(name) or (name if ":" in name and not name.startswith(CONTRACT) else None)
+    if target is None and name.endswith(".py"):
+        raise UsageError(f"'{name}' names a file but no class in it.", f"Write {name}:ClassName")
     if target is None:
         raise UnknownName("method", name, list(known))
     try:
         loaded = _method_class(target)
-    except ModuleNotFoundError as error:
-        raise UsageError(f"Cannot load method '{name}': {error}.", "See: bench list methods") from error
+    except (ImportError, SyntaxError) as error:
+        raise UsageError(
+            f"Cannot load method '{name}': {type(error).__name__}: {error}.", "See: bench list methods"
+        ) from error
     spec = getattr(loaded, "spec", None)
     if not isinstance(spec, MethodSpec):
         raise UsageError(

@@ -54,7 +54,9 @@ Gates = Annotated[
 ]
 Metrics = Annotated[
     str | None,
-    typer.Option("--metrics", help="Comma-separated protocol ids or families, e.g. sync,fid/facecrop."),
+    typer.Option(
+        "--metrics", help="Comma-separated protocol ids or families, e.g. sync,fid/facecrop; '' for none."
+    ),
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Base seed; each sample and repeat derives its own.")]
 Repeats = Annotated[

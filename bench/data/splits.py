@@ -47,7 +47,10 @@ def load_split(
         return _first(load(name, home, None if subset is None or subset.isdigit() else subset, media), subset)
     if not split.samples:
         reasons = "".join(f"\n  {r.item}: {r.reason}" for r in split.rejected[:20])
-        raise UsageError(f"No usable sample in {name}.{reasons}", "See: bench list splits")
+        raise UsageError(
+            f"No usable sample in {name}.{reasons}",
+            "Give a folder of talking videos, or of image + audio [+ video] files of one stem.",
+        )
     if subset is not None and not subset.isdigit():
         raise UsageError(f"Split '{name}' has no subset called '{subset}'.", "Give a number, e.g. --subset 4")
     return _first(split, subset)
