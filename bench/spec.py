@@ -123,6 +123,7 @@ class MethodSpec:
         seconds_per_frame: rough cost for ordering and estimates, replaced by measured values.
         summary: one line for `bench list methods`.
         seeded: False when the output does not depend on the seed (repeats are then pointless).
+        default: run by a plain `bench run` wherever it is ready.
     """
 
     name: str
@@ -138,6 +139,7 @@ class MethodSpec:
     seconds_per_frame: float = 0.02
     summary: str = ""
     seeded: bool = True
+    default: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from bench.metrics.precision import Precision as Arithmetic
+
 
 def _remember(home: Path | None) -> Path | None:
     """Let everything that is found by name under the home (weights, outside systems) see the same one."""
@@ -58,6 +60,15 @@ Metrics = Annotated[
         "--metrics", help="Comma-separated protocol ids or families, e.g. sync,fid/facecrop; '' for none."
     ),
 ]
+Precision = Annotated[
+    Arithmetic,
+    typer.Option(
+        "--precision",
+        help="Arithmetic of metric networks. bf16 is faster on CPUs with AMX and on GPUs, deviates, and makes"
+        " protocols of its own (+bf16).",
+    ),
+]
+FP32 = Arithmetic.FP32
 Seed = Annotated[int, typer.Option("--seed", help="Base seed; each sample and repeat derives its own.")]
 Repeats = Annotated[
     int,

@@ -13,6 +13,7 @@ def plan(
     methods: options.Methods = None,
     gates: options.Gates = None,
     metrics: options.Metrics = None,
+    precision: options.Precision = options.FP32,
     seed: options.Seed = 0,
     repeats: options.Repeats = 1,
     job_limit: options.Limit = 3600.0,
@@ -27,7 +28,9 @@ def plan(
     from bench.store.home import Home
 
     store = Home(home)
-    prepared = prepare_run(store, split, subset, methods, gates, metrics, seed, repeats, job_limit, plan_only=True)
+    prepared = prepare_run(
+        store, split, subset, methods, gates, metrics, precision, seed, repeats, job_limit, plan_only=True
+    )
     stuck = blocked_methods(prepared.plan)
     missing = [u for m in prepared.metrics if (u := unavailable(m)) is not None]
     blocked = {u.spec.id for u in missing}

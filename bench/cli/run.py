@@ -15,6 +15,7 @@ def run(
     methods: options.Methods = None,
     gates: options.Gates = None,
     metrics: options.Metrics = None,
+    precision: options.Precision = options.FP32,
     seed: options.Seed = 0,
     repeats: options.Repeats = 1,
     executor: options.Executor = "auto",
@@ -53,7 +54,7 @@ def run(
         from bench.weights import use_folder
 
         use_folder(weights)
-    prepared = prepare_run(store, split, subset, methods, gates, metrics, seed, repeats, job_limit)
+    prepared = prepare_run(store, split, subset, methods, gates, metrics, precision, seed, repeats, job_limit)
     result = execute(
         prepared.plan,
         prepared.metrics,

@@ -25,6 +25,7 @@ def score(
     ] = "{id}.mp4",
     gate: Annotated[str, typer.Option("--gate", help="Which signals the maker used.")] = "audio+visual",
     metrics: options.Metrics = None,
+    precision: options.Precision = options.FP32,
     recipe: options.Recipe = "full",
     formats: options.Formats = "md,csv,html,latex",
     executor: options.Executor = "auto",
@@ -71,9 +72,9 @@ def score(
         files, notes = dict(matched.files), matched.notes()
     for line in notes:
         errors.print(f"! {line}", soft_wrap=True)
-    chosen = choose_metrics(loaded.domain, wanted)
+    chosen = choose_metrics(loaded.domain, wanted, precision)
     if wanted is not None:
-        require_available(chosen)
+        require_available(chosen, wanted)
     elif split is None:
         chosen = [m for m in chosen if "reference" not in m.spec.needs and m.spec.kind == "clip"]
     result = execute(

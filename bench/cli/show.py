@@ -34,10 +34,15 @@ def show(
 
 
 def _method(name: str, home: Any) -> dict[str, Any]:
-    from bench.catalogue import find_method
+    from bench.catalogue import CONTRACT, find_method, state
+    from bench.methods.external.contract import find
 
     entry = find_method(name)
-    return {**dataclasses.asdict(entry.spec), "target": entry.target, "code": entry.code}
+    shown = {**dataclasses.asdict(entry.spec), "target": entry.target, "code": entry.code}
+    shown["state"] = state(entry.target)
+    if entry.target.startswith(CONTRACT):
+        shown["contract"] = dataclasses.asdict(find(entry.target.removeprefix(CONTRACT)))
+    return shown
 
 
 def _metric(name: str, home: Any) -> dict[str, Any]:

@@ -22,7 +22,7 @@ TRIES = {
 QUARANTINE_AFTER = 3
 
 # Scores come before new clips: numbers appear early, and a clip is scored while it is in the page cache.
-_RANK = {"feature": 0, "set": 1, "score": 2, "ingest": 3, "generate": 4}
+_RANK = {"feature": 0, "set": 1, "score": 2, "ingest": 3, "prepare": 3, "generate": 4}
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from bench.errors import BenchError
 from bench.spec import Cause, Gate, Sample
+
+if TYPE_CHECKING:
+    from bench.data.normalise import Job
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +171,25 @@ class SetTask:
     kind: Literal["set"] = field(default="set", init=False)
 
 
-Task = GenerateTask | IngestTask | FeatureTask | ScoreTask | SetTask
+@dataclass(frozen=True, slots=True)
+class PrepareTask:
+    """Make one clip of a data set, see `bench.data.preparation.process`."""
+
+    key: str
+    job: Job
+    lane: Lane = CPU_LANE
+    cost: float = 1.0
+    limit: float = 1800.0
+
+    kind: Literal["prepare"] = field(default="prepare", init=False)
+
+    @property
+    def title(self) -> str:
+        """What to call the task in a message."""
+        return self.key
+
+
+Task = GenerateTask | IngestTask | FeatureTask | ScoreTask | SetTask | PrepareTask
 
 
 @dataclass(frozen=True, slots=True)

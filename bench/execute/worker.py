@@ -27,6 +27,7 @@ from bench.execute.tasks import (
     GenerateTask,
     IngestTask,
     Outcome,
+    PrepareTask,
     ScoreTask,
     SetTask,
     Task,
@@ -87,6 +88,8 @@ class Worker:
             return self._extract(task, start)
         if isinstance(task, ScoreTask):
             return self._score(task, start)
+        if isinstance(task, PrepareTask):
+            return self._prepare(task, start)
         return self._set(task, start)
 
     # Clips
@@ -178,6 +181,12 @@ class Worker:
                 self._methods.clear()  # two models rarely fit on one GPU
             self._methods[task.target] = catalogue.load_method(task.target)
         return self._methods[task.target]
+
+    def _prepare(self, task: PrepareTask, start: float) -> Outcome:
+        from bench.data.preparation import process
+
+        result = process(task.job)
+        return Outcome("ok", records={task.key: asdict(result)}, seconds=time.perf_counter() - start)
 
     # Numbers
 

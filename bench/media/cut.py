@@ -21,6 +21,7 @@ from bench.media.probe import (
     displayed,
     first_frame,
     open_media,
+    seek,
     start_time,
     video_stream,
 )
@@ -156,10 +157,11 @@ def _pictures(path: Path, start: float, end: float) -> Iterator[tuple[float, flo
         tick = float(stream.time_base)
         default = 1 / float(stream.average_rate or FPS)
         if start > 2.0:
-            container.seek(int((origin + start) / tick), stream=stream, backward=True)
+            seek(container, stream, origin + start)
         convert = _Converter(stream)
-        for frame in decoded(path, container):
-            time = frame.pts * tick - origin - start
+        for index, frame in enumerate(decoded(path, container)):
+            # Raw streams carry no times and cannot be sought in: they are read from their first frame.
+            time = (frame.pts * tick if frame.pts is not None else index * default) - origin - start
             if time < -_TICK:
                 continue
             if time >= end - start - _TICK:

@@ -69,6 +69,7 @@ def payload(summary: Summary, media: Media, first: Sequence[tuple[str, str]] = (
         {"method": m, "gate": g, "control": g == "none" or results.method_kind(m) == "control"}
         for m, g in summary.rows_of()
     ]
+    rows.sort(key=lambda row: bool(row["control"]))
     place = {(str(r["method"]), str(r["gate"])): i for i, r in enumerate(rows)}
     clips = results.rows[results.rows["kind"] == "clip"]
     key = ["dataset", "split", "sample"]

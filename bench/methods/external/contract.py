@@ -74,7 +74,8 @@ class Environment:
     """How the system's own environment is made; never the user's.
 
     Attributes:
-        python, torch, cuda: as stated by its authors; empty when they do not say.
+        python, cuda: what the environment is made with: the authors' choice, ours where they leave one.
+        torch: as stated by its authors, in words; empty when they do not say.
         manager: `venv` (uv if present) or `conda`; `bench prepare --env` overrides, also with `docker`.
         packages: torch and its companions, installed first, for the build `cuda` names (`uv pip install
             --torch-backend`).
@@ -107,7 +108,8 @@ class Weight:
         name: what it is.
         path: file or folder inside the checkout; the system is not ready before it exists.
         source: where it comes from, in words or as a URL.
-        hub: repository on the Hugging Face hub; `bench prepare` downloads it to `path`.
+        hub: repository on the Hugging Face hub; `bench prepare` downloads it to `path`, or to the folder of
+            `path` when that is the one file wanted.
         files: patterns of the files wanted from `hub`; empty is all.
         size, sha256: bytes and digest of a single file, when known.
         licence: when it differs from the code's.
@@ -317,8 +319,8 @@ class Contract:
     Attributes:
         name: folder name and method name.
         title: of the paper.
-        status: `runnable`; `pregenerated` (only a folder of videos can be scored); `published` (no code:
-            the paper's numbers, or a folder).
+        status: `runnable`; `pregenerated` (there is code, but a folder of videos is all that can be scored);
+            `published` (no code either).
         tier: 1 one-shot portrait system, 2 dubbing, heavy or legacy, 3 duplicate or in-domain only.
         summary: one line.
         reason: why it is not runnable.
@@ -439,18 +441,26 @@ def contract_paths(roots: tuple[Path, ...] | None = None) -> dict[str, Path]:
 
 
 def find(name: str) -> Contract:
-    """Return the contract called `name`.
+    """Return the contract called `name`, or the one in the folder `name`.
 
     Raises:
         MissingError: there is none.
     """
     known = contract_paths()
+    if name not in known and (Path(name) / FILE).is_file():
+        return load(Path(name))
     if name not in known:
         raise MissingError(
             f"No baseline called '{name}'.{did_you_mean(name, list(known))}",
             f"See: bench list methods. To add one: bench new method {name}",
         )
     return load(known[name])
+
+
+def typed(contract: Contract) -> str:
+    """Return what a user types for a contract: its name, or its folder where the name is not known."""
+    known = contract_paths().get(contract.name)
+    return contract.name if known is not None and str(known.resolve()) == contract.folder else contract.folder
 
 
 def method_spec(contract: Contract, weights: tuple[WeightRef, ...] = (), checkout: str = "") -> MethodSpec:

@@ -243,7 +243,7 @@ def readiness(name: str, home: Home | None = None) -> str:
     try:
         require_state(contract, home or Home())
     except BenchError as error:
-        return f"{error.message.removeprefix(f'{name} is ')} {error.hint}"
+        return f"{error.message.removeprefix(f'{contract.name} is ')} {error.hint}"
     return "ready"
 
 
