@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from bench import registry
@@ -45,20 +46,19 @@ def method_targets() -> dict[str, str]:
 
 
 def find_method(name: str) -> MethodEntry:
-    """Return a method by its name, by `module:Class`, or by `path/to/file.py:Class`.
+    """Return a method by its name, by `module:Class`, by `path/to/file.py:Class`, or by a contract's folder.
 
     Raises:
         UnknownName: with the closest known name.
         UsageError: what was found is no method.
     """
-    known = method_targets()
-    target = known.get(name) or (name if ":" in name and not name.startswith(CONTRACT) else None)
-    if target is None:
-        raise UnknownName("method", name, list(known))
+    target = _target(name)
     try:
         loaded = _method_class(target)
-    except ModuleNotFoundError as error:
-        raise UsageError(f"Cannot load method '{name}': {error}.", "See: bench list methods") from error
+    except (ImportError, SyntaxError) as error:
+        raise UsageError(
+            f"Cannot load method '{name}': {type(error).__name__}: {error}.", "See: bench list methods"
+        ) from error
     spec = getattr(loaded, "spec", None)
     if not isinstance(spec, MethodSpec):
         raise UsageError(
@@ -69,22 +69,30 @@ def find_method(name: str) -> MethodEntry:
     return MethodEntry(target, spec, code_digest(tuple(modules)))
 
 
-def state(name: str) -> str:
-    """Return `ready`, or what a method still needs."""
-    target = method_targets()[name]
+def _target(name: str) -> str:
+    """Return what to load for what a user typed."""
+    from bench.methods.external.contract import FILE
+
+    known = method_targets()
+    if name in known:
+        return known[name]
+    if name.endswith(".py"):
+        raise UsageError(f"'{name}' is a file, and a method is a class in it.", f"Name it, e.g. {name}:MyMethod")
+    if (Path(name) / FILE).is_file():
+        return f"{CONTRACT}{Path(name).resolve()}"
+    if ":" in name and not name.startswith(CONTRACT):
+        return name
+    raise UnknownName("method", name, list(known))
+
+
+def state(target: str) -> str:
+    """Return `ready`, or what a method still needs. Takes what `load_method` does."""
     if target.startswith(CONTRACT):
         from bench.methods.external.host import readiness
 
-        return readiness(name)
+        return readiness(target.removeprefix(CONTRACT))
     asked = getattr(_method_class(target), "state", None)
     return asked() if asked is not None else "ready"
-
-
-def licence(name: str) -> str:
-    """Return the licence an outside system's code is under; empty for Python methods."""
-    from bench.methods.external.contract import find
-
-    return find(name).source.licence if method_targets()[name].startswith(CONTRACT) else ""
 
 
 def require_ready(names: Iterable[str]) -> None:
@@ -93,8 +101,7 @@ def require_ready(names: Iterable[str]) -> None:
     Raises:
         MissingError: naming every such method and what it needs.
     """
-    known = method_targets()
-    waiting = {name: needs for name in names if name in known and (needs := state(name)) != "ready"}
+    waiting = {name: needs for name in names if (needs := state(find_method(name).target)) != "ready"}
     if waiting:
         lines = "\n".join(f"  {name}: {needs}" for name, needs in waiting.items())
         raise MissingError(f"These methods cannot run here yet:\n{lines}", "See: bench list methods")

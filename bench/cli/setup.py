@@ -10,7 +10,6 @@ from bench.catalogue import (
     choose_metrics,
     find_method,
     match_metrics,
-    method_targets,
     require_available,
     require_ready,
     state,
@@ -18,6 +17,7 @@ from bench.catalogue import (
 from bench.cli.options import names
 from bench.data.splits import load_split
 from bench.errors import MissingError
+from bench.execute.tasks import GenerateTask
 from bench.metrics.base import ClipMetric, SetMetric
 from bench.metrics.precision import Precision
 from bench.plan import Plan, check_gates, plan_generation
@@ -61,7 +61,7 @@ def prepare_run(
     for entry in wanted:
         if not entry.spec.gates:
             raise MissingError(
-                f"{entry.spec.name} cannot be run: {state(entry.spec.name)}",
+                f"{entry.spec.name} cannot be run: {state(entry.target)}",
                 f"Score a folder of its videos: bench score DIR --split {split} --as {entry.spec.name}",
             )
     if not plan_only:
@@ -81,12 +81,12 @@ def prepare_run(
 
 def blocked_methods(plan: Plan) -> dict[str, str]:
     """Return what each method of a plan still needs before it can run here."""
-    known = method_targets()
-    return {name: needs for name in plan.methods if name in known and (needs := state(name)) != "ready"}
+    targets = {job.method: job.target for job in plan.jobs if isinstance(job, GenerateTask)}
+    return {name: needs for name, target in targets.items() if (needs := state(target)) != "ready"}
 
 
 def default_methods(split: Split) -> list[str]:
     """Return the built-in default methods that can run here and work on the split's domain, in registry order."""
-    specs = {name: find_method(name).spec for name in registry.METHODS}
-    fitting = [name for name, spec in specs.items() if spec.default and split.domain in spec.domains]
-    return [name for name in fitting if state(name) == "ready"]
+    known = [(name, find_method(name)) for name in registry.METHODS]
+    fitting = [(name, e) for name, e in known if e.spec.default and split.domain in e.spec.domains]
+    return [name for name, e in fitting if state(e.target) == "ready"]

@@ -42,13 +42,8 @@ MAX_OFFSET = 1  # frames
 MIN_CONFIDENCE = 3.0
 
 # Names of filters that may be missing as a whole.
-FACE, POSE, PERSON, SPEECH, MUSIC = (
-    "C1 one face",
-    "C3 face size and pose",
-    "C2 one person",
-    "C4 speech",
-    "C4 no music",
-)
+FACE, PERSON, SIZE, YAW = "C1 one face", "C2 one person", "C3 face size", "C3 yaw"
+SPEECH, MUSIC = "C4 speech", "C4 no music"
 SYNC, OTHERS = "C5 synchronisation", "C6 another person than in every other clip"
 
 
@@ -209,7 +204,7 @@ def check_faces(found: Sequence[Sequence[tuple[float, float, float, float]]], si
     return [
         Finding("C1 face", share, share >= ONE_FACE_SHARE, "no face"),
         Finding("C1 second face", second, second <= 1 - ONE_FACE_SHARE, "several faces"),
-        Finding("C3 face size", tall, tall >= MIN_FACE, "face too small"),
+        Finding(SIZE, tall, tall >= MIN_FACE, "face too small"),
     ]
 
 
@@ -219,7 +214,7 @@ def check_pose(track: FaceTrack) -> Finding:
 
     yaw = euler_degrees(track.matrices[track.valid])[:, 0]
     turned = float(np.median(np.abs(yaw))) if len(yaw) else 90.0
-    return Finding("C3 yaw", turned, turned < MAX_YAW, "face turned away")
+    return Finding(YAW, turned, turned < MAX_YAW, "face turned away")
 
 
 def check_person(embeddings: npt.NDArray[np.float32]) -> tuple[Finding, npt.NDArray[np.float32] | None]:
@@ -253,7 +248,7 @@ def check_speech(share: float) -> Finding:
 def check_sync(measured: tuple[float, float] | None) -> list[Finding]:
     """Return C5 from offset and confidence; None when SyncNet found nothing to measure."""
     if measured is None:
-        return [not_applied(SYNC, "a face track of more than 50 frames")]
+        return [not_applied(SYNC, "SyncNet found no face track of more than 50 frames")]
     offset, confidence = measured
     return [
         Finding("C5 offset", offset, abs(offset) <= MAX_OFFSET, "audio out of sync"),

@@ -7,7 +7,8 @@ Layout under `<home>/data/<name>`: `clips/<id>/` (video.mp4, audio.wav, ref.png)
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import shlex
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -51,6 +52,7 @@ class Account:
         wanted: clips the list asks for.
         reasons: number of candidates tried and not kept, by reason.
         digest: sha256 of the list's clip ids, one per line.
+        ledger: file with every candidate tried and what became of it.
         notes: what a reader has to know about the list.
         again: refused for the moment only: the same command tries them again.
         left_out: number of clips or files that annotations or names rule out, by reason.
@@ -63,6 +65,7 @@ class Account:
     wanted: int
     reasons: Mapping[str, int]
     digest: str
+    ledger: Path
     notes: tuple[str, ...] = ()
     again: int = 0
     left_out: Mapping[str, int] = field(default_factory=dict)
@@ -80,8 +83,9 @@ class Account:
         if self.not_applied:
             lines.append("  NOT CHECKED, because something is missing; clips are listed without it:")
             for needs, names in _by_need(self.not_applied).items():
-                lines.append(f"    {', '.join(names)}: needs {needs}")
-        return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
+                lines.append(f"    {', '.join(names)}: {needs}")
+        lines += [f"  note: {note}" for note in self.notes]
+        return "\n".join([*lines, f"  clip by clip: {self.ledger}"])
 
 
 def _counted(title: str, counts: Mapping[str, int]) -> list[str]:
@@ -93,7 +97,7 @@ def _counted(title: str, counts: Mapping[str, int]) -> list[str]:
 def _by_need(not_applied: Mapping[str, str]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for name, needs in sorted(not_applied.items()):
-        found.setdefault(needs or "a network that is not here", []).append(name)
+        found.setdefault(needs or "what it needs is not here", []).append(name)
     return found
 
 
@@ -104,19 +108,37 @@ def known(home: Home) -> list[Known]:
         dataset = declared.declared(name)
         frozen = frozen_list(dataset, declared.MAIN, home)
         ready = set(_manifest(home, dataset))
-        wanted = dataset.subsets[declared.MAIN].count
-        have = sum(str(e["clip_id"]) in ready for e in frozen.entries) if frozen else 0
-        total = min(wanted, len(frozen.entries)) if frozen and frozen.entries else wanted
+        have, total = _progress(dataset, declared.MAIN, frozen, ready)
         state = "ready" if have and have >= total else f"{have} of {total} clips" if have else "not prepared"
-        detail = dataset.title if state == "ready" else f"{dataset.title}; {command(dataset)}"
-        found.append(Known(name, dataset.domain, state, detail))
+        parts = [dataset.title]
+        if frozen is not None and frozen.entries:
+            parts.append(f"list {list_digest(frozen)[:16]}")
+        for subset in dataset.subsets:
+            if subset != declared.MAIN and frozen_name(dataset, subset) != declared.MAIN:
+                part, of = _progress(dataset, subset, frozen_list(dataset, subset, home), ready)
+                parts += [f"--subset {subset}: {part} of {of} clips"] if part else []
+        if state != "ready":
+            parts.append(command(dataset))
+        found.append(Known(name, dataset.domain, state, "; ".join(parts)))
     return found
 
 
-def command(dataset: Dataset, subset: str | None = None) -> str:
-    """Return what to type to prepare a data set."""
+def _progress(dataset: Dataset, subset: str, frozen: FrozenList | None, ready: Collection[str]) -> tuple[int, int]:
+    """Return how many clips of a list are ready, and how many it has (or asks for, before it is drawn)."""
+    entries = frozen.entries if frozen else ()
+    return sum(str(e["clip_id"]) in ready for e in entries), len(entries) or dataset.subsets[subset].count
+
+
+def command(dataset: Dataset, subset: str | None = None, source: Path | None = None) -> str:
+    """Return what to type to prepare a data set.
+
+    Args:
+        dataset: which.
+        subset: a list it declares.
+        source: the folder the user gave, or None for a place holder where one is needed.
+    """
     part = f" --subset {subset}" if subset and subset != declared.MAIN else ""
-    place = "" if dataset.download == "yes" else " --from DIR"
+    place = f" --from {shlex.quote(str(source))}" if source else "" if dataset.download == "yes" else " --from DIR"
     return f"bench prepare --split {dataset.name}{part}{place} --accept-licences"
 
 
@@ -172,9 +194,14 @@ def load(name: str, home: Home, subset: str | None = None, media: bool = True) -
     return Split(name, dataset.domain, tuple(samples), tuple(rejected), notes)
 
 
+def frozen_name(dataset: Dataset, subset: str) -> str:
+    """Return the name of the list a subset takes its clips from."""
+    return declared.MAIN if dataset.subsets[subset].protocol == "cross" else subset
+
+
 def frozen_list(dataset: Dataset, subset: str, home: Home) -> FrozenList | None:
     """Return the list: the repository's, else the one drawn here; a cross subset pairs the main list's clips."""
-    source = declared.MAIN if dataset.subsets[subset].protocol == "cross" else subset
+    source = frozen_name(dataset, subset)
     shipped = declared.shipped_list(dataset.name, source)
     if shipped is not None and shipped.entries:
         return shipped
@@ -252,9 +279,10 @@ def _unprepared(dataset: Dataset, subset: str, rule: Subset, entries: Sequence[M
         )
         for name in sorted(names)
     )
-    drawn = "" if entries else " The list is drawn when it is prepared; names and lengths are stand-ins."
-    note = f"Split '{dataset.name}' is not prepared. Run: {command(dataset, subset)}{drawn}"
-    return Split(dataset.name, dataset.domain, samples, notes=(note,))
+    notes = [f"Split '{dataset.name}' is not prepared: {dataset.source} Run: {command(dataset, subset)}"]
+    if not entries:
+        notes.append("Its list is drawn when it is prepared: the clips' number, names and lengths are stand-ins.")
+    return Split(dataset.name, dataset.domain, samples, notes=tuple(notes))
 
 
 def unchecked(lines: Iterable[Mapping[str, Any]]) -> dict[str, str]:

@@ -65,9 +65,11 @@ def prepare(
     if source is not None and not source.is_dir():
         raise UsageError(f"There is no folder {source}.", "--from takes what the owners of the data set publish.")
     root = data_root(home, name)
-    _require_terms(dataset, root, accept_terms)
+    _require_terms(dataset, root, accept_terms, command(dataset, chosen, source))
     if source is None and dataset.download != "yes":
-        raise MissingError(f"Split '{name}' needs files from you: {dataset.source}", f"Run: {command(dataset)}")
+        raise MissingError(
+            f"Split '{name}' needs files from you: {dataset.source}", f"Run: {command(dataset, chosen)}"
+        )
     tools = available_tools(dataset)
     layout, groups, header = _layout(dataset, chosen, rule, source, root)
     with Preparer(dataset, rule.seconds, root, tools, layout, home, workers) as preparer:
@@ -189,8 +191,8 @@ def _digest(path: Path) -> str:
     return sha256(path.read_bytes()).hexdigest()
 
 
-def _require_terms(dataset: Dataset, root: Path, accept: bool) -> None:
-    """Ask for the terms once; a changed text is asked for again."""
+def _require_terms(dataset: Dataset, root: Path, accept: bool, how: str) -> None:
+    """Ask for the terms once; a changed text is asked for again. `how` is the command that accepts them."""
     file = root / "terms.json"
     text = sha256(dataset.terms.encode()).hexdigest()
     try:
@@ -199,7 +201,7 @@ def _require_terms(dataset: Dataset, root: Path, accept: bool) -> None:
     except (OSError, ValueError, KeyError):
         pass
     if not accept:
-        raise UsageError(f"{dataset.title}: {dataset.terms}", f"If you may and want to go on: {command(dataset)}")
+        raise UsageError(f"{dataset.title}: {dataset.terms}", f"If you may and want to go on: {how}")
     from datetime import UTC, datetime
 
     accepted = {"sha256": text, "accepted": datetime.now(UTC).isoformat(timespec="seconds")}
@@ -272,6 +274,7 @@ def _close(
         wanted,
         dict(Counter(r.reason for r in tried if r.state != "ok")),
         list_digest(frozen),
+        root / "ledger.jsonl",
         tuple(notes),
         sum(r.state in ("retry", "blocked") for r in tried),
         dict(Counter(reason.partition(":")[0] for _, reason in refused)),

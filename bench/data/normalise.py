@@ -75,7 +75,7 @@ class Tools:
 
 
 TOOLS = ("faces", "identity", "speech", "sync")
-NO_MUSIC_DETECTOR = "a music detector, which bench does not have; the owners' labels are all there is"
+NO_MUSIC_DETECTOR = "bench has no music detector; only the owners' labels speak of music"
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +225,7 @@ def _from_pictures(job: Job) -> _Raw:
 def _from_video(job: Job, findings: list[Any]) -> _Raw:
     from bench.data import checks
     from bench.media.cut import cut, describe, frame_span
-    from bench.media.decode import SAMPLE_RATE, read_audio
+    from bench.media.decode import read_audio
 
     candidate, dataset, media = job.candidate, job.dataset, job.media
     assert media.video is not None
@@ -249,9 +249,8 @@ def _from_video(job: Job, findings: list[Any]) -> _Raw:
     box, rule = _box(job, source.width, source.height, start, end)
     sound = None
     if dataset.sound:
-        heard = read_audio(media.video)
-        assert heard is not None  # B2 made sure
-        sound = heard[round(start * SAMPLE_RATE) : round(end * SAMPLE_RATE)]
+        sound = read_audio(media.video, start, end)
+        assert sound is not None  # B2 made sure
     frames = cut(media.video, start, end, box, dataset.size, dataset.fps)
     native = {**asdict(source), "sha256": file_digest(media.video)}
     native = {k: (None if v != v else v) for k, v in native.items()}  # NaN has no place in JSON
@@ -285,7 +284,8 @@ def _face_findings(job: Job, frames: Sequence[Any]) -> list[Any]:
     if not job.dataset.faces:
         return []
     if not job.tools.faces:
-        return [checks.not_applied(name, job.tools.needs.get("faces", "")) for name in (checks.FACE, checks.POSE)]
+        names = (checks.FACE, checks.SIZE, checks.YAW)[: 3 if job.dataset.shots else 2]
+        return [checks.not_applied(name, job.tools.needs.get("faces", "")) for name in names]
     looked, finder = checks.look_at(frames), _finder()
     found = checks.check_faces([finder.boxes(frame) for frame in looked], job.dataset.size)
     return [*found, checks.check_pose(finder.read(looked))] if job.dataset.shots else found

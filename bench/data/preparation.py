@@ -285,21 +285,17 @@ class Preparer:
             wish = [asdict(candidate), self._seconds, self._dataset.size, self._tools.present()]
             return digest([VERSION, *wish, self._layout.stamp(candidate)])
 
-        if (known := _known(self._root, candidate.clip_id, request())) is not None:
+        # What is simply not there is found out again in no time, so it leaves no file.
+        lasting = self._layout.stamp(candidate) is not None
+        if lasting and (known := _known(self._root, candidate.clip_id, request())) is not None:
             return known
+        result = Result(candidate.clip_id, candidate.source_id, candidate.identity, "ok")
         try:
             media = self._layout.media(candidate, self._scratch)
         except Refused as no:
-            result = Result(
-                candidate.clip_id,
-                candidate.source_id,
-                candidate.identity,
-                no.state,
-                no.reason,
-                no.detail,
-                request(),
-            )
-            if self._layout.stamp(candidate) is not None:  # what is just not there is found out again in no time
+            result = replace(result, state=no.state, reason=no.reason, detail=no.detail)
+            if lasting:
+                result = replace(result, request=request())
                 store(self._root, result)
             return result
         # Asked anew: a downloaded archive may be here now.

@@ -77,7 +77,7 @@ def test_a_node_without_the_store_stops_the_run_before_results_are_lost(
 ) -> None:
     # The driver's mark in the store is never made, so no worker sees it.
     monkeypatch.setattr(Path, "touch", lambda self: None)
-    with pytest.raises(MissingError, match=r"does not see .* must be a shared folder") as caught:
+    with pytest.raises(MissingError, match="must be a shared folder") as caught:
         go(split, tmp_path, "ray", "Still")
     assert "bench doctor --cluster" in caught.value.hint
     assert not list((tmp_path / "blobs").glob("??/*"))

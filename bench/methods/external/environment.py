@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from bench.errors import MissingError, UsageError
-from bench.methods.external.contract import Contract
+from bench.methods.external.contract import Contract, typed
 from bench.store.files import write_bytes
 from bench.store.home import Home
 
@@ -150,7 +150,7 @@ def require_state(contract: Contract, home: Home) -> State:
     Raises:
         MissingError: nothing, or not everything; says the command.
     """
-    command = f"bench prepare --methods {contract.name}"
+    command = f"bench prepare --methods {typed(contract)}"
     if contract.status != "runnable":
         raise MissingError(
             f"{contract.name} cannot be run: {contract.reason}",

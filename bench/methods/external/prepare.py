@@ -97,9 +97,9 @@ class _Builder:
         source = given or (Path(known.checkout) if known is not None else self.where.checkout)
         yield f"{contract.name}: {contract.title}"
         yield f"  folder       {self.where.root}, log {self.log}"
-        where = (
-            str(source) if source.is_dir() else f"clone {contract.source.repository} at {contract.source.commit}"
-        )
+        where = f"clone {contract.source.repository} at {contract.source.commit or 'its newest commit'}"
+        if source.is_dir() or not contract.source.repository:
+            where = str(source) if source.is_dir() else "none is named: pass --checkout DIR"
         yield f"  repository   {where} (licence: {contract.source.licence})"
         if python is not None or (known is not None and known.manager == "given"):
             yield f"  environment  {python or (known.prefix if known else '')}, as it is"
