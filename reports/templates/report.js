@@ -520,7 +520,9 @@
   }
   function playhead(t) {
     if (curveTime) curveTime(t);
-    $("sheet").style.setProperty("--at", length() ? t / length() : 0);
+    const frames = data.sheet_frames, now = length() ? Math.min(frames - 1, Math.floor((frames * t) / length())) : 0;
+    $("sheet").style.setProperty("--at", now / frames);
+    $("sheet").style.setProperty("--step", 1 / frames);
   }
 
   // ---------------------------------------------------------------- opening a clip
