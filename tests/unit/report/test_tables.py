@@ -24,7 +24,7 @@ from bench.errors import MissingError, UsageError
 from bench.report import latex, markdown, published, recipes, text
 from bench.report.results import Results, load, merge
 from bench.report.summary import Summary
-from bench.report.table import Column, Row, Table, Value
+from bench.report.table import Column, Row, Table, Value, all_reasons
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "report"
 NASTY = "we_i&rd%#${}~^\\<b>\"|`*'x"
@@ -447,6 +447,20 @@ def test_columns_without_any_value_are_named_not_drawn() -> None:
     assert "CSIM" not in [c.label for c in table.columns]
     assert "Columns without any value are left out: CSIM." in table.notes
     assert any("bench prepare --metrics csim" in str(r) for r in table.reasons)
+
+
+def test_every_command_that_gets_something_is_said() -> None:
+    results = fakes.make(missing=False)
+    rows = results.rows.copy()
+    for column in ("csim", "fid"):
+        rows.loc[rows["column"] == column, ["status", "reason", "detail", "value"]] = [
+            "unscored", "missing_weights", f"run: bench prepare --metrics {column}", float("nan"),
+        ]  # fmt: skip
+    tables = report.build_tables(Results.from_rows(rows, results.provenance), "full")
+    said = [str(r) for r in all_reasons(tables)]
+    for label, command in (("CSIM", "csim"), ("FID", "fid")):
+        (reason,) = (s for s in said if s.endswith(f"bench prepare --metrics {command}."))
+        assert f"in {label}" in reason
 
 
 def test_an_unscored_protocol_does_not_hide_a_scored_one() -> None:
