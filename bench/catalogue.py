@@ -55,8 +55,10 @@ def find_method(name: str) -> MethodEntry:
     target = _target(name)
     try:
         loaded = _method_class(target)
-    except ModuleNotFoundError as error:
-        raise UsageError(f"Cannot load method '{name}': {error}.", "See: bench list methods") from error
+    except (ImportError, SyntaxError) as error:
+        raise UsageError(
+            f"Cannot load method '{name}': {type(error).__name__}: {error}.", "See: bench list methods"
+        ) from error
     spec = getattr(loaded, "spec", None)
     if not isinstance(spec, MethodSpec):
         raise UsageError(
@@ -74,7 +76,7 @@ def _target(name: str) -> str:
     known = method_targets()
     if name in known:
         return known[name]
-    if name.endswith(".py") and Path(name).is_file():
+    if name.endswith(".py"):
         raise UsageError(f"'{name}' is a file, and a method is a class in it.", f"Name it, e.g. {name}:MyMethod")
     if (Path(name) / FILE).is_file():
         return f"{CONTRACT}{Path(name).resolve()}"

@@ -219,9 +219,9 @@ class Flow:
                 tasks.append(SetTask(key, metric.spec.id, generated, reference, fields, title))
         return tasks
 
-    def has_clips(self, cell: Cell) -> bool:
-        """Tell whether a cell has at least one clip with a ground truth to compare it with."""
-        return bool(self._pairs(cell))
+    def is_hopeless(self, cell: Cell) -> bool:
+        """Tell whether a cell is finished without a single clip that has a ground truth to compare it with."""
+        return not self._open[cell] and not self._pairs(cell)
 
     def cell_sets(self, cell: Cell) -> Iterable[tuple[MetricSpec, str, Record | None]]:
         """Return each set metric with its task's key for the cell and the record, or None when it has none."""

@@ -205,10 +205,11 @@ def swap(sample: Sample, other: Sample, control: str) -> Sample:
 
     A swapped driving video has no ground truth of this sample to go with it, so `truth` follows the video.
     """
+    role = "audio" if control == "audio" else "video"
+    # Samples of a data set that is only planned, not prepared, have no digests.
+    digests = {**sample.digests, **{k: v for k, v in other.digests.items() if k == role}}
     if control == "audio":
-        digests = {**sample.digests, "audio": other.digests["audio"]}
         return dataclasses.replace(sample, audio=other.audio, digests=digests)
-    digests = {**sample.digests, "video": other.digests["video"]}
     return dataclasses.replace(sample, video=other.video, truth=other.truth, digests=digests)
 
 

@@ -100,7 +100,7 @@ def _set_rows(
     for spec, key, record in flow.cell_sets(cell):
         if record is not None:
             yield from _recorded(base, spec, record)
-        elif flow.has_clips(cell):
+        elif not flow.is_hopeless(cell):
             yield from _failed(base, spec, None, given_up.get(key))
         else:
             nothing = {

@@ -106,9 +106,11 @@ class StepProgress:
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
     """Print a small table on stdout."""
-    drawn = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        drawn.add_column(column, overflow="fold")
+    if title:
+        output.print(title, soft_wrap=True)
+    drawn = Table(box=None, pad_edge=False, header_style="bold")
+    for number, column in enumerate(columns):
+        drawn.add_column(column, overflow="fold", no_wrap=number == 0)  # names are there to be copied
     for row in rows:
         drawn.add_row(*row)
     output.print(drawn)

@@ -32,6 +32,8 @@ def reporter(recipe: str, formats: Sequence[str]) -> Callable[[Path], dict[str, 
         from bench.report.results import load
         from bench.store.home import Home
 
+        if load(str(folder)).rows.empty:  # clips were wanted, and no numbers
+            return {}
         if "html" in formats:
             curves.write(folder, FeatureBank(Home(folder.parent.parent)).stored)
         return report.write(load(str(folder)), folder, recipe, tuple(formats))
@@ -54,8 +56,8 @@ def finish(result: RunResult, as_json: bool, max_failures: int) -> ExitCode:
                 "report": result.report,
             }
         )
-    else:
-        output.print(_table(load(str(result.folder))), soft_wrap=True)
+    elif not (results := load(str(result.folder))).rows.empty:
+        output.print(_table(results), soft_wrap=True)
     for line in result.failures[:10]:
         errors.print(f"! {line}", soft_wrap=True)
     if len(result.failures) > 10:

@@ -21,13 +21,16 @@ class Kind(StrEnum):
     RUNS = "runs"
 
 
+_WIDE = 110  # characters; a narrower terminal has no room for the last column
+
+
 def list_things(
     kind: Annotated[Kind, typer.Argument(help="What to list.")],
     home: options.Home = None,
     json: options.Json = False,
 ) -> None:
     """List methods, metrics, splits, weights or runs, with what each still needs."""
-    from bench.cli.display import emit_json, table
+    from bench.cli.display import emit_json, errors, output, table
     from bench.store.home import Home
 
     store = Home(home)
@@ -40,10 +43,13 @@ def list_things(
     }[kind](store)
     if json:
         emit_json([dict(zip(columns, row, strict=True)) for row in rows])
+    elif not rows:
+        errors.print(f"No {kind} under {store.path} yet. Make one: bench run", soft_wrap=True)
     elif kind is Kind.METHODS:
         _show_methods(rows)
     else:
-        table(columns, rows)
+        shown = len(columns) - (columns[-1] in ("summary", "command") and output.width < _WIDE)
+        table(columns[:shown], [row[:shown] for row in rows])
 
 
 Listing = tuple[tuple[str, ...], list[tuple[str, ...]]]
@@ -138,7 +144,7 @@ def _runs(home: object) -> Listing:
 
     assert isinstance(home, Home)
     rows: Rows = []
-    for path in sorted(home.runs.glob("*/run.json")):
+    for path in sorted(home.runs.glob("*/run.json"), key=lambda path: path.stat().st_mtime, reverse=True):
         details = json.loads(path.read_text(encoding="utf-8"))
         counts = details["counts"]
         state = f"{counts['ok']} ok, {counts['unscored']} unscored, {counts['error']} error"

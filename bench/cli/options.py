@@ -56,7 +56,9 @@ Gates = Annotated[
 ]
 Metrics = Annotated[
     str | None,
-    typer.Option("--metrics", help="Comma-separated protocol ids or families, e.g. sync,fid/facecrop."),
+    typer.Option(
+        "--metrics", help="Comma-separated protocol ids or families, e.g. sync,fid/facecrop; '' for none."
+    ),
 ]
 Precision = Annotated[
     Arithmetic,

@@ -20,7 +20,7 @@ def plan(
     home: options.Home = None,
     json: options.Json = False,
 ) -> None:
-    """Show how many clips and scores a run would make, what is already there, and how long it may take."""
+    """Show how many clips a run would make, what is already there, and how long it may take."""
     from bench.catalogue import unavailable
     from bench.cli.display import emit_json, output, table
     from bench.cli.setup import blocked_methods, prepare_run
@@ -70,6 +70,13 @@ def plan(
         output.print(f"  cannot run here: {name}: {what}", soft_wrap=True)
     for note in prepared.plan.split.notes:
         output.print(f"  {note}", soft_wrap=True)
-    output.print(
-        f"{sum(todo.values())} of {len(prepared.plan.jobs)} clips to make, about {seconds:.0f} s on one worker."
-    )
+    clips = f"{sum(todo.values())} of {len(prepared.plan.jobs)} clips to make"
+    output.print(f"{clips}, about {_duration(seconds)} on one worker; scoring comes on top.", soft_wrap=True)
+
+
+def _duration(seconds: float) -> str:
+    """Say a rough time as a person would."""
+    for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} seconds"

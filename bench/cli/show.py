@@ -46,15 +46,16 @@ def _method(name: str, home: Any) -> dict[str, Any]:
 
 
 def _metric(name: str, home: Any) -> dict[str, Any]:
-    from bench.catalogue import metric_code, metrics, plain_protocols, unavailable
-    from bench.registry import UnknownName
+    from bench.catalogue import match_metrics, metric_code, metrics, unavailable
+    from bench.errors import UsageError
 
-    known = metrics()
-    if name not in known:
-        raise UnknownName("metric", name, plain_protocols())
-    missing = unavailable(known[name])
+    found = match_metrics([name])[name]
+    if len(found) > 1:
+        raise UsageError(f"'{name}' stands for {len(found)} metrics: {', '.join(found)}.", "Name one of them.")
+    metric = metrics()[found[0]]
+    missing = unavailable(metric)
     state = "ready" if missing is None else f"{missing.reason}: {missing.detail}"
-    return {**dataclasses.asdict(known[name].spec), "code": metric_code(known[name]), "state": state}
+    return {**dataclasses.asdict(metric.spec), "code": metric_code(metric), "state": state}
 
 
 def _split(name: str, home: Any) -> dict[str, Any]:

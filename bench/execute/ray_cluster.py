@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import platform
+import socket
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
@@ -283,6 +284,24 @@ class _RayWorker:
         return self._worker.run(task)
 
 
+def _require_listener(address: str) -> None:
+    """Refuse an address that nobody answers at: Ray itself would try for minutes.
+
+    Raises:
+        MissingError: nobody does.
+    """
+    host, _, port = address.rpartition(":")
+    if not port.isdigit() or "://" in address:
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        raise MissingError(
+            f"No Ray cluster answers at {address}: {error.strerror or error}.",
+            "Start one there (ray start --head --port PORT), check --ray-address, or use --executor inline",
+        ) from error
+
+
 @contextmanager
 def connected(address: str | None, workers: int | None = None) -> Iterator[Any]:
     """Connect to a cluster, or start one on this machine and stop it afterwards; yields the `ray` module.
@@ -291,7 +310,9 @@ def connected(address: str | None, workers: int | None = None) -> Iterator[Any]:
         MissingError: it cannot be reached or started.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    if address is None:
+    if address is not None:
+        _require_listener(address)
+    else:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     import ray
 

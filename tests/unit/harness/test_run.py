@@ -11,8 +11,10 @@ import tests_toys as toys
 
 from bench import catalogue
 from bench.catalogue import choose_metrics, find_method
+from bench.flow import Flow
 from bench.methods.base import Video
 from bench.plan import Plan, plan_generation
+from bench.rows import build_rows
 from bench.run import Execution, RunResult, execute
 from bench.spec import Cause, Column, MetricSpec, Reason, Split, Unscored
 from bench.store.home import Home
@@ -253,3 +255,16 @@ def test_clips_are_swapped_only_with_samples_that_have_a_driving_video(split: Sp
     assert len(made.swaps) == 2
     videos = {swap["visual"].sample.digests["video"] for swap in made.swaps.values()}
     assert videos == {first.digests["video"], third.digests["video"]}
+
+
+def test_before_anything_ran_every_number_is_not_run(split: Split, tmp_path: Path) -> None:
+    flow = Flow(plan(split, "Still", "Copy"), [*choose_metrics("real", METRICS), Shaky()], Home(tmp_path))  # type: ignore[list-item]
+    table = build_rows(flow, [], [])
+    assert set(table["kind"]) == {"clip", "set"}
+    assert set(table["reason"]) == {"not_run"}
+
+
+def test_without_metrics_clips_are_made_and_nothing_is_scored(split: Split, tmp_path: Path) -> None:
+    result = execute(plan(split, "Still"), [], Home(tmp_path), Execution("inline"))
+    assert (result.made, result.failed) == (6, 0)
+    assert rows(result).empty
