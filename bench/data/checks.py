@@ -306,9 +306,10 @@ def _metric_missing(protocol: str) -> str:
 
 class _ArcFace:
     def __init__(self) -> None:
-        from bench.metrics.networks.arcface import Embedder
+        from bench.metrics.networks import arcface
 
-        self._network = Embedder()
+        self._network = arcface.Embedder()
+        self._size = arcface.SIZE
 
     def embeddings(self, frames: Iterable[Frame]) -> npt.NDArray[np.float32]:
         rows = []
@@ -316,7 +317,7 @@ class _ArcFace:
             if (found := self._network.find(frame)) is not None:
                 shown, face, _ = found
                 rows.append(self._network.embed([shown], [face.landmarks])[0])
-        return np.array(rows, np.float32).reshape(len(rows), -1)
+        return np.array(rows, np.float32).reshape(len(rows), self._size)
 
 
 class _SyncNet:

@@ -33,6 +33,9 @@ from bench.methods.external.environment import find_program
 from bench.store.files import write_bytes
 from bench.store.home import Home
 
+WITHDRAWN = "withdrawn.txt"
+"""File of the user's, below the data set's folder: ids that were asked to be taken out, one per line."""
+
 
 def prepare(
     name: str,
@@ -72,7 +75,8 @@ def prepare(
         )
     tools = available_tools(dataset)
     layout, groups, header = _layout(dataset, chosen, rule, source, root)
-    with Preparer(dataset, rule.seconds, root, tools, layout, home, workers) as preparer:
+    withdrawn = _withdrawn(root)
+    with Preparer(dataset, rule.seconds, root, tools, layout, home, workers, withdrawn) as preparer:
         frozen = frozen_list(dataset, chosen, home)
         if frozen is not None and frozen.entries and frozen.header.get("complete", True):
             by_id = {c.clip_id: c for group in groups for c in group}
@@ -172,6 +176,15 @@ def _youtube(
 ) -> tuple[Any, Sequence[Sequence[Candidate]], dict[str, Any]]:
     layout = layouts.YouTube(source, cache, clips, _can_download())
     return layout, groups, {**header, "mirror": layout.mirror}
+
+
+def _withdrawn(root: Path) -> frozenset[str]:
+    """Return the clip and source ids that must not be kept here any more."""
+    try:
+        lines = (root / WITHDRAWN).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return frozenset()
+    return frozenset(line.strip() for line in lines if line.strip())
 
 
 def _can_download() -> bool:

@@ -591,6 +591,48 @@ def test_speech_is_told_from_silence():
     assert speech_share(np.zeros(0, np.int16)) == 0.0
 
 
+def test_what_the_networks_are_asked(monkeypatch, media):
+    from bench import catalogue
+    from bench.data import checks
+    from bench.metrics.networks import arcface
+    from bench.spec import Reason, Unscored
+
+    asked = catalogue.metrics()["sync/short"]
+    assert {"offset", "sync_c"} <= {column.key for column in asked.spec.columns}
+
+    class Sync:
+        answer: object = {"offset": -2.0, "sync_c": 6.5, "sync_d": 8.0}
+
+        def score(self, clip, reference):
+            if isinstance(self.answer, Exception):
+                raise self.answer
+            return self.answer
+
+    sync = Sync()
+    monkeypatch.setattr(catalogue, "metrics", lambda: {"sync/short": sync})
+    assert checks._SyncNet().measure(media / "good.mp4") == (-2.0, 6.5)
+    sync.answer = Unscored(Reason.NO_FACE, "no track")
+    assert checks._SyncNet().measure(media / "good.mp4") is None
+    assert [f.passed for f in checks.check_sync(None)] == [None]
+
+    class Embedder:
+        def find(self, picture):
+            return (
+                None if picture.max() == 0 else (picture, arcface.Face(np.zeros(4), np.zeros((5, 2)), 1.0), False)
+            )
+
+        def embed(self, pictures, landmarks):
+            return np.full((1, 512), 512**-0.5, np.float32)
+
+    monkeypatch.setattr(arcface, "Embedder", Embedder)
+    blank, grey = np.zeros((64, 64, 3), np.uint8), np.full((64, 64, 3), 90, np.uint8)
+    found = checks._ArcFace().embeddings([grey, blank, grey])
+    assert found.shape == (2, 512)
+    finding, mean = checks.check_person(found)
+    assert finding.passed and mean.shape == (512,)
+    assert checks.check_person(checks._ArcFace().embeddings([blank]))[0].reason == "no face"
+
+
 # Odd media
 
 
@@ -653,6 +695,17 @@ def test_a_clip_whose_files_are_gone_is_not_ready(home, ravdess_zips, no_models)
     prepare("ravdess", ravdess_zips, home, subset="ci")
     (home.data / "ravdess" / "clips" / "01-01-02-01-02-01-07" / "audio.wav").write_bytes(b"RIFF")
     assert len(datasets.load("ravdess", home, "ci").samples) == 2
+
+
+@pytest.mark.parametrize("name", ["01-01-02-01-02-01-07", "Video_Speech_Actor_07.zip"])
+def test_a_withdrawn_clip_is_removed_for_good(name, home, ravdess_zips, no_models):
+    prepare("ravdess", ravdess_zips, home, subset="ci")
+    (home.data / "ravdess" / "withdrawn.txt").write_text(f"\n{name} \n")
+    account = prepare("ravdess", ravdess_zips, home, subset="ci")
+    assert account.kept == 2 and account.reasons["withdrawn"] >= 1
+    assert not (home.data / "ravdess" / "clips" / "01-01-02-01-02-01-07").exists()
+    split = datasets.load("ravdess", home, "ci")
+    assert {r.item: r.reason for r in split.rejected}["01-01-02-01-02-01-07"] == "withdrawn"
 
 
 def test_damaged_files_of_ours_say_what_to_do(home, ravdess_zips, no_models):
