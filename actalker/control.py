@@ -30,7 +30,7 @@ class ControlConfig:
         scan: `per-frame` scans the tokens of each frame by themselves (released), `spatio-temporal` scans
             those of all frames of a clip, frame after frame (paper, z of size f·h·w).
         residual: add the layer's input to its output (paper Eq. 4; the released layer does not).
-        identity: put the identity token into the scan (False is the ablation "w/o ID").
+        identity: let the layer see the identity token (False is the ablation "w/o ID").
         state: size of the scan's state.
         expand: inner width over the layer's width.
         backend: scan backend, see `actalker.scan`.
@@ -216,16 +216,20 @@ class CrossAttentionControl(nn.Module):
         width: channels of the feature map.
         condition: channels of the tokens.
         heads: attention heads.
+        identity: let it see the identity token.
     """
 
-    def __init__(self, width: int, condition: int, heads: int) -> None:
+    def __init__(self, width: int, condition: int, heads: int, identity: bool) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.identity = heads, identity
         self.norm = nn.LayerNorm(width)
         self.to_q = nn.Linear(width, width, bias=False)
         self.to_k = nn.Linear(condition, width, bias=False)
         self.to_v = nn.Linear(condition, width, bias=False)
         self.to_out = nn.Linear(width, width)
+        # Starts as the identity, like a scan with a residual, and leaves a pretrained UNet as it was.
+        nn.init.zeros_(self.to_out.weight)
+        nn.init.zeros_(self.to_out.bias)
 
     def forward(
         self,
@@ -238,7 +242,8 @@ class CrossAttentionControl(nn.Module):
         frames: int,
     ) -> Tensor:
         """Arguments and result as `ParallelControl.forward`; the masks are not used."""
-        context = torch.cat([_per_frame(t, frames) for t in (identity, audio, motion) if t is not None], dim=1)
+        seen = (identity if self.identity else None, audio, motion)
+        context = torch.cat([_per_frame(t, frames) for t in seen if t is not None], dim=1)
         q, k, v = (
             t.unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for t in (self.to_q(self.norm(x)), self.to_k(context), self.to_v(context))
@@ -252,7 +257,7 @@ def build_control(width: int, condition: int, heads: int, config: ControlConfig)
     if config.kind == "none":
         return None
     if config.kind == "cross-attention":
-        return nn.ModuleList([CrossAttentionControl(width, condition, heads)])
+        return nn.ModuleList([CrossAttentionControl(width, condition, heads, config.identity)])
     return nn.ModuleList([ParallelControl(width, condition, config)])
 
 

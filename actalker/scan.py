@@ -18,6 +18,7 @@ Backends:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import lru_cache
 from importlib.util import find_spec
@@ -93,9 +94,17 @@ def selective_scan(
     if not reverse and kept < length:
         u, delta, B, C = u[:, :kept], delta[:, :kept], B[:, :kept], C[:, :kept]
         valid = None if valid is None else valid[:, :kept]
-    core = _core(backend, u, delta, A, B, C)
     dtype = u.dtype
     wide = torch.float64 if dtype == torch.float64 else torch.float32
+    chosen = _choose(backend, u, delta, A, B, C)
+    if chosen in _FUSED:
+        if valid is not None:
+            # The value whose step is zero.
+            delta = delta.masked_fill(~valid.unsqueeze(-1), -math.inf if softplus else 0.0)
+        zeros = A.new_zeros(channels, dtype=wide)
+        D, bias = (zeros if t is None else t.to(wide) for t in (D, delta_bias))
+        return _FUSED[chosen](u, delta, A.to(wide), B, C, D, bias, softplus, reverse, kept)
+    core = _PLAIN[chosen]
     step = delta.to(wide)
     if delta_bias is not None:
         step = step + delta_bias.to(wide)
@@ -274,57 +283,69 @@ def _rows_per_pass(A: Tensor, batch: int, device: torch.device) -> int:
     return max(1, min(batch, _STATE_ELEMENTS // A.numel()))
 
 
-_Core = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, bool, int], Tensor]
+def _choose(backend: Backend, *tensors: Tensor) -> str:
+    """The backend a name stands for; `auto` is decided by device, precision and autograd.
 
-
-def _core(backend: Backend, *tensors: Tensor) -> _Core:
-    """The function that computes Σ C h for a backend name; `auto` is decided by device and autograd."""
+    Raises:
+        ValueError: unknown name.
+        RuntimeError: the backend named cannot compute this.
+    """
+    if backend != "auto" and backend not in BACKENDS:
+        raise ValueError(f"unknown scan backend {backend!r}; known: auto, {', '.join(BACKENDS)}")
     needs_grad = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
-    device = tensors[0].device
     if backend == "auto":
-        half_or_single = tensors[0].dtype != torch.float64
-        fused = [name for name in available_backends(device) if name in ("triton", "mamba_ssm")]
-        if fused and half_or_single:
-            backend = fused[0]  # type: ignore[assignment]
-        else:
-            backend = "chunked" if needs_grad else "blocked"
-    if backend == "reference":
-        return reference_scan
-    if backend == "blocked":
-        if needs_grad:
-            raise RuntimeError("the blocked scan has no gradients; use backend='chunked' or torch.no_grad()")
-        return blocked_scan
-    if backend == "chunked":
-        return chunked_scan
-    if backend == "triton":
-        if not _installed("triton"):
-            raise RuntimeError("scan backend 'triton' needs the triton package (pip install triton) and CUDA")
-        from actalker.scan_triton import triton_scan
+        if tensors[0].dtype != torch.float64:
+            for name in available_backends(tensors[0].device):
+                if name in _FUSED:
+                    return name
+        return "chunked" if needs_grad else "blocked"
+    if backend == "blocked" and needs_grad:
+        raise RuntimeError("the blocked scan has no gradients; use backend='chunked' or torch.no_grad()")
+    return backend
 
-        return triton_scan
-    if backend == "mamba_ssm":
-        return _mamba_ssm_scan
-    raise ValueError(f"unknown scan backend {backend!r}; known: auto, {', '.join(BACKENDS)}")
+
+def _triton_scan(*args: Any) -> Tensor:
+    if not _installed("triton"):
+        raise RuntimeError("scan backend 'triton' needs the triton package (pip install triton) and CUDA")
+    from actalker.scan_triton import triton_scan
+
+    return triton_scan(*args)
 
 
 def _mamba_ssm_scan(
-    x: Tensor, step: Tensor, A: Tensor, B: Tensor, C: Tensor, reverse: bool, outputs: int
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    bias: Tensor,
+    softplus: bool,
+    reverse: bool,
+    outputs: int,
 ) -> Tensor:
-    """The `mamba-ssm` kernel; it wants (batch, channels, length), one direction and Δ separate from u."""
+    """The `mamba-ssm` kernel: (batch, channels, length), forwards only, all activations in one precision."""
     try:
         from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
     except ImportError as error:
         raise RuntimeError(
             "scan backend 'mamba_ssm' needs `pip install --no-build-isolation mamba-ssm`"
         ) from error
-    # u = x / Δ, except where Δ = 0 (padding), where any finite value gives the same state.
-    u = x / step.clamp_min(torch.finfo(step.dtype).tiny)
-    sequences = [t.transpose(1, 2) for t in (u, step, B, C)]
+    sequences = [t.to(u.dtype).transpose(1, 2) for t in (u, delta, B, C)]
     if reverse:
         sequences = [t.flip(-1) for t in sequences]
-    u, step, B, C = (t.contiguous() for t in sequences)
-    y = selective_scan_fn(u, step, A.contiguous(), B, C)
+    u, delta, B, C = (t.contiguous() for t in sequences)
+    y = selective_scan_fn(u, delta, A.contiguous(), B, C, D, delta_bias=bias, delta_softplus=softplus)
     return (y.flip(-1) if reverse else y).transpose(1, 2)[:, :outputs]
+
+
+# Σ C h from Δ·u and Δ in the precision of the state, and the whole scan from what `selective_scan` is given.
+_PLAIN: dict[str, Callable[..., Tensor]] = {
+    "reference": reference_scan,
+    "blocked": blocked_scan,
+    "chunked": chunked_scan,
+}
+_FUSED: dict[str, Callable[..., Tensor]] = {"triton": _triton_scan, "mamba_ssm": _mamba_ssm_scan}
 
 
 @lru_cache

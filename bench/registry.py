@@ -22,6 +22,9 @@ METHODS: Mapping[str, str] = {
     "mouth-warp": "bench.methods.mouth_warp:MouthWarp",
     "landmark-warp": "bench.methods.landmark_warp:LandmarkWarp",
     "actalker": "bench.methods.actalker:EmbeddedACTalker",
+    "actalker-no-pcm": "bench.methods.actalker:NO_PCM",
+    "actalker-no-mask-drop": "bench.methods.actalker:NO_MASK_DROP",
+    "actalker-no-identity": "bench.methods.actalker:NO_IDENTITY",
     "actalker-full": "bench.methods.actalker:FullACTalker",
 }
 

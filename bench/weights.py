@@ -251,6 +251,11 @@ def _difference(weight: LockedWeight, path: Path) -> str:
     return "" if found == expected else f"has digest {found}, the lock says {expected}"
 
 
+def content(path: Path) -> str:
+    """Return a file's sha256, hashed once per size and modification time and remembered in `<home>`."""
+    return _digest(path, "sha256")
+
+
 _digests: dict[tuple[str, str, int, int], str] = {}
 
 

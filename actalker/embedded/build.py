@@ -7,6 +7,7 @@ in the same roles (`encoders`, `codec`). Sizes follow the budget: all weights in
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -129,16 +130,23 @@ class EmbeddedSystem:
         dropout: conditioning dropout.
         mask_mode: control masks with both gates open.
         noise_offset: see `objective.corrupt`.
+        unet: the UNet's config; an ablation has another than `UNET`.
     """
 
     def __init__(
-        self, encoders: Path, seed: int, dropout: Dropout, mask_mode: MaskMode, noise_offset: float
+        self,
+        encoders: Path,
+        seed: int,
+        dropout: Dropout,
+        mask_mode: MaskMode,
+        noise_offset: float,
+        unet: UNetConfig = UNET,
     ) -> None:
         reader = load_reader(encoders)
         torch.manual_seed(seed)
         self.codec = PatchCodec()
         self.parts = TrainedParts(
-            ACTalkerUNet(UNET),
+            ACTalkerUNet(unet),
             AudioProjection(AUDIO),
             MotionProjection(MOTION),
             IdentityProjection(IDENTITY),
@@ -166,7 +174,8 @@ class EmbeddedSystem:
             parts.identity_projection,
             parts.pose_guider,
         )
-        return ACTalkerPipeline(parts.unet, self.codec, conditioner, PIPELINE)
+        config = replace(PIPELINE, masks=parts.mask_mode)
+        return ACTalkerPipeline(parts.unet, self.codec, conditioner, config)
 
     def save(self, folder: Path) -> None:
         """Store the model with its present weights in half precision."""

@@ -10,11 +10,13 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
 
 from actalker.errors import ActalkerError, InputError
+from actalker.training.ablation import Ablation
 from actalker.training.command import train
 from actalker.training.config import load_config
 from actalker.training.encoders import (
@@ -77,6 +79,12 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=0.0, help="stop, resumably, after this wall time")
     parser.add_argument("--encoders-only", action="store_true")
+    parser.add_argument(
+        "--ablation",
+        choices=get_args(Ablation),
+        default="none",
+        help="leave one part of the control out; takes the same encoders, stores OUT/ABLATION/model",
+    )
     args = parser.parse_args()
     torch.set_num_threads(1)
     try:
@@ -87,13 +95,18 @@ def main() -> int:
         config = replace(
             config,
             model=f"embedded:{args.out / 'encoders'}",
+            ablation=args.ablation,
             data=replace(
                 config.data,
                 train=args.data / "clips.jsonl",
                 validation=args.validation / "clips.jsonl" if args.validation else Path(),
                 cache=args.out / "features",
             ),
-            run=replace(config.run, out=args.out / "run", max_minutes=args.minutes),
+            run=replace(
+                config.run,
+                out=args.out / ("run" if args.ablation == "none" else args.ablation),
+                max_minutes=args.minutes,
+            ),
         )
         print(f"stored the model in {train(config)}")
     except ActalkerError as error:

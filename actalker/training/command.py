@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from actalker.errors import InputError, MissingPackageError
 from actalker.gates import GATES
 from actalker.media import write_video
+from actalker.training.ablation import ablate, rebuild
 from actalker.training.config import TrainConfig
 from actalker.training.data import (
     FPS,
@@ -51,14 +52,15 @@ class System(Protocol):
 
 
 def build_system(config: TrainConfig) -> System:
-    """Build what `[model]` names: `embedded:ENCODER_FOLDER`, or the folder of a stored pipeline."""
-    objective = config.objective
+    """Build what the config names: `embedded:ENCODER_FOLDER` or a stored pipeline, without what it ablates."""
+    objective, masks = config.objective, config.gates.masks
     dropout = Dropout(objective.drop_all, objective.drop_driving, objective.drop_motion)
     kind, _, rest = config.model.partition(":")
     if kind == "embedded":
-        from actalker.embedded.build import EmbeddedSystem
+        from actalker.embedded.build import UNET, EmbeddedSystem
 
-        return EmbeddedSystem(Path(rest), config.run.seed, dropout, config.gates.masks, objective.noise_offset)
+        unet, masks = ablate(config.ablation, UNET, masks)
+        return EmbeddedSystem(Path(rest), config.run.seed, dropout, masks, objective.noise_offset, unet)
     if not Path(config.model).is_dir():
         raise InputError(
             f"model {config.model!r} is neither `embedded:FOLDER` nor the folder of a stored pipeline"
@@ -67,7 +69,10 @@ def build_system(config: TrainConfig) -> System:
     from actalker.training.full import FullSystem
 
     pipeline = ACTalkerPipeline.from_pretrained(config.model, dtype=torch.float32)
-    return FullSystem(pipeline, dropout, config.gates.masks, objective.noise_offset)
+    unet, masks = ablate(config.ablation, pipeline.unet.config, masks)
+    torch.manual_seed(config.run.seed)
+    pipeline.unet = rebuild(pipeline.unet, unet)
+    return FullSystem(pipeline, dropout, masks, objective.noise_offset)
 
 
 Build = Callable[[TrainConfig], System]

@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from actalker.errors import InputError
 from actalker.masks import MaskMode
+from actalker.training.ablation import Ablation
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,12 +122,14 @@ class TrainConfig:
     Attributes:
         model: folder of a stored pipeline to start from, or a name `build_system` knows (`embedded`).
         phases: stretches of training, one after the other.
+        ablation: train without one part of the control (paper Table 3), see `actalker.training.ablation.ablate`.
     """
 
     model: str
     data: DataConfig
     run: RunConfig
     phases: tuple[PhaseConfig, ...]
+    ablation: Ablation = "none"
     gates: GatesConfig = field(default_factory=GatesConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)

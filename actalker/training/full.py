@@ -8,6 +8,7 @@ the mouth mask in joint training.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,8 @@ class FullSystem:
     def __init__(
         self, pipeline: ACTalkerPipeline, dropout: Dropout, mask_mode: MaskMode, noise_offset: float
     ) -> None:
+        # A model generates with the masks it was trained with.
+        pipeline.config = replace(pipeline.config, masks=mask_mode)
         self.pipeline = pipeline
         self.preparation = FullPreparation(pipeline)
         conditioner = self.preparation.conditioner

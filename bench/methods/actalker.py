@@ -1,9 +1,11 @@
-"""ACTalker as methods: the embedded model on synthetic faces, a full-size model folder on real ones."""
+"""ACTalker as methods: the embedded model and its ablations on synthetic faces, a full-size model on real ones."""
 
 from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,12 +16,15 @@ from bench.keys import file_digest
 from bench.methods.base import Video
 from bench.spec import Gate, MethodSpec, Sample, WeightRef
 from bench.store.home import Home
+from bench.weights import content, folders
 
 if TYPE_CHECKING:
     from actalker.pipeline import ACTalkerPipeline
 
 GATES = ("audio", "visual", "audio+visual")
+READY = "ready"
 _MODEL = "ACTALKER_MODEL"
+_INDEX = "model_index.json"
 
 
 def _package() -> Path:
@@ -38,9 +43,18 @@ def _model_code() -> tuple[str, ...]:
     return tuple(str(p) for p in files)
 
 
-def _weights(folder: Path) -> tuple[WeightRef, ...]:
-    files = sorted(folder.rglob("*.safetensors")) if folder.is_dir() else []
-    return tuple(WeightRef(str(p.relative_to(folder)), file_digest(p)) for p in files)
+def _weights(folder: Path, digest: Callable[[Path], str] = content) -> tuple[WeightRef, ...]:
+    """Return everything in a model folder that decides its output: weights and settings."""
+    files = sorted(p for p in folder.rglob("*") if p.suffix in (".safetensors", ".bin", ".json"))
+    return tuple(WeightRef(str(p.relative_to(folder)), digest(p)) for p in files)
+
+
+def _load(state: str, folder: Path) -> ACTalkerPipeline:
+    from actalker.pipeline import ACTalkerPipeline
+
+    if state != READY:
+        raise MissingError(f"ACTalker cannot start: {state}.", "See docs/actalker.md.")
+    return ACTalkerPipeline.from_pretrained(folder)
 
 
 def _animate(pipeline: ACTalkerPipeline, sample: Sample, gate: Gate, seed: int) -> Video:
@@ -66,7 +80,8 @@ class EmbeddedACTalker:
         gates=GATES,
         kind="model",
         domains=("synthetic",),
-        weights=_weights(_package() / "embedded" / "model"),
+        # Small enough to hash each time; remembering digests would write into the user's home.
+        weights=_weights(_package() / "embedded" / "model", file_digest),
         seconds_per_frame=0.1,
         summary="ACTalker, embedded: same classes, small, trained on the synthetic world",
     )
@@ -81,6 +96,56 @@ class EmbeddedACTalker:
         from actalker import embedded
 
         return embedded.load()
+
+
+class AblatedACTalker:
+    """The embedded model without one part of its control (paper Table 3), from weights a user trained.
+
+    Args:
+        ablation: as `actalker.training.ablation` names it.
+        summary: one line for `bench list methods`.
+    """
+
+    code_modules = _model_code()
+
+    def __init__(self, ablation: str, summary: str) -> None:
+        self.ablation = ablation
+        self.name = f"actalker-{ablation}"
+        self.spec = replace(
+            EmbeddedACTalker.spec,
+            name=self.name,
+            weights=_weights(self.folder()),
+            default=False,
+            summary=f"ablation of actalker: {summary}",
+        )
+
+    def folder(self) -> Path:
+        """Return where the model is, or belongs: below `$BENCH_WEIGHTS`, else below `<home>/weights`."""
+        places = [folder / self.name for folder in folders()]
+        return next((place for place in places if (place / _INDEX).is_file()), places[0])
+
+    def state(self) -> str:
+        """Return `ready`, or what is missing and how to get it."""
+        folder = self.folder()
+        if (folder / _INDEX).is_file():
+            return READY
+        return (
+            f"no model in {folder}; train it with `python -m actalker.embedded.train --data DATA --out OUT"
+            f" --ablation {self.ablation}` and copy OUT/{self.ablation}/model there, see docs/training.md"
+        )
+
+    def generate(self, sample: Sample, gate: Gate, seed: int) -> Video:
+        """See `bench.methods.base.Method.generate`."""
+        return _animate(self._pipeline, sample, gate, seed)
+
+    @cached_property
+    def _pipeline(self) -> ACTalkerPipeline:
+        return _load(self.state(), self.folder())
+
+
+NO_PCM = AblatedACTalker("no-pcm", "spatial cross-attention in place of the parallel-control Mamba layers")
+NO_MASK_DROP = AblatedACTalker("no-mask-drop", "every open signal acts on the whole picture")
+NO_IDENTITY = AblatedACTalker("no-identity", "no identity token in the control layers")
 
 
 def model_folder() -> Path:
@@ -110,8 +175,8 @@ class FullACTalker:
     def state(cls) -> str:
         """Return `ready`, or what is missing and how to get it."""
         folder = model_folder()
-        if (folder / "model_index.json").is_file():
-            return "ready"
+        if (folder / _INDEX).is_file():
+            return READY
         return f"no model in {folder}; convert checkpoints with `python -m actalker convert`, or set ${_MODEL}"
 
     def generate(self, sample: Sample, gate: Gate, seed: int) -> Video:
@@ -120,8 +185,4 @@ class FullACTalker:
 
     @cached_property
     def _pipeline(self) -> ACTalkerPipeline:
-        from actalker.pipeline import ACTalkerPipeline
-
-        if self.state() != "ready":
-            raise MissingError(f"ACTalker cannot start: {self.state()}.", "See docs/actalker.md.")
-        return ACTalkerPipeline.from_pretrained(model_folder())
+        return _load(self.state(), model_folder())

@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from torch import Tensor
@@ -144,17 +138,3 @@ def test_shapes_are_checked():
 
 def test_cpu_backends():
     assert available_backends("cpu") == BACKENDS[1:] + BACKENDS[:1]
-
-
-@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="the triton package is not installed")
-def test_triton_kernels_in_the_interpreter():
-    """The CUDA kernels' arithmetic, run on the CPU by Triton's interpreter (chosen when triton is imported)."""
-    script = Path(__file__).with_name("triton_in_interpreter.py")
-    done = subprocess.run(
-        [sys.executable, str(script)],
-        env={**os.environ, "TRITON_INTERPRET": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]

@@ -6,35 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from actalker.conditioning.identity import IResNet
 from actalker.embedded import FOLDER, load
 from actalker.embedded.build import EmbeddedSystem, load_reader
-from actalker.embedded.encoders import (
-    ARCFACE,
-    SmallAudioEncoder,
-    SmallAudioEncoderConfig,
-    SmallHeadExpression,
-    SmallHeadExpressionConfig,
-    SmallHeadPose,
-    SmallHeadPoseConfig,
-)
 from actalker.errors import CheckpointError, InputError
 from actalker.pipeline import ACTalkerPipeline
 from actalker.training.objective import Dropout
-
-
-@pytest.fixture(scope="module")
-def encoders(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("encoders")
-    torch.manual_seed(0)
-    for name, net in (
-        ("pose", SmallHeadPose(SmallHeadPoseConfig(width=4, hidden=8))),
-        ("expression", SmallHeadExpression(SmallHeadExpressionConfig(width=4, hidden=8))),
-        ("identity", IResNet(ARCFACE)),
-        ("audio", SmallAudioEncoder(SmallAudioEncoderConfig())),
-    ):
-        net.save_pretrained(folder / name, torch.float16)
-    return folder
 
 
 @pytest.fixture(scope="module")
