@@ -86,7 +86,7 @@ def prepare(
             compare = dataset.identities == "faces"
             accepted = preparer.fill(groups, rule.count, progress, partial(_twin, root) if compare else None)
             frozen = _freeze(root, chosen, header | _verdict(dataset, rule, tools, accepted), accepted)
-    return _close(dataset, chosen, root, frozen, preparer.tried, layout.refused)
+    return _close(dataset, chosen, root, frozen, tools, preparer.tried, layout.refused)
 
 
 def _twin(root: Path, result: Result, accepted: Sequence[Result]) -> Refused | None:
@@ -108,9 +108,9 @@ def _twin(root: Path, result: Result, accepted: Sequence[Result]) -> Refused | N
 
 def _verdict(dataset: Dataset, rule: Subset, tools: Tools, accepted: Sequence[Result]) -> dict[str, Any]:
     """Return what a drawn list's header says of how far it was checked."""
-    left = {name: needs for r in accepted for name, needs in unchecked([r.clip]).items()}
+    left = unchecked(r.clip for r in accepted)
     if dataset.identities == "faces" and not tools.identity:
-        left[OTHERS] = tools.needs.get("identity", "")
+        left.append(OTHERS)
     return {
         "complete": len(accepted) == rule.count,
         "list_kind": "unfiltered" if left else "filtered",
@@ -244,6 +244,7 @@ def _close(
     subset: str,
     root: Path,
     frozen: FrozenList,
+    tools: Tools,
     tried: Sequence[Result],
     refused: Sequence[tuple[str, str]],
 ) -> Account:
@@ -291,7 +292,7 @@ def _close(
         tuple(notes),
         sum(r.state in ("retry", "blocked") for r in tried),
         dict(Counter(reason.partition(":")[0] for _, reason in refused)),
-        {**unchecked(listed), **frozen.header.get("not_applied", {})},
+        {name: tools.lacking(name) for name in (*unchecked(listed), *frozen.header.get("not_applied", ()))},
     )
 
 

@@ -263,6 +263,7 @@ def test_celebv_hq_draws_by_hash_and_freezes(home, celebv_folder, no_models, mon
     frozen = declared.read_list(home.data / "celebv-hq" / "splits" / "test.jsonl")
     assert [e["clip_id"] for e in frozen.entries] == ["AAAAAAAAAAA_1"], "by hash, _1 comes before _0"
     assert frozen.header["complete"] is False
+    assert next(k for k in datasets.known(home) if k.name == "celebv-hq").state == "1 of 100 clips"
     sample = datasets.load("celebv-hq", home).samples[0]
     assert sample.frames == 125 and wav_frames(sample.audio) == 125 * 640 and sample.identity == "AAAAAAAAAAA"
     split = datasets.load("celebv-hq", home)
@@ -547,8 +548,8 @@ def test_a_missing_network_is_said_everywhere(home, three_videos, networks):
     assert "NOT CHECKED" in account.text() and "C5 synchronisation: no sync network" in account.text()
     manifest = (home.data / "celebv-hq" / "manifest.jsonl").read_text().splitlines()
     for line in map(json.loads, manifest):
-        absent = {f["name"]: f["needs"] for f in line["filters"] if f["passed"] is None}
-        assert absent["C5 synchronisation"] == "no sync network; run: bench prepare"
+        absent = [f["name"] for f in line["filters"] if f["passed"] is None]
+        assert absent == ["C4 no music", "C2 one person", "C5 synchronisation"]
     header = declared.read_list(home.data / "celebv-hq" / "splits" / "test.jsonl").header
     assert header["list_kind"] == "unfiltered" and "C2 one person" in header["not_applied"]
     split = datasets.load("celebv-hq", home)
@@ -556,6 +557,12 @@ def test_a_missing_network_is_said_everywhere(home, three_videos, networks):
     # With the networks the clips are made again: one list never mixes the two.
     networks(sync=(2.0, 6.0))
     assert prepare("celebv-hq", three_videos, home).reasons["audio out of sync"] == 4
+
+
+def test_a_clip_that_could_not_be_measured_is_not_passed(home, three_videos, networks):
+    networks(sync=None)
+    account = prepare("celebv-hq", three_videos, home)
+    assert "no face track" in account.not_applied["C5 synchronisation"]
 
 
 def test_ravdess_reports_sync_and_keeps_the_clip(home, ravdess_zips, networks):
