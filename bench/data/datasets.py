@@ -23,7 +23,7 @@ from bench.store.home import Home
 
 Progress = Callable[[int, int], None]
 
-OWN_LIST = "The clips are our own draw, not the papers': their lists were never published."
+OWN_LIST = "Clips, windows and pairs are our own draw, not the papers': theirs were never published."
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,15 +78,18 @@ def prepare(
     withdrawn = _withdrawn(root)
     with Preparer(dataset, rule.seconds, root, tools, layout, home, workers, withdrawn) as preparer:
         frozen = frozen_list(dataset, chosen, home)
-        if frozen is not None and frozen.entries and frozen.header.get("complete", True):
-            by_id = {c.clip_id: c for group in groups for c in group}
-            listed = [[by_id[i]] for e in frozen.entries if (i := str(e["clip_id"])) in by_id]
-            preparer.fill(listed, len(listed), progress)
-        else:
-            compare = dataset.identities == "faces"
-            accepted = preparer.fill(groups, rule.count, progress, partial(_twin, root) if compare else None)
-            frozen = _freeze(root, chosen, header | _verdict(dataset, rule, tools, accepted), accepted)
-    return _close(dataset, chosen, root, frozen, tools, preparer.tried, layout.refused)
+        try:
+            if frozen is not None and frozen.entries and frozen.header.get("complete", True):
+                by_id = {c.clip_id: c for group in groups for c in group}
+                listed = [[by_id[i]] for e in frozen.entries if (i := str(e["clip_id"])) in by_id]
+                preparer.fill(listed, len(listed), progress)
+            else:
+                compare = partial(_twin, root) if dataset.identities == "faces" else None
+                accepted = preparer.fill(groups, rule.count, progress, compare)
+                frozen = _freeze(root, chosen, header | _verdict(dataset, rule, tools, accepted), accepted)
+        finally:  # also when a download breaks off or the user stops it: what is finished can be used
+            manifest = _record(root, preparer.tried, layout.refused)
+    return _account(dataset, chosen, root, frozen, tools, preparer.tried, layout.refused, manifest)
 
 
 def _twin(root: Path, result: Result, accepted: Sequence[Result]) -> Refused | None:
@@ -239,16 +242,10 @@ def _freeze(root: Path, subset: str, header: Mapping[str, Any], accepted: Sequen
     return frozen
 
 
-def _close(
-    dataset: Dataset,
-    subset: str,
-    root: Path,
-    frozen: FrozenList,
-    tools: Tools,
-    tried: Sequence[Result],
-    refused: Sequence[tuple[str, str]],
-) -> Account:
-    """Write manifest and ledger, and return the account."""
+def _record(
+    root: Path, tried: Sequence[Result], refused: Sequence[tuple[str, str]]
+) -> dict[str, Mapping[str, Any]]:
+    """Write manifest and ledger; return the manifest's lines by clip id."""
     stored = read_results(root)
     results = stored | {r.clip_id: r for r in tried}
     ledger = [
@@ -266,7 +263,20 @@ def _close(
     ]
     _write_lines(root / "manifest.jsonl", manifest)
     _write_lines(root / "ledger.jsonl", ledger)
-    ready = {line["clip_id"]: line for line in manifest}
+    return {line["clip_id"]: line for line in manifest}
+
+
+def _account(
+    dataset: Dataset,
+    subset: str,
+    root: Path,
+    frozen: FrozenList,
+    tools: Tools,
+    tried: Sequence[Result],
+    refused: Sequence[tuple[str, str]],
+    ready: Mapping[str, Mapping[str, Any]],
+) -> Account:
+    """Return what the preparation came to."""
     entries = [str(e["clip_id"]) for e in frozen.entries]
     listed = [ready[i] for i in entries if i in ready]
     wanted = dataset.subsets[subset].count

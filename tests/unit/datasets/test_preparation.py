@@ -184,6 +184,7 @@ def test_stopped_by_the_user(home, ravdess_zips, no_models, monkeypatch):
         prepare("ravdess", ravdess_zips, home, subset="ci")
     assert len(made) == 1, "the running clip is finished, no other is begun"
     assert not list((home.data / "ravdess").glob(".scratch*"))
+    assert len(datasets.load("ravdess", home, "ci").samples) == 1, "it can be used"
     assert prepare("ravdess", ravdess_zips, home, subset="ci").kept == 3
     assert made.count(made[0]) == 1, "what was finished stays"
 
