@@ -13,6 +13,7 @@ from typing import Any
 
 from bench.catalogue import extractors, metric_code
 from bench.execute.tasks import (
+    BatchTask,
     ClipRef,
     FeatureTask,
     GenerateTask,
@@ -131,11 +132,15 @@ class Flow:
                 tasks += self._after_clip(job)
         for base in self._swaps:
             tasks += self._swap_tasks(base)
-        return tasks
+        return _batched(tasks)
 
     def follow(self, task: Task, outcome: Outcome | None) -> Iterable[Task]:
         """Take in a settled task (`None`: given up on) and return what became possible."""
         records = outcome.records if outcome is not None else {}
+        if isinstance(task, BatchTask):
+            made = [job for job in task.jobs if job.key in records]
+            alone: list[Task] = [job for job in task.jobs if job.key not in records]
+            return alone + [t for job in made for t in self.follow(job, outcome)]
         if isinstance(task, (GenerateTask, IngestTask)):
             self.generated.update(records)
             tasks = self._after_clip(task) if task.key in self.generated else self._close(task.key)
@@ -337,6 +342,22 @@ class Flow:
 
     def _clip_is_there(self, record: Mapping[str, Any]) -> bool:
         return record["status"] != "ok" or self.home.blobs.has(Blob(**record["clip"]))
+
+
+def _batched(tasks: Sequence[Task]) -> list[Task]:
+    """Put clips that a method makes cheaper together into one task."""
+    groups: dict[tuple[str, str], list[GenerateTask]] = defaultdict(list)
+    rest: list[Task] = []
+    for task in tasks:
+        if isinstance(task, GenerateTask) and task.batch > 1:
+            groups[task.target, task.gate.name].append(task)
+        else:
+            rest.append(task)
+    for jobs in groups.values():
+        size = jobs[0].batch
+        chunks = [tuple(jobs[start : start + size]) for start in range(0, len(jobs), size)]
+        rest += [BatchTask(chunk) if len(chunk) > 1 else chunk[0] for chunk in chunks]
+    return rest
 
 
 def _swap_task(base: str) -> str:

@@ -138,6 +138,8 @@ def plan_ingestion(split: Split, name: str, files: Mapping[str, Path], gate: str
             "content": sample.digests.get("reference", ""),
         }
         jobs.append(IngestTask(digest(fields), name, path.resolve(), sample, fields))
+    marked = (*split.notes, f"{name}: videos made elsewhere; submitted, not reproduced here.")
+    split = dataclasses.replace(split, notes=marked)
     return Plan(split, {name: spec}, tuple(jobs), tuple((name, gate, 0) for _ in jobs), 0, 1)
 
 
@@ -185,6 +187,7 @@ class _Maker:
             lane=_lane(spec),
             cost=sample.frames * spec.seconds_per_frame,
             limit=self._limit,
+            batch=spec.batch,
         )
 
     def _method(self, entry: MethodEntry) -> str:

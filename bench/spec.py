@@ -123,6 +123,7 @@ class MethodSpec:
         seconds_per_frame: rough cost for ordering and estimates, replaced by measured values.
         summary: one line for `bench list methods`.
         seeded: False when the output does not depend on the seed (repeats are then pointless).
+        batch: clips to hand out at once, see `bench.methods.base.BatchMethod`; 1 for methods without batches.
         default: run by a plain `bench run` wherever it is ready.
     """
 
@@ -139,6 +140,7 @@ class MethodSpec:
     seconds_per_frame: float = 0.02
     summary: str = ""
     seeded: bool = True
+    batch: int = 1
     default: bool = True
 
 

@@ -48,13 +48,11 @@ class RunProgress:
 
     def settled(self, task: Task, outcome: Outcome) -> None:
         """Advance the bar of the task's kind and print a line for a failure."""
-        if task.kind in ("generate", "ingest"):
-            if outcome.status == "ok":
-                self._progress.advance(self._clips)
-            failed = [r for r in outcome.records.values() if r["status"] != "ok"]
-            if failed:
+        if task.kind in ("generate", "batch", "ingest"):
+            self._progress.advance(self._clips, len(outcome.records))
+            for record in (r for r in outcome.records.values() if r["status"] != "ok"):
                 self._progress.advance(self._scores)
-                self._complain(f"{task.title}: {last_line(failed[0]['detail'])}")
+                self._complain(f"{task.title}: {last_line(record['detail'])}")
         elif task.kind == "score" and outcome.status == "ok" and not task.swapped:
             self._progress.advance(self._scores)
         elif task.kind == "set" and outcome.status == "ok":

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.data.folder import VIDEO_SUFFIXES, safe_id
+from bench.data.folder import VIDEO_SUFFIXES, few, safe_id
 from bench.errors import BenchError, UsageError
 from bench.keys import file_digest
 from bench.spec import Rejected, Sample, Split
@@ -30,10 +30,10 @@ class Matched:
         """Return what a user should know, in sentences."""
         lines = []
         if self.missing:
-            lines.append(f"{len(self.missing)} samples have no video: {_few(self.missing)}")
+            lines.append(f"{len(self.missing)} samples have no video: {few(self.missing)}")
         if self.unmatched:
             names = tuple(p.name for p in self.unmatched)
-            lines.append(f"{len(names)} files match no sample: {_few(names)}")
+            lines.append(f"{len(names)} files match no sample: {few(names)}")
         return lines
 
 
@@ -119,7 +119,3 @@ def _files(folder: Path) -> list[Path]:
     """Return the files below a folder but not those in hidden ones, such as a `.bench` of our own."""
     found = (p for p in folder.rglob("*") if not any(part.startswith(".") for part in p.relative_to(folder).parts))
     return sorted(p for p in found if p.is_file())
-
-
-def _few(items: tuple[str, ...], count: int = 5) -> str:
-    return ", ".join(items[:count]) + (", ..." if len(items) > count else "")

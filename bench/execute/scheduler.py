@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from bench.execute.tasks import GenerateTask, Lane, Outcome, Task
+from bench.execute.tasks import BatchTask, GenerateTask, Lane, Outcome, Task
 from bench.spec import Cause
 
 # Tries in all, per cause. Input and method errors are results and are recorded by the worker.
@@ -22,7 +22,7 @@ TRIES = {
 QUARANTINE_AFTER = 3
 
 # Scores come before new clips: numbers appear early, and a clip is scored while it is in the page cache.
-_RANK = {"feature": 0, "set": 1, "score": 2, "ingest": 3, "prepare": 3, "generate": 4}
+_RANK = {"feature": 0, "set": 1, "score": 2, "ingest": 3, "prepare": 3, "generate": 4, "batch": 4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +103,9 @@ class Scheduler:
             if isinstance(task, GenerateTask):
                 self._setup_failures[task.method] = 0
             self._submit(self._follow(task, outcome))
+            return
+        if isinstance(task, BatchTask):  # its clips are made one by one, and each fails for itself
+            self._submit(self._follow(task, None))
             return
         cause = outcome.cause or Cause.INFRA
         if cause is Cause.ENVIRONMENT and isinstance(task, GenerateTask):

@@ -60,6 +60,7 @@ class GenerateTask:
         fields: every field of the key, stored for `bench cache explain`.
         cost: expected seconds, for ordering.
         limit: wall limit in seconds.
+        batch: how many such tasks may be put into one `BatchTask`.
     """
 
     key: str
@@ -74,6 +75,7 @@ class GenerateTask:
     lane: Lane = CPU_LANE
     cost: float = 1.0
     limit: float = 3600.0
+    batch: int = 1
 
     kind: Literal["generate"] = field(default="generate", init=False)
 
@@ -81,6 +83,40 @@ class GenerateTask:
     def title(self) -> str:
         """What to call the task in a message."""
         return f"{self.method} ({self.gate.name}) {self.sample.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class BatchTask:
+    """Make several clips of one method and gate at once. Those it could not make are made again one by one."""
+
+    jobs: tuple[GenerateTask, ...]
+
+    kind: Literal["batch"] = field(default="batch", init=False)
+
+    @property
+    def key(self) -> str:
+        """Unique within a run; nothing is recorded under it."""
+        return f"{self.jobs[0].key}+{len(self.jobs) - 1}"
+
+    @property
+    def lane(self) -> Lane:
+        """The jobs' lane."""
+        return self.jobs[0].lane
+
+    @property
+    def cost(self) -> float:
+        """Expected seconds of all jobs."""
+        return sum(job.cost for job in self.jobs)
+
+    @property
+    def limit(self) -> float:
+        """Wall limit of all jobs in seconds."""
+        return sum(job.limit for job in self.jobs)
+
+    @property
+    def title(self) -> str:
+        """What to call the task in a message."""
+        return f"{self.jobs[0].method} ({self.jobs[0].gate.name}): {len(self.jobs)} clips at once"
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +225,7 @@ class PrepareTask:
         return self.key
 
 
-Task = GenerateTask | IngestTask | FeatureTask | ScoreTask | SetTask | PrepareTask
+Task = GenerateTask | BatchTask | IngestTask | FeatureTask | ScoreTask | SetTask | PrepareTask
 
 
 @dataclass(frozen=True, slots=True)

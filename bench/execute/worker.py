@@ -16,12 +16,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from bench import catalogue
 from bench.errors import BenchError
 from bench.execute.features import FeatureBank
 from bench.execute.tasks import (
+    BatchTask,
     ClipRef,
     FeatureTask,
     GenerateTask,
@@ -33,7 +34,7 @@ from bench.execute.tasks import (
     Task,
 )
 from bench.media.probe import DecodeError, Probe
-from bench.methods.base import GenerationFailed, Method
+from bench.methods.base import BatchMethod, GenerationFailed, Method
 from bench.metrics.base import ClipMetric, ClipView
 from bench.spec import MISSING, Cause, Reason, Unscored
 from bench.store.files import StoreFull
@@ -82,6 +83,8 @@ class Worker:
     def _do(self, task: Task, start: float) -> Outcome:
         if isinstance(task, GenerateTask):
             return self._generate(task, start)
+        if isinstance(task, BatchTask):
+            return self._batch(task, start)
         if isinstance(task, IngestTask):
             return self._ingest(task, start)
         if isinstance(task, FeatureTask):
@@ -117,6 +120,15 @@ class Worker:
             return validate(path, task.sample.frames, expect_audio=task.sound is not None)
 
         return self._commit_clip(task, ".mp4", make, start)
+
+    def _batch(self, task: BatchTask, start: float) -> Outcome:
+        method = cast(BatchMethod, self._method(task.jobs[0]))
+        good = method.make_together([(job.sample, job.gate, job.seed) for job in task.jobs])
+        share = (time.perf_counter() - start) / len(task.jobs)
+        records: dict[str, dict[str, Any]] = {}
+        for job in (task.jobs[index] for index in good):
+            records |= self._generate(job, time.perf_counter() - share).records
+        return Outcome("ok", records=records, seconds=time.perf_counter() - start)
 
     def _ingest(self, task: IngestTask, start: float) -> Outcome:
         from bench.media.validate import validate

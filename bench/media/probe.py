@@ -7,7 +7,7 @@ Every other module of this package opens files through `open_media`, so that all
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -191,15 +191,6 @@ def resample_plan(path: Path, fps: float | None = FPS) -> ResamplePlan:
     indices = np.searchsorted(slot(timeline.ticks), np.arange(frames), side="right") - 1
     shown = len(np.unique(indices))
     return ResamplePlan(float(rate), indices.astype(np.int64), native, frames - shown, native - shown)
-
-
-def seek(container: Any, stream: Any, time: float) -> None:
-    """Go to the last entry point at or before `time` (seconds on the container's clock).
-
-    Formats that cannot seek (raw streams) stay where they are, at the start.
-    """
-    with suppress(av.FFmpegError):
-        container.seek(int(time / stream.time_base), stream=stream, backward=True)
 
 
 def start_time(path: Path, container: Any) -> float | None:

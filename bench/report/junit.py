@@ -40,7 +40,7 @@ def _case(suite: ET.Element, check: Check) -> None:
     if check.verdict == "pass":
         return
     tag = {"fail": "failure", "missing": "error"}.get(check.verdict, "skipped")
-    attributes = {"message": _text(check.why)}
+    attributes = {"message": _text(check.message)}
     if tag != "skipped":
         attributes["type"] = "coverage" if check.why.startswith("coverage") else check.verdict
     element = ET.SubElement(case, tag, attributes)

@@ -19,7 +19,7 @@ from bench.report.table import Column
 EXTRA_BYTES = 1_000_000
 """How much of the page may be curves and spectrograms, so that a thousand clips stay below 2 MB."""
 
-CURVES = ("mouth", "reference_mouth", "sync_curve", "sync_offset")
+CURVES = ("mouth", "reference_mouth", "sync_curve")
 
 SampleKey = tuple[str, str, str]
 """(dataset, split, sample)."""

@@ -48,9 +48,9 @@ class Results:
         provenance: the run's provenance (command, versions, protocols, methods, hardware, counts, ...).
         name: how to call these results in a sentence.
         folder: where they were read from; relative media paths are relative to it.
-        clips: optional extras for the page per clip sha256: `fps`, `mouth`, `reference_mouth`,
-            `sync_offset` (a number per frame), `sync_curve` (distance of sound and lips at offsets +15 to -15
-            frames), `mel` (PNG data URI), `sheet` (path of the clip's strip in the contact sheet).
+        clips: optional extras for the page per clip sha256: `fps`, `mouth` and `reference_mouth`
+            (opening per frame), `sync_curve` (distance of sound and lips at offsets +15 to -15 frames), `mel`
+            (PNG data URI), `sheet` (path of the clip's strip in the contact sheet).
     """
 
     rows: pd.DataFrame

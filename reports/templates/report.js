@@ -438,7 +438,7 @@
   let curveRow = -1;
   let curveTime = null;
   function curveRows() {
-    const drawn = ["mouth", "sync_curve", "sync_offset", "mel"];
+    const drawn = ["mouth", "sync_curve", "mel"];
     const options = rows.map((_, r) => r).filter((r) => extraOf(r) && drawn.some((name) => name in extraOf(r)));
     $("curves").hidden = !options.length;
     if (!options.length) return;
@@ -453,7 +453,7 @@
     const kept = extraOf(r);
     if (!kept) return null;
     const extra = { fps: kept.fps };
-    for (const name of ["mouth", "reference_mouth", "sync_curve", "sync_offset"]) if (name in kept) extra[name] = data.curves.lines[kept[name]];
+    for (const name of ["mouth", "reference_mouth", "sync_curve"]) if (name in kept) extra[name] = data.curves.lines[kept[name]];
     if ("mel" in kept) extra.mel = data.curves.pictures[kept.mel];
     return extra;
   }
@@ -464,7 +464,7 @@
     curveTime = null;
     if (!extra) return;
     const W = Math.max(320, box.clientWidth), left = 4, gap = 22;
-    const frames = Math.max(...["mouth", "reference_mouth", "sync_offset"].map((k) => (extra[k] || []).length), 2);
+    const frames = Math.max(...["mouth", "reference_mouth"].map((k) => (extra[k] || []).length), 2);
     const x = (i) => left + ((W - 2 * left) * i) / (frames - 1);
     const svg = draw("svg", { role: "img", "aria-label": "Curves along the clip" });
     let y = 14;
@@ -474,12 +474,12 @@
       svg.append(draw("image", { href: extra.mel, x: left, y, width: W - 2 * left, height: 56, preserveAspectRatio: "none" }));
       y += 56 + gap;
     }
-    for (const [words, lines, height] of [["mouth opening (dashed: reference video)", [["reference_mouth", "truth"], ["mouth", "generated"]], 70], ["audio offset in frames", [["sync_offset", "generated"]], 46]]) {
-      const known = lines.flatMap(([k]) => (extra[k] || []).filter((v) => v !== null));
-      if (!known.length) continue;
-      const low = Math.min(...known), span = Math.max(...known) - low || 1;
-      caption(`${words}: ${low.toPrecision(3)} to ${(low + span).toPrecision(3)}`);
-      for (const [k, style] of lines) {
+    const opening = [["reference_mouth", "truth"], ["mouth", "generated"]];
+    const known = opening.flatMap(([k]) => (extra[k] || []).filter((v) => v !== null));
+    if (known.length) {
+      const height = 70, low = Math.min(...known), span = Math.max(...known) - low || 1;
+      caption(`mouth opening (dashed: reference video): ${low.toPrecision(3)} to ${(low + span).toPrecision(3)}`);
+      for (const [k, style] of opening) {
         let path = "", pen = "M";
         (extra[k] || []).forEach((v, i) => {
           if (v === null) { pen = "M"; return; }

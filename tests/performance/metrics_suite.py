@@ -12,6 +12,7 @@ process and its children, so that a busy machine does not decide; run with OMP_N
 from __future__ import annotations
 
 import argparse
+import copy
 import math
 import os
 import resource
@@ -74,6 +75,12 @@ class Material:
                 write_clip(path, pixels[i : i + frames], audio=None if audio is None else audio[: frames * 640])
                 (self.generated[i] if i < methods else self.truths).append(path)
         self.frames = frames * len(sources)
+
+    def first(self, methods: int) -> Material:
+        """The same for fewer methods."""
+        part = copy.copy(self)
+        part.methods, part.generated = methods, self.generated[:methods]
+        return part
 
     @property
     def pairs(self) -> list[tuple[Path, Path]]:
@@ -144,15 +151,15 @@ def scored(material: Material, stages: list[str], precision: Precision) -> None:
 
 
 def bare_stages(material: Material, precision: Precision) -> dict[str, Callable[[], None]]:
-    """Forward passes on tensors that are ready, for as many frames as have to pass once."""
+    """Forward passes on tensors that are ready, for one method's share of the frames that have to pass once."""
     import torch
 
     from bench.metrics.networks import i3d, inception, syncnet, video
     from bench.metrics.networks import lpips as lpips_network
     from bench.metrics.networks.s3fd import Detector
 
-    made = material.methods * material.frames
-    both = made + material.frames  # the ground truth once
+    made = material.frames
+    both = made + made // material.methods  # the ground truth once for all methods
     generator = torch.Generator().manual_seed(0)
     kind = torch.float32 if precision is Precision.FP32 else torch.bfloat16
     full = Clip(material.truths[0])
@@ -289,15 +296,17 @@ def rows(arguments: argparse.Namespace, work: Path) -> Iterator[tuple[str, float
     os.environ["BENCH_HOME"] = str(work / "home")
     material = Material(arguments.clips, work, arguments.methods, arguments.frames)
     precision = Precision(arguments.precision)
-    bare, tools = bare_stages(material, precision), tool_stages(material, weights, work)
+    bare = bare_stages(material, precision)
+    some = arguments.tool_methods or arguments.methods
+    tools = tool_stages(material.first(some), weights, work)
     for stage in stages:
         with silenced(arguments.log or work / "log"):
             ours = timed(lambda stage=stage: scored(material, [stage], precision))
-            forward = timed(bare[stage])
+            forward = timed(bare[stage]) * arguments.methods
             theirs = math.nan
             if arguments.tools:
                 with suppress(Unscored):
-                    theirs = timed(tools[stage])
+                    theirs = timed(tools[stage]) * arguments.methods / some
         yield stage, ours, theirs, forward
     if arguments.suite:
         with silenced(arguments.log or work / "log"):
@@ -314,6 +323,11 @@ def main() -> None:
     )
     parser.add_argument("--frames", type=int, default=120, help="frames per clip; more than 50")
     parser.add_argument("--precision", default="fp32", choices=[str(p) for p in Precision])
+    parser.add_argument(
+        "--tool-methods",
+        type=int,
+        help="run the tools for so many methods and scale; they share nothing (default: all)",
+    )
     parser.add_argument("--no-tools", dest="tools", action="store_false", help="time only our side")
     parser.add_argument("--suite", action="store_true", help="also time all stages on clips decoded once")
     parser.add_argument("--log", type=Path, help="where the values and the tools' output go")
@@ -325,6 +339,8 @@ def main() -> None:
         runpy.run_module("pytorch_fid", run_name="__main__")
         return
     unit = f"CPU seconds, {arguments.methods} method(s), {arguments.precision}"
+    if arguments.tool_methods:
+        unit += f"; tools timed for {arguments.tool_methods} and scaled"
     print(f"{'stage':22}{'ours':>9}{'tool':>9}{'ratio':>7}{'bare':>9}{'ours/bare':>11}   {unit}")
     totals = np.zeros(3)
     with tempfile.TemporaryDirectory() as folder:

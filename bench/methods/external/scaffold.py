@@ -59,7 +59,8 @@ from pathlib import Path
 import numpy as np
 
 from bench.media.encode import write_clip, write_image, write_wav
-from bench.methods.external.contract import load, method_spec
+from bench.methods.external.contract import load
+from bench.methods.external.host import method_spec
 from bench.methods.external.inputs import Inputs
 from bench.spec import GATES, Sample
 

@@ -1,5 +1,6 @@
 """Preparing data sets from fake trees: what is kept, what is refused and why, and doing it again."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -7,11 +8,13 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 
 import numpy as np
 import pytest
 
 from bench.data import datasets, declared, drawing, normalise
+from bench.data.folder import safe_id
 from bench.errors import ExitCode, MissingError, UsageError
 from bench.keys import file_digest
 from bench.media.decode import chunks, read_audio, read_image
@@ -133,19 +136,74 @@ def test_a_lost_file_is_made_again_alone(home, ravdess_zips, no_models):
     assert (home.data / "ravdess" / "manifest.jsonl").read_bytes() == manifest, "the same bytes again"
 
 
-def test_unpacked_folders_and_several_processes_give_the_same(home, ravdess_zips, no_models, tmp_path):
-    import zipfile
-
-    prepare("ravdess", ravdess_zips, home, subset="ci")
-    unpacked = tmp_path / "unpacked"
+@pytest.fixture
+def unpacked(ravdess_zips, tmp_path):
+    """What the zips hold, as folders."""
+    folder = tmp_path / "unpacked"
     for path in ravdess_zips.glob("*.zip"):
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as zipped:
-                zipped.extractall(unpacked / path.stem, [m for m in zipped.namelist() if not m.startswith("..")])
+                zipped.extractall(folder / path.stem, [m for m in zipped.namelist() if not m.startswith("..")])
+    return folder
+
+
+def test_unpacked_folders_give_the_same(home, ravdess_zips, unpacked, no_models, tmp_path):
     other = Home(tmp_path / "other").ready()
-    prepare("ravdess", unpacked, other, subset="ci", workers=2)
+    prepare("ravdess", ravdess_zips, home, subset="ci")
+    prepare("ravdess", unpacked, other, subset="ci")
     manifests = [(h.data / "ravdess" / "manifest.jsonl").read_bytes() for h in (home, other)]
     assert manifests[0] == manifests[1]
+
+
+@pytest.mark.ray
+def test_several_workers_draw_the_same_list(home, celebv_folder, no_models, monkeypatch, media, tmp_path):
+    monkeypatch.setattr(drawing, "find_program", lambda name: None)
+    shutil.copy(media / "long.mp4", celebv_folder / "CCCCCCCCCCC.mp4")
+    shutil.copy(media / "mute.mp4", celebv_folder / "b_-dEfGhIjK.mp4")
+    one = prepare("celebv-hq", celebv_folder, home)
+    other = Home(tmp_path / "other").ready()
+    two = prepare("celebv-hq", celebv_folder, other, workers=2)
+    assert one.kept == two.kept == 2 and one.digest == two.digest and one.reasons == two.reasons
+    for name in ("manifest.jsonl", "ledger.jsonl", "splits/test.jsonl"):
+        assert (home.data / "celebv-hq" / name).read_bytes() == (other.data / "celebv-hq" / name).read_bytes()
+
+
+def test_stopped_by_the_user(home, ravdess_zips, no_models, monkeypatch):
+    from bench.data import preparation
+
+    made, real = [], preparation.make_clip
+
+    def make_clip(job, work):
+        made.append(job.candidate.clip_id)
+        if len(made) == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        return real(job, work)
+
+    monkeypatch.setattr(preparation, "make_clip", make_clip)
+    with pytest.raises(KeyboardInterrupt):
+        prepare("ravdess", ravdess_zips, home, subset="ci")
+    assert len(made) == 1, "the running clip is finished, no other is begun"
+    assert not list((home.data / "ravdess").glob(".scratch*"))
+    assert prepare("ravdess", ravdess_zips, home, subset="ci").kept == 3
+    assert made.count(made[0]) == 1, "what was finished stays"
+
+
+def test_a_clip_whose_worker_fails_is_tried_again_another_day(home, ravdess_zips, no_models, monkeypatch):
+    from bench.data import preparation
+
+    real = preparation.make_clip
+
+    def make_clip(job, work):
+        if job.candidate.clip_id.endswith("-22"):
+            raise RuntimeError("the codec fell over")
+        return real(job, work)
+
+    monkeypatch.setattr(preparation, "make_clip", make_clip)
+    account = prepare("ravdess", ravdess_zips, home, subset="ci")
+    assert account.kept == 1 and account.reasons["not finished"] == account.again == 3
+    assert "the codec fell over" in ledger(home, "ravdess")["01-01-04-02-02-02-22"]["detail"]
+    monkeypatch.setattr(preparation, "make_clip", real)
+    assert prepare("ravdess", ravdess_zips, home, subset="ci").kept == 3
 
 
 def test_a_killed_preparation_goes_on(home, ravdess_zips, no_models, tmp_path):
@@ -214,6 +272,34 @@ def test_celebv_hq_draws_by_hash_and_freezes(home, celebv_folder, no_models, mon
     assert prepare("celebv-hq", celebv_folder, home).kept == 2
     frozen = declared.read_list(home.data / "celebv-hq" / "splits" / "test.jsonl")
     assert [e["clip_id"] for e in frozen.entries] == ["AAAAAAAAAAA_1", "CCCCCCCCCCC_2_0"]
+
+
+def test_a_complete_list_is_frozen(home, celebv_folder, no_models, monkeypatch, media, tmp_path):
+    monkeypatch.setattr(drawing, "find_program", lambda name: None)
+    small = declared.declared
+
+    def of_two(name):
+        dataset = small(name)
+        return dataclasses.replace(
+            dataset, subsets={"test": dataclasses.replace(dataset.subsets["test"], count=2)}
+        )
+
+    monkeypatch.setattr(declared, "declared", of_two)
+    for name in ("CCCCCCCCCCC", "b_-dEfGhIjK"):
+        shutil.copy(media / "long.mp4", celebv_folder / f"{name}.mp4")
+    account = prepare("celebv-hq", celebv_folder, home)
+    assert (account.kept, account.wanted) == (2, 2)
+    states = {k.name: k for k in datasets.known(home)}
+    assert states["celebv-hq"].state == "ready" and account.digest[:16] in states["celebv-hq"].detail
+    other = prepare("celebv-hq", celebv_folder, Home(tmp_path / "other").ready())
+    assert other.digest == account.digest, "two users with the same media draw the same list"
+    # A clip of it is lost with its source: the list stays, and nothing takes its place.
+    lost = declared.read_list(home.data / "celebv-hq" / "splits" / "test.jsonl").entries[0]
+    (celebv_folder / f"{lost['identity']}.mp4").unlink()
+    shutil.rmtree(home.data / "celebv-hq" / "clips" / safe_id(lost["clip_id"]))
+    gone = prepare("celebv-hq", celebv_folder, home)
+    assert (gone.kept, gone.wanted, gone.digest) == (1, 2, account.digest)
+    assert any("1 of 2" in note for note in datasets.load("celebv-hq", home).notes)
 
 
 def test_celebv_hq_from_clips_that_others_cut(home, celebv_folder, no_models, monkeypatch, media):

@@ -162,7 +162,29 @@ def test_gate_text_lists_the_worst_samples_with_their_clips() -> None:
     text = changes.gate_text(outcome())
     assert "✗ fail" in text
     assert text.count("blobs/mouth-warp/") == 5
-    assert text.rstrip().splitlines()[-1].startswith("gate: 1 fail")
+    assert text.rstrip().splitlines()[-2].startswith("gate: 1 fail")
+
+
+def test_gate_text_stays_short_when_everything_fails() -> None:
+    many = {f"method{i}": ("model", ("audio",), 0.5) for i in range(12)}
+    found = outcome(methods=many)
+    text = changes.gate_text(found)
+    assert found.count("fail") == 12
+    assert text.count("blobs/") == changes.SHOWN_FAILURES * 5
+    assert "those of the other 9 failures" in text
+    assert changes.gate_markdown(found).count("blobs/") == 12 * 5
+
+
+def test_gate_text_says_how_to_accept_a_change_and_on_what_few_identities_rest() -> None:
+    text = changes.gate_text(every_verdict())
+    assert text.rstrip().endswith("bench reference save fake fake")
+    few = gate(
+        fakes.make(seed=2, protocols=["sync"], identities=4, shift={("mouth-warp", "sync_c"): -3.0}),
+        fakes.make(seed=1, protocols=["sync"], identities=4),
+        parse_rules({"rule": [{"protocol": "sync/*", "methods": "mouth-warp", "tolerance": 0.2}]}),
+    )
+    assert changes.gate_text(few).count("Only 4 identities.") == 1
+    assert "bench reference save" not in changes.gate_text(outcome(shift=0.0))
 
 
 def test_gate_markdown_escapes_names() -> None:
