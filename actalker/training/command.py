@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from actalker.errors import InputError, MissingPackageError
 from actalker.gates import GATES
 from actalker.media import write_video
+from actalker.pipeline import ACTalkerPipeline, choose_device
 from actalker.training.ablation import ablate, rebuild
 from actalker.training.config import TrainConfig
 from actalker.training.data import (
@@ -65,7 +66,6 @@ def build_system(config: TrainConfig) -> System:
         raise InputError(
             f"model {config.model!r} is neither `embedded:FOLDER` nor the folder of a stored pipeline"
         )
-    from actalker.pipeline import ACTalkerPipeline
     from actalker.training.full import FullSystem
 
     pipeline = ACTalkerPipeline.from_pretrained(config.model, dtype=torch.float32)
@@ -92,17 +92,9 @@ def train(config: TrainConfig, source: ClipSource | None = None, build: Build = 
 
         run_on_ray(config, _work, source, build)
     else:
-        _work(config, source, build, 0, 1, choose_device(config.run.device), None)
+        name = config.run.device
+        _work(config, source, build, 0, 1, choose_device(None if name == "auto" else name), None)
     return config.run.out / "model"
-
-
-def choose_device(name: str) -> torch.device:
-    """Return the named device; `auto` takes CUDA, then MPS, then the CPU."""
-    if name != "auto":
-        return torch.device(name)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 class _Shard:

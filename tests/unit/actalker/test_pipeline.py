@@ -15,7 +15,7 @@ from actalker.conditions import Conditions
 from actalker.errors import CheckpointError, InputError, MissingPackageError, OutOfMemoryError
 from actalker.gates import GATES
 from actalker.guidance import Guidance, guidance_rows
-from actalker.pipeline import ACTalkerPipeline, load_component
+from actalker.pipeline import ACTalkerPipeline, choose_device, load_component
 from actalker.sampler import SamplerConfig, denoise
 from actalker.schedule import ScheduleConfig
 
@@ -331,3 +331,25 @@ def test_conditioner_is_a_module_with_stored_parts(tiny_conditioner, tmp_path, s
     tiny_conditioner.save_pretrained(tmp_path)
     assert isinstance(PortraitConditioner.from_pretrained(tmp_path), PortraitConditioner)
     assert {p.name for p in Path(tmp_path).iterdir() if p.is_dir()} == set(PortraitConditioner.parts)
+
+
+def test_devices_are_checked():
+    assert choose_device("cpu").type == "cpu"
+    assert choose_device().type in ("cuda", "mps", "cpu")
+    with pytest.raises(InputError, match="unknown device 'gpu'"):
+        choose_device("gpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(InputError, match="there is no cuda device here"):
+            choose_device("cuda:1")
+
+
+@pytest.mark.parametrize("setting", ["steps", "items_per_call"])
+def test_settings_below_one_are_refused(tiny_pipeline, portrait, speech, setting):
+    with pytest.raises(InputError, match=f"{setting}=0"):
+        tiny_pipeline(portrait, speech, **{setting: 0})
+
+
+@pytest.mark.parametrize("box", [(5, 5, 5, 20), (0, 0, 41, 20), (-1, 0, 10, 10), (float("nan"), 0, 10, 10)])
+def test_a_face_box_outside_the_picture_is_refused(tiny_pipeline, portrait, speech, box):
+    with pytest.raises(InputError, match=r"does not lie inside the image \(40x48\)"):
+        tiny_pipeline(portrait, speech, face=box)

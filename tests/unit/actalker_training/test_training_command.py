@@ -10,7 +10,7 @@ import pytest
 import tiny_system as tiny
 
 from actalker.errors import InputError, MissingPackageError
-from actalker.training.command import build_system, choose_device, train
+from actalker.training.command import build_system, train
 from actalker.training.config import DataConfig
 
 
@@ -61,8 +61,3 @@ def test_tensorboard_is_optional(tmp_path, monkeypatch):
 def test_an_unknown_model_is_named(tmp_path):
     with pytest.raises(InputError, match="'tiny' is neither"):
         build_system(tiny.config(tmp_path))
-
-
-def test_devices_can_be_named():
-    assert choose_device("cpu").type == "cpu"
-    assert choose_device("auto").type in ("cpu", "cuda", "mps")
