@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from actalker import media
+from actalker.attention import Context
 from actalker.conditioning.portrait import PortraitConditioner
 from actalker.conditions import Conditions
 from actalker.errors import CheckpointError, InputError, MissingPackageError, OutOfMemoryError
@@ -18,6 +19,7 @@ from actalker.guidance import Guidance, guidance_rows
 from actalker.pipeline import ACTalkerPipeline, choose_device, load_component
 from actalker.sampler import SamplerConfig, denoise
 from actalker.schedule import ScheduleConfig
+from actalker.unet import ACTalkerUNet, UNetConfig
 
 
 def clip(pipeline, *args, **kwargs) -> np.ndarray:
@@ -353,3 +355,27 @@ def test_settings_below_one_are_refused(tiny_pipeline, portrait, speech, setting
 def test_a_face_box_outside_the_picture_is_refused(tiny_pipeline, portrait, speech, box):
     with pytest.raises(InputError, match=r"does not lie inside the image \(40x48\)"):
         tiny_pipeline(portrait, speech, face=box)
+
+
+def test_portrait_and_location_are_encoded_once_per_clip(tiny_pipeline, portrait, speech, driving, monkeypatch):
+    codec, guider = tiny_pipeline.codec, tiny_pipeline.conditioner.pose_guider
+    calls = []
+    for name, part, method in (("codec", codec, "encode"), ("guider", guider, "forward")):
+        inner = getattr(part, method)
+        monkeypatch.setattr(part, method, lambda x, name=name, inner=inner: (calls.append(name), inner(x))[1])
+    tiny_pipeline.config = replace(tiny_pipeline.config, segment_frames=4, segment_overlap=1)
+    assert len(clip(tiny_pipeline, portrait, audio=speech, video=driving, frames=9)) == 9
+    assert sorted(calls) == ["codec", "guider"]
+
+
+@torch.no_grad()
+def test_compiled_blocks_compute_the_same():
+    """Whole blocks are captured; nothing depends on which compiler then takes them."""
+    torch.manual_seed(0)
+    config = UNetConfig(channels=(32, 32), heads=(1, 1), attention=(False, True), layers=1, condition=24)
+    unet = ACTalkerUNet(config).eval()
+    context = Context(torch.randn(2, 1, 1, 24), torch.randn(2, 2, 3, 24), torch.randn(2, 2, 1, 24))
+    sample, ids = torch.randn(2, 2, 8, 8, 8), torch.tensor([[12.5, 12, 20]])
+    expected = unet(sample, 0.3, context, time_ids=ids)
+    unet.compile_blocks(backend="eager")
+    torch.testing.assert_close(unet(sample, 0.3, context, time_ids=ids), expected)

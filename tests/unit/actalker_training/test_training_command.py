@@ -58,6 +58,13 @@ def test_tensorboard_is_optional(tmp_path, monkeypatch):
         train(tiny.config(tmp_path, tensorboard=True), tiny.clips(), build)
 
 
+def test_tensorboard_gets_every_number(tmp_path):
+    pytest.importorskip("tensorboard", reason="the tensorboard package is not installed")
+    train(tiny.config(tmp_path, tensorboard=True, log_every=2), tiny.clips(), build)
+    (events,) = (tmp_path / "tensorboard").iterdir()
+    assert all(name in events.read_bytes() for name in (b"loss", b"lr", b"gradient_norm"))
+
+
 def test_an_unknown_model_is_named(tmp_path):
     with pytest.raises(InputError, match="'tiny' is neither"):
         build_system(tiny.config(tmp_path))

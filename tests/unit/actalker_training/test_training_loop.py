@@ -148,6 +148,7 @@ def test_generators_of_steps_ranks_and_streams_differ():
     assert len(drawn) == 5
 
 
-def test_bf16_autocast_trains(tmp_path):
-    numbers = trainer(tmp_path, precision="bf16").train_step()
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_mixed_precision_trains(tmp_path, precision):
+    numbers = trainer(tmp_path, precision=precision).train_step()
     assert 0 < numbers["loss"] < 10
