@@ -171,7 +171,7 @@ def test_temporal_cross_attention_is_unmasked_unless_told(masked):
     for mixer in layer.modules():
         if isinstance(mixer, TimeMixer):
             mixer.mix_factor.zero_()
-    _, identity, audio, motion = layer_inputs(1, 16)
+    _, identity, _, motion = layer_inputs(1, 16)
     nowhere, top = torch.zeros(1, 1, 32, 32), box_mask((0, 0, 32, 16), 32, 32)
     x = torch.randn(1, 32, 4, 4)
 
