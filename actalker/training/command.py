@@ -44,7 +44,7 @@ class System(Protocol):
         ...
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents (n, c, h, w) to pictures (n, 3, H, W) in [-1, 1]."""
+        """Latents (n, c, h, w) of consecutive frames to pictures (n, 3, H, W) in [-1, 1]."""
         ...
 
     def save(self, folder: Path) -> None:
@@ -68,7 +68,7 @@ def build_system(config: TrainConfig) -> System:
         )
     from actalker.training.full import FullSystem
 
-    pipeline = ACTalkerPipeline.from_pretrained(config.model, dtype=torch.float32)
+    pipeline = ACTalkerPipeline.from_pretrained(config.model, _device(config), torch.float32)
     unet, masks = ablate(config.ablation, pipeline.unet.config, masks)
     torch.manual_seed(config.run.seed)
     pipeline.unet = rebuild(pipeline.unet, unet)
@@ -92,9 +92,13 @@ def train(config: TrainConfig, source: ClipSource | None = None, build: Build = 
 
         run_on_ray(config, _work, source, build)
     else:
-        name = config.run.device
-        _work(config, source, build, 0, 1, choose_device(None if name == "auto" else name), None)
+        _work(config, source, build, 0, 1, _device(config), None)
     return config.run.out / "model"
+
+
+def _device(config: TrainConfig) -> torch.device:
+    name = config.run.device
+    return choose_device(None if name == "auto" else name)
 
 
 class _Shard:
@@ -217,7 +221,8 @@ def validate(
         window = sampler.draw(config.run.validation_clips, frames, gates, generator).to(device)
         made = sample(system.parts, window, gates, generator)
         latents = (window.clean, window.reference.expand_as(made), made)
-        truth, copy, result = (system.decode(x.flatten(0, 1)).clamp(-1, 1).cpu() for x in latents)
+        # Clip by clip: a codec may look at neighbouring frames.
+        truth, copy, result = (torch.cat([system.decode(c) for c in x]).clamp(-1, 1).cpu() for x in latents)
         numbers[f"validation/{gates.name}"] = _psnr(truth, result, frames)
         numbers[f"copy/{gates.name}"] = _psnr(truth, copy, frames)
         pair = torch.cat([truth, result], 3).add(1).mul(127.5).round().byte().permute(0, 2, 3, 1).numpy()
