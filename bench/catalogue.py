@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from bench import registry
@@ -14,6 +15,7 @@ from bench.errors import MissingError, UsageError
 from bench.keys import code_digest
 from bench.methods.base import Method
 from bench.metrics.base import ClipMetric, Extractor, SetMetric
+from bench.metrics.precision import Precision
 from bench.registry import UnknownName
 from bench.spec import Domain, MethodSpec, MetricSpec
 
@@ -44,20 +46,19 @@ def method_targets() -> dict[str, str]:
 
 
 def find_method(name: str) -> MethodEntry:
-    """Return a method by its name, by `module:Class`, or by `path/to/file.py:Class`.
+    """Return a method by its name, by `module:Class`, by `path/to/file.py:Class`, or by a contract's folder.
 
     Raises:
         UnknownName: with the closest known name.
         UsageError: what was found is no method.
     """
-    known = method_targets()
-    target = known.get(name) or (name if ":" in name and not name.startswith(CONTRACT) else None)
-    if target is None:
-        raise UnknownName("method", name, list(known))
+    target = _target(name)
     try:
         loaded = _method_class(target)
-    except ModuleNotFoundError as error:
-        raise UsageError(f"Cannot load method '{name}': {error}.", "See: bench list methods") from error
+    except (ImportError, SyntaxError) as error:
+        raise UsageError(
+            f"Cannot load method '{name}': {type(error).__name__}: {error}.", "See: bench list methods"
+        ) from error
     spec = getattr(loaded, "spec", None)
     if not isinstance(spec, MethodSpec):
         raise UsageError(
@@ -68,22 +69,30 @@ def find_method(name: str) -> MethodEntry:
     return MethodEntry(target, spec, code_digest(tuple(modules)))
 
 
-def state(name: str) -> str:
-    """Return `ready`, or what a method still needs."""
-    target = method_targets()[name]
+def _target(name: str) -> str:
+    """Return what to load for what a user typed."""
+    from bench.methods.external.contract import FILE
+
+    known = method_targets()
+    if name in known:
+        return known[name]
+    if name.endswith(".py"):
+        raise UsageError(f"'{name}' is a file, and a method is a class in it.", f"Name it, e.g. {name}:MyMethod")
+    if (Path(name) / FILE).is_file():
+        return f"{CONTRACT}{Path(name).resolve()}"
+    if ":" in name and not name.startswith(CONTRACT):
+        return name
+    raise UnknownName("method", name, list(known))
+
+
+def state(target: str) -> str:
+    """Return `ready`, or what a method still needs. Takes what `load_method` does."""
     if target.startswith(CONTRACT):
         from bench.methods.external.host import readiness
 
-        return readiness(name)
+        return readiness(target.removeprefix(CONTRACT))
     asked = getattr(_method_class(target), "state", None)
     return asked() if asked is not None else "ready"
-
-
-def licence(name: str) -> str:
-    """Return the licence an outside system's code is under; empty for Python methods."""
-    from bench.methods.external.contract import find
-
-    return find(name).source.licence if method_targets()[name].startswith(CONTRACT) else ""
 
 
 def require_ready(names: Iterable[str]) -> None:
@@ -92,8 +101,7 @@ def require_ready(names: Iterable[str]) -> None:
     Raises:
         MissingError: naming every such method and what it needs.
     """
-    known = method_targets()
-    waiting = {name: needs for name in names if name in known and (needs := state(name)) != "ready"}
+    waiting = {name: needs for name in names if (needs := state(find_method(name).target)) != "ready"}
     if waiting:
         lines = "\n".join(f"  {name}: {needs}" for name, needs in waiting.items())
         raise MissingError(f"These methods cannot run here yet:\n{lines}", "See: bench list methods")
@@ -129,6 +137,11 @@ def metrics() -> dict[str, ClipMetric | SetMetric]:
     return dict(sorted(found.items()))
 
 
+def plain_protocols() -> list[str]:
+    """Return the ids of protocols in float32: what a list shows, and what patterns and families stand for."""
+    return [i for i, m in metrics().items() if "precision" not in m.spec.params]
+
+
 @cache
 def extractors() -> dict[str, Extractor]:
     """Return every feature extractor by name."""
@@ -148,21 +161,38 @@ def metric_code(metric: ClipMetric | SetMetric | Extractor) -> str:
     return code_digest(tuple(getattr(metric, "code_modules", None) or (type(metric).__module__,)))
 
 
-def choose_metrics(domain: Domain, wanted: Iterable[str] | None) -> list[ClipMetric | SetMetric]:
+def choose_metrics(
+    domain: Domain, wanted: Iterable[str] | None, precision: Precision = Precision.FP32
+) -> list[ClipMetric | SetMetric]:
     """Return the metrics of a run, in order of id.
 
     Args:
         domain: of the split.
         wanted: protocol ids or patterns (`sync/*`), or None for the defaults.
+        precision: protocols that have a variant in this arithmetic are replaced by it.
 
     Raises:
         UnknownName: a name that matches nothing.
-        UsageError: a metric of another domain was asked for by name.
+        UsageError: a metric of another domain was asked for by name, or none has a variant in `precision`.
     """
     known = metrics()
+    chosen = _by_name(domain, wanted)
+    if precision is Precision.FP32:
+        return [known[i] for i in chosen]
+    variants = [i + precision.suffix for i in chosen]
+    if not any(i in known for i in variants):
+        raise UsageError(
+            f"None of these metrics has a variant in {precision}: {', '.join(chosen)}.",
+            "It exists for the networks of real faces: sync, fid, fvd, lpips. Leave out --precision.",
+        )
+    return [known[new if new in known else old] for old, new in zip(chosen, variants, strict=True)]
+
+
+def _by_name(domain: Domain, wanted: Iterable[str] | None) -> list[str]:
+    known = metrics()
     if wanted is None:
-        return [m for m in known.values() if m.spec.default and domain in m.spec.domains]
-    chosen: dict[str, ClipMetric | SetMetric] = {}
+        return [i for i, m in known.items() if m.spec.default and domain in m.spec.domains]
+    chosen: set[str] = set()
     for name, matches in match_metrics(wanted).items():
         usable = [i for i in matches if domain in known[i].spec.domains]
         if not usable:
@@ -172,21 +202,24 @@ def choose_metrics(domain: Domain, wanted: Iterable[str] | None) -> list[ClipMet
                 " other pictures.",
                 "See: bench list metrics",
             )
-        chosen.update({i: known[i] for i in usable})
-    return [chosen[i] for i in sorted(chosen)]
+        chosen.update(usable)
+    return sorted(chosen)
 
 
 def match_metrics(wanted: Iterable[str]) -> dict[str, list[str]]:
     """Return the protocol ids that each id, family or pattern stands for.
+
+    A variant in another precision (`fid/facecrop+bf16`) is meant only where its suffix is written.
 
     Raises:
         UnknownName: one matches nothing.
     """
     found: dict[str, list[str]] = {}
     for name in wanted:
-        found[name] = [i for i in metrics() if fnmatchcase(i, name) or i.split("/")[0] == name]
+        ids = metrics() if "+" in name else plain_protocols()
+        found[name] = [i for i in ids if fnmatchcase(i, name) or i.split("/")[0] == name]
         if not found[name]:
-            raise UnknownName("metric", name, list(metrics()))
+            raise UnknownName("metric", name, plain_protocols())
     return found
 
 
@@ -200,7 +233,7 @@ class Unavailable:
 
 
 def unavailable(metric: ClipMetric | SetMetric) -> Unavailable | None:
-    """Tell why a metric cannot run here (missing weights or packages), or None when it can."""
+    """Tell why a metric cannot run here (missing weights, packages or files), or None when it can."""
     from importlib.util import find_spec
 
     from bench import weights
@@ -219,16 +252,33 @@ def unavailable(metric: ClipMetric | SetMetric) -> Unavailable | None:
             weights.locate(ref.name)
         except Unscored as missing:
             return Unavailable(metric.spec, missing.reason, missing.detail)
+    try:
+        getattr(metric, "require", lambda: None)()
+    except Unscored as missing:
+        return Unavailable(metric.spec, missing.reason, missing.detail)
     return None
 
 
-def require_available(chosen: Iterable[ClipMetric | SetMetric]) -> None:
-    """Refuse to start when a metric that was asked for by name cannot run.
+def require_available(chosen: Iterable[ClipMetric | SetMetric], wanted: Iterable[str]) -> None:
+    """Refuse to start when what was asked for by name cannot run.
+
+    Of a family or pattern (`expr`, `fvd/*`) at least one protocol must be able to; the others stay without a
+    value.
+
+    Args:
+        chosen: the metrics of the run.
+        wanted: what the user wrote, see `match_metrics`.
 
     Raises:
         MissingError: naming every such metric and the command that gets what it needs.
     """
-    missing = [u for m in chosen if (u := unavailable(m)) is not None]
-    if missing:
-        lines = "\n".join(f"  {u.spec.id}: {u.detail}" for u in missing)
+    missing = {m.spec.id: unavailable(m) for m in chosen}
+    refused: dict[str, Unavailable] = {}
+    for matches in match_metrics(wanted).values():
+        asked = [i for i in missing if i in matches or i.removesuffix(Precision.BF16.suffix) in matches]
+        blocked = {i: u for i in asked if (u := missing[i]) is not None}
+        if len(blocked) == len(asked):
+            refused |= blocked
+    if refused:
+        lines = "\n".join(f"  {name}: {u.detail}" for name, u in refused.items())
         raise MissingError(f"These metrics cannot run here:\n{lines}", "Or leave them out of --metrics.")

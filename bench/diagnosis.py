@@ -14,6 +14,7 @@ from typing import Any, Literal
 from bench.store.home import Home
 
 CORE = ("torch", "diffusers", "numpy", "scipy", "pandas", "pyarrow", "scikit-image", "av", "ray")
+_SAME = ("actalker-bench", *CORE)  # on every node of a cluster, in the same version
 OPTIONAL = {
     "mediapipe": "pip install 'actalker-bench[faces]'",
     "insightface": "pip install 'actalker-bench[faces]'",
@@ -41,43 +42,48 @@ def check_machine(home: Home) -> list[Check]:
 
 
 def check_cluster(address: str, home: Home) -> list[Check]:
-    """Run a probe on every node of a Ray cluster: shared folder, equal versions, GPU and free space."""
-    import ray
+    """Run a probe on every node of a Ray cluster: shared folder, equal versions, GPU and free space.
+
+    Raises:
+        MissingError: the cluster cannot be reached.
+    """
+    from bench.execute.ray_cluster import connected
+
+    token = uuid.uuid4().hex
+    with connected(address) as ray, home.blobs.scratch(".probe") as probe:
+        probe.write_text(token)
+        here = node_report(str(probe))
+        return [_node(ray, node, str(probe), token, here) for node in ray.nodes() if node["Alive"]]
+
+
+def _node(ray: Any, node: dict[str, Any], probe: str, token: str, here: dict[str, Any]) -> Check:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    ray.init(address=address, log_to_driver=False, configure_logging=False)
-    token = uuid.uuid4().hex
-    probe = home.path / f".probe-{token}"
-    probe.write_text(token)
+    name = f"node {node['NodeManagerHostname']}"
+    place = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+    task = ray.remote(node_report).options(num_cpus=0, max_retries=0, scheduling_strategy=place)
     try:
-        here = node_report(str(probe))
-        checks = []
-        for node in ray.nodes():
-            if not node["Alive"]:
-                continue
-            place = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            task: Any = ray.remote(node_report).options(num_cpus=0, scheduling_strategy=place)
-            report = ray.get(task.remote(str(probe)), timeout=60)
-            name = f"node {report['node']}"
-            if report["token"] != token:
-                checks.append(Check(name, "failed", f"does not see {home.path}; use a shared folder with --home"))
-            elif report["versions"] != here["versions"]:
-                differing = {k: v for k, v in report["versions"].items() if v != here["versions"].get(k)}
-                checks.append(Check(name, "failed", f"other versions than here: {differing}"))
-            else:
-                checks.append(Check(name, "ok", f"{report['gpu']}, {report['free_gb']:.0f} GB free"))
-        return checks
-    finally:
-        probe.unlink(missing_ok=True)
-        ray.shutdown()
+        report = ray.get(task.remote(probe), timeout=60)
+    except (ray.exceptions.RayError, ray.exceptions.GetTimeoutError) as error:
+        return Check(name, "failed", f"cannot run our code: {str(error).strip().splitlines()[-1]}")
+    if report["token"] != token:
+        return Check(name, "failed", f"does not see {Path(probe).parent}; use a shared folder with --home")
+    if report["versions"] != here["versions"]:
+        there, ours = report["versions"], here["versions"]
+        differing = [
+            f"{package} {there.get(package, 'missing')}, here {ours.get(package, 'missing')}"
+            for package in ("python", *_SAME)
+            if there.get(package) != ours.get(package)
+        ]
+        return Check(name, "failed", "; ".join(differing))
+    return Check(name, "ok", f"{report['gpu']}, {report['free_gb']:.0f} GB free")
 
 
 def node_report(probe: str) -> dict[str, Any]:
     """Return what one node sees: the probe's text, versions, GPU and free space."""
     path = Path(probe)
-    versions = {name: found for name in ("actalker-bench", *CORE) if (found := _version(name))}
+    versions = {name: found for name in _SAME if (found := _version(name))}
     return {
-        "node": platform.node(),
         "token": path.read_text() if path.is_file() else "",
         "versions": {"python": platform.python_version(), **versions},
         "gpu": _gpu().detail,
@@ -103,8 +109,10 @@ def _version(name: str) -> str:
 
 
 def _codecs() -> Check:
-    import av
-
+    try:
+        import av
+    except ImportError as error:
+        return Check("codecs", "failed", f"PyAV cannot be loaded: {error}")
     missing = [c for c in ("libx264", "aac", "png") if c not in av.codecs_available]
     detail = f"PyAV {av.__version__} with x264 and AAC"
     return (
@@ -113,8 +121,10 @@ def _codecs() -> Check:
 
 
 def _gpu() -> Check:
-    import torch
-
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        return Check("gpu", "failed", f"torch cannot be loaded: {error}")
     if not torch.cuda.is_available():
         return Check("gpu", "optional", f"none; {os.cpu_count()} CPU cores")
     memory = torch.cuda.get_device_properties(0).total_memory / 2**30

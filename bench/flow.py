@@ -12,6 +12,7 @@ from typing import Any
 
 from bench.catalogue import extractors, metric_code
 from bench.execute.tasks import (
+    BatchTask,
     ClipRef,
     FeatureTask,
     GenerateTask,
@@ -83,8 +84,9 @@ class Flow:
         self._references_pending: set[str] = set()
         self._references_done: set[str] = set()
         self._held: dict[str, list[ScoreTask]] = defaultdict(list)
+        self._retry = retry
         self._swaps_submitted: set[str] = set()
-        self._initial = self._start(fresh, retry)
+        self._initial = self._start(fresh)
 
     @property
     def initial(self) -> list[Task]:
@@ -104,20 +106,20 @@ class Flow:
         """Number of clips to make in all, swapped ones included."""
         return len(self._jobs)
 
-    def _start(self, fresh: bool, retry: bool) -> list[Task]:
-        def counts(record: Record) -> bool:
-            return not (retry and record["status"] == "error")
+    def _counts(self, record: Record) -> bool:
+        return not (self._retry and record["status"] == "error")
 
+    def _start(self, fresh: bool) -> list[Task]:
         if not fresh:
             known = self.home.records.read("gen", self._jobs)
-            self.generated = {k: r for k, r in known.items() if counts(r) and self._clip_is_there(r)}
+            self.generated = {k: r for k, r in known.items() if self._counts(r) and self._clip_is_there(r)}
         keys = [
             key
             for gen, record in self.generated.items()
             if record["status"] == "ok"
             for _, key, _ in self._score_keys(self._jobs[gen], record) + self._swap_keys(gen)
         ]
-        self.scores = {k: r for k, r in self.home.records.read("score", keys).items() if counts(r)}
+        self.scores = {k: r for k, r in self.home.records.read("score", keys).items() if self._counts(r)}
         tasks: list[Task] = []
         for job in self._jobs.values():
             if job.key in self.generated:
@@ -126,11 +128,15 @@ class Flow:
                 tasks.append(job)
         for base in self._swaps:
             tasks += self._swap_tasks(base)
-        return tasks
+        return _batched(tasks)
 
     def follow(self, task: Task, outcome: Outcome | None) -> Iterable[Task]:
         """Take in a settled task (`None`: given up on) and return what became possible."""
         records = outcome.records if outcome is not None else {}
+        if isinstance(task, BatchTask):
+            made = [job for job in task.jobs if job.key in records]
+            alone: list[Task] = [job for job in task.jobs if job.key not in records]
+            return alone + [t for job in made for t in self.follow(job, outcome)]
         if isinstance(task, (GenerateTask, IngestTask)):
             self.generated.update(records)
             tasks = self._after_clip(task) if task.key in self.generated else self._close(task.key)
@@ -162,6 +168,7 @@ class Flow:
             reference=reference,
             protocols=missing,
             warm=self._warm,
+            title=f"scores of {job.title}",
             cost=job.sample.frames * 0.02,
             limit=job.limit,
         )
@@ -185,7 +192,8 @@ class Flow:
             for control, other in self._swaps[base].items()
         }
         clip = self.clip_ref(job, self.generated[base])
-        return [ScoreTask(f"{base}-swapped", clip, None, missing, swapped=swapped, limit=job.limit)]
+        title = f"control independence of {job.title}"
+        return [ScoreTask(_swap_task(base), clip, None, missing, swapped=swapped, title=title, limit=job.limit)]
 
     def _close(self, key: str) -> list[Task]:
         """A clip is finished, for better or worse; return the set tasks of cells that are complete now."""
@@ -203,22 +211,30 @@ class Flow:
         for metric in self.set_metrics:
             key, fields = self.set_key(metric.spec, pairs)
             record = self.home.records.get("set", key)
-            if record is not None:
+            if record is not None and self._counts(record):
                 self.sets[key] = record
             elif pairs:
                 generated, reference = zip(*pairs, strict=True)
-                tasks.append(SetTask(key, metric.spec.id, generated, reference, fields))
+                title = f"{metric.spec.id} of {cell[0]} ({cell[1]})"
+                tasks.append(SetTask(key, metric.spec.id, generated, reference, fields, title))
         return tasks
 
-    def has_clips(self, cell: Cell) -> bool:
-        """Tell whether a cell has at least one clip with a ground truth to compare it with."""
-        return bool(self._pairs(cell))
+    def is_hopeless(self, cell: Cell) -> bool:
+        """Tell whether a cell is finished without a single clip that has a ground truth to compare it with."""
+        return not self._open[cell] and not self._pairs(cell)
 
-    def cell_sets(self, cell: Cell) -> Iterable[tuple[MetricSpec, Record | None]]:
-        """Return each set metric with the cell's record, or None when it has none."""
+    def cell_sets(self, cell: Cell) -> Iterable[tuple[MetricSpec, str, Record | None]]:
+        """Return each set metric with its task's key for the cell and the record, or None when it has none."""
         pairs = self._pairs(cell)
         for metric in self.set_metrics:
-            yield metric.spec, self.sets.get(self.set_key(metric.spec, pairs)[0])
+            key, _ = self.set_key(metric.spec, pairs)
+            yield metric.spec, key, self.sets.get(key)
+
+    def task_keys(self, job: Job, spec: MetricSpec) -> tuple[str, ...]:
+        """Return the keys of the tasks that a clip metric's value of this job's clip rests on."""
+        if "swapped" not in spec.needs:
+            return (job.key,)
+        return (job.key, *(swap.key for swap in self._swaps[job.key].values()), _swap_task(job.key))
 
     def _pairs(self, cell: Cell) -> list[tuple[ClipRef, ClipRef]]:
         """Return the cell's stored clips, each with its ground truth."""
@@ -321,6 +337,27 @@ class Flow:
 
     def _clip_is_there(self, record: Mapping[str, Any]) -> bool:
         return record["status"] != "ok" or self.home.blobs.has(Blob(**record["clip"]))
+
+
+def _batched(tasks: Sequence[Task]) -> list[Task]:
+    """Put clips that a method makes cheaper together into one task."""
+    groups: dict[tuple[str, str], list[GenerateTask]] = defaultdict(list)
+    rest: list[Task] = []
+    for task in tasks:
+        if isinstance(task, GenerateTask) and task.batch > 1:
+            groups[task.target, task.gate.name].append(task)
+        else:
+            rest.append(task)
+    for jobs in groups.values():
+        size = jobs[0].batch
+        chunks = [tuple(jobs[start : start + size]) for start in range(0, len(jobs), size)]
+        rest += [BatchTask(chunk) if len(chunk) > 1 else chunk[0] for chunk in chunks]
+    return rest
+
+
+def _swap_task(base: str) -> str:
+    """Return the key of the task that compares a clip with its swapped ones."""
+    return f"{base}-swapped"
 
 
 def _picture(sample: Sample) -> Path | None:

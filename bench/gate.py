@@ -83,6 +83,7 @@ class Check:
         tolerance: the largest acceptable loss, in the unit of the column.
         verdict: one of `VERDICTS`.
         why: one sentence.
+        basis: what the verdict rests on where identities are too few to resample, else empty.
         p: one-sided p-value of a loss after Holm; NaN when nothing was tested.
         needed: identities that would decide an inconclusive check, None when unknown.
     """
@@ -94,6 +95,20 @@ class Check:
     why: str
     p: float = math.nan
     needed: int | None = None
+    basis: str = ""
+
+    @property
+    def message(self) -> str:
+        """The sentence with its basis, for where a check stands alone."""
+        return f"{self.why} ({self.basis})" if self.basis else self.why
+
+    @property
+    def severity(self) -> float:
+        """The loss in tolerances; infinite where clips are not covered or nothing may be lost."""
+        loss = -self.difference.gain
+        if self.why.startswith("coverage") or not math.isfinite(loss):
+            return math.inf
+        return loss / self.tolerance if self.tolerance > 0 else math.inf
 
     @property
     def name(self) -> str:
@@ -104,7 +119,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """All checks, worst verdict first, with how to call the two sides."""
+    """All checks, worst verdict and largest loss first, with how to call the two sides."""
 
     checks: tuple[Check, ...]
     reference: str
@@ -220,7 +235,7 @@ def gate(
     ]
     used = {id(r) for r, _ in pairs}
     checks += [_unused(r) for r in rules.rule if id(r) not in used]
-    checks.sort(key=lambda c: VERDICTS.index(c.verdict))
+    checks.sort(key=lambda c: (VERDICTS.index(c.verdict), -c.severity))
     return Outcome(tuple(checks), reference.name, new.name, rules.alpha)
 
 
@@ -323,20 +338,19 @@ def _judge(check: Check, alpha: float, known: bool, intersection: bool) -> Check
     if d.identical:
         return replace(check, verdict="pass", why="byte-identical clips, equal scores")
     loss, low, high = -d.gain, -d.high, -d.low
-    few = ""
     if d.kind == "clip" and d.clusters < statistics.MIN_CLUSTERS:
-        few = f" (only {d.clusters} {'identity' if d.clusters == 1 else 'identities'}"
-        few += ", judged by their noise floor)" if d.interval == "noise" else ")"
+        few = f"only {d.clusters} {'identity' if d.clusters == 1 else 'identities'}"
+        check = replace(check, basis=f"{few}, judged by their noise floor" if d.interval == "noise" else few)
     if low > 0 and check.p <= alpha and loss > tolerance:
-        return replace(check, verdict="fail", why=f"lost {_g(loss)}, more than {_g(tolerance)}{few}")
+        return replace(check, verdict="fail", why=f"lost {_g(loss)}, more than {_g(tolerance)}")
     if high < tolerance or (high <= tolerance and loss <= 0):
-        return replace(check, verdict="pass", why=f"the loss is below {_g(tolerance)}{few}")
+        return replace(check, verdict="pass", why=f"the loss is below {_g(tolerance)}")
     margin = tolerance - loss if loss <= tolerance else loss
     needed = statistics.clusters_needed(d.clusters, d.half, margin) if d.kind == "clip" else None
     decide = f"; about {needed} identities would decide" if needed else ""
     return replace(
         check, needed=needed,
-        why=f"the loss may be anything from {_g(low)} to {_g(high)}, tolerance {_g(tolerance)}{few}{decide}",
+        why=f"the loss may be anything from {_g(low)} to {_g(high)}, tolerance {_g(tolerance)}{decide}",
     )  # fmt: skip
 
 

@@ -86,7 +86,7 @@ def plan_generation(
                 f" {split.domain}.",
                 "Leave it out of --methods or choose another split.",
             )
-        others = _partners(split) if swaps or _wants_partner(spec) else {}
+        others = _partners(split, spec) if swaps or _wants_partner(spec) else {}
         for gate in (GATES[g] for g in spec.gates):
             if gates and gate.name not in gates and spec.kind != "control":
                 continue
@@ -138,6 +138,8 @@ def plan_ingestion(split: Split, name: str, files: Mapping[str, Path], gate: str
             "content": sample.digests.get("reference", ""),
         }
         jobs.append(IngestTask(digest(fields), name, path.resolve(), sample, fields))
+    marked = (*split.notes, f"{name}: videos made elsewhere; submitted, not reproduced here.")
+    split = dataclasses.replace(split, notes=marked)
     return Plan(split, {name: spec}, tuple(jobs), tuple((name, gate, 0) for _ in jobs), 0, 1)
 
 
@@ -185,6 +187,7 @@ class _Maker:
             lane=_lane(spec),
             cost=sample.frames * spec.seconds_per_frame,
             limit=self._limit,
+            batch=spec.batch,
         )
 
     def _method(self, entry: MethodEntry) -> str:
@@ -202,10 +205,11 @@ def swap(sample: Sample, other: Sample, control: str) -> Sample:
 
     A swapped driving video has no ground truth of this sample to go with it, so `truth` follows the video.
     """
+    role = "audio" if control == "audio" else "video"
+    # Samples of a data set that is only planned, not prepared, have no digests.
+    digests = {**sample.digests, **{k: v for k, v in other.digests.items() if k == role}}
     if control == "audio":
-        digests = {**sample.digests, "audio": other.digests["audio"]}
         return dataclasses.replace(sample, audio=other.audio, digests=digests)
-    digests = {**sample.digests, "video": other.digests["video"]}
     return dataclasses.replace(sample, video=other.video, truth=other.truth, digests=digests)
 
 
@@ -239,14 +243,14 @@ def _wants_partner(spec: MethodSpec) -> bool:
     return spec.settings.get("audio_from") == "partner"
 
 
-def _partners(split: Split) -> Mapping[str, Sample]:
-    """Return another sample for each that has audio and a driving video."""
+def _partners(split: Split, spec: MethodSpec) -> Mapping[str, Sample]:
+    """Return for each sample's id another one that has what is to be swapped."""
     from bench.methods.controls import partner
 
-    return partner([s for s in split.samples if s.audio is not None])
+    return partner([s for s in split.samples if _wants_partner(spec) or s.video is not None])
 
 
 def _lane(spec: MethodSpec) -> Lane:
     if spec.gpus == 0 and spec.cpus == 1:
         return CPU_LANE
-    return Lane(spec.name, spec.cpus, spec.gpus, spec.memory_gb)
+    return Lane(spec.name, spec.cpus, spec.gpus)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.catalogue import Unavailable
 from bench.execute.scheduler import Failure
-from bench.flow import Flow
+from bench.flow import Cell, Flow
 from bench.plan import Job
 from bench.spec import Column, MetricSpec
 
@@ -21,6 +21,7 @@ COLUMNS = (
     "value", "status", "reason", "detail", "n_clips", "n_frames", "coverage", "low", "high", "floor",
     "clip_sha256", "clip_path", "reference_path", "image_path", "audio_path", "seconds", "digest",
 )  # fmt: skip
+NO_CLIP = "no_clip"  # reason of a set metric's row when no clip of its cell could be made
 
 
 def build_rows(flow: Flow, failures: Sequence[Failure], missing: Sequence[Unavailable]) -> pd.DataFrame:
@@ -39,7 +40,7 @@ def build_rows(flow: Flow, failures: Sequence[Failure], missing: Sequence[Unavai
         base = _base(flow, job) | {"method": method, "gate": gate, "repeat": repeat}
         rows += _clip_rows(flow, job, base, given_up, missing)
     for cell in dict.fromkeys(flow.plan.cells):
-        rows += _set_rows(flow, cell, missing)
+        rows += _set_rows(flow, cell, given_up, missing)
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     numbers = ["value", "n_clips", "n_frames", "coverage", "low", "high", "floor", "seconds"]
     return frame.astype(dict.fromkeys(numbers, "float64"))
@@ -76,18 +77,19 @@ def _clip_rows(
 ) -> Iterable[dict[str, Any]]:
     generated = flow.generated.get(job.key)
     for spec, record in flow.clip_scores(job):
-        if generated is None or generated["status"] != "ok":
-            yield from _failed(base, spec, generated, given_up.get(job.key))
-        elif record is None:
-            yield from _failed(base, spec, None, given_up.get(job.key))
-        else:
+        if record is not None:
             yield from _recorded(base, spec, record)
+        else:
+            failures = (given_up.get(key) for key in flow.task_keys(job, spec))
+            yield from _failed(base, spec, generated, next(filter(None, failures), None))
     for item in missing:
         if item.spec.kind == "clip" and "swapped" not in item.spec.needs:
             yield from _unscored(base, item)
 
 
-def _set_rows(flow: Flow, cell: tuple[str, str, int], missing: Sequence[Unavailable]) -> Iterable[dict[str, Any]]:
+def _set_rows(
+    flow: Flow, cell: Cell, given_up: Mapping[str, Failure], missing: Sequence[Unavailable]
+) -> Iterable[dict[str, Any]]:
     method, gate, repeat = cell
     split = flow.plan.split
     base = {
@@ -95,15 +97,15 @@ def _set_rows(flow: Flow, cell: tuple[str, str, int], missing: Sequence[Unavaila
         "split": split.name, "domain": split.domain, "sample": "", "identity": "", "reason": "", "detail": "",
         "clip_sha256": "", "clip_path": "", "reference_path": "", "image_path": "", "audio_path": "",
     }  # fmt: skip
-    for spec, record in flow.cell_sets(cell):
+    for spec, key, record in flow.cell_sets(cell):
         if record is not None:
             yield from _recorded(base, spec, record)
-        elif flow.has_clips(cell):
-            yield from _failed(base, spec, None, None)
+        elif not flow.is_hopeless(cell):
+            yield from _failed(base, spec, None, given_up.get(key))
         else:
             nothing = {
                 "status": "error",
-                "cause": "no_clip",
+                "cause": NO_CLIP,
                 "detail": "no clip could be made; see the other columns",
             }
             yield from _failed(base, spec, nothing, None)

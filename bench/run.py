@@ -9,20 +9,25 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from bench import __version__
 from bench.catalogue import Unavailable, unavailable
+from bench.errors import UsageError, did_you_mean
 from bench.execute.interrupt import Interrupt
 from bench.execute.scheduler import Scheduler
 from bench.execute.tasks import Outcome, Task
 from bench.flow import Flow
 from bench.metrics.base import ClipMetric, SetMetric
 from bench.plan import Plan
+from bench.rows import NO_CLIP, build_rows
 from bench.store.files import staged, sweep, write_bytes
 from bench.store.home import Home
 
-ExecutorName = Literal["auto", "ray", "inline"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+EXECUTORS = ("auto", "ray", "inline")
 
 _PACKAGES = (
     "actalker-bench",
@@ -45,18 +50,28 @@ class Execution:
     Attributes:
         executor: `ray`, `inline`, or `auto`: inline for a handful of jobs, else Ray.
         address: of a running Ray cluster, or None.
-        workers: CPUs of a local Ray, or None for all.
+        workers: CPUs to use, or None for all.
         weights: folder searched first for weight files.
         fresh: make every clip again, even finished ones.
         retry: do jobs again whose record is an error.
+
+    Raises:
+        UsageError: there is no such executor.
     """
 
-    executor: ExecutorName = "auto"
+    executor: str = "auto"
     address: str | None = None
     workers: int | None = None
     weights: Path | None = None
     fresh: bool = False
     retry: bool = False
+
+    def __post_init__(self) -> None:
+        if self.executor not in EXECUTORS:
+            guess = did_you_mean(self.executor, list(EXECUTORS))
+            raise UsageError(
+                f"There is no executor called '{self.executor}'.{guess}", f"Known: {', '.join(EXECUTORS)}"
+            )
 
 
 class Progress(Protocol):
@@ -79,16 +94,19 @@ class RunResult:
     Attributes:
         folder: `rows.parquet`, `run.json` and the reports.
         interrupted: the user stopped it; the same command resumes.
-        failures: clips and scores without a result, in words, grouped.
-        failed, planned: number of clips without a result, and of all.
+        planned, made: number of clips in the plan, and of those in the store.
+        failed: number of clips without one of their numbers, and of set metrics without a value, because
+            something broke. Values that cannot exist (`unscored`) do not count.
+        failures: what broke, in words, grouped.
         missing: metrics that could not run here.
         report: files by format.
     """
 
     folder: Path
     interrupted: bool
-    failed: int
     planned: int
+    made: int
+    failed: int
     failures: list[str] = field(default_factory=list)
     missing: list[Unavailable] = field(default_factory=list)
     report: dict[str, Path] = field(default_factory=dict)
@@ -137,9 +155,11 @@ def execute(
                     progress.stop()
         stopped = interrupt.requested and not scheduler.finished
     folder = home.runs / (name or default_name(plan))
-    _write(folder, flow, scheduler, missing, command)
-    failed = [j for j in plan.jobs if flow.generated.get(j.key, {}).get("status") != "ok"]
-    result = RunResult(folder, stopped, len(failed), len(plan.jobs), _summarise(flow, scheduler), missing)
+    rows = build_rows(flow, scheduler.failures, missing)
+    _write(folder, flow, rows, missing, command)
+    made = sum(flow.generated.get(job.key, {}).get("status") == "ok" for job in plan.jobs)
+    failures = _summarise(flow, scheduler)
+    result = RunResult(folder, stopped, len(plan.jobs), made, _broken(rows), failures, missing)
     if report is not None:
         result.report = report(folder)
     return result
@@ -160,7 +180,7 @@ def _drive(
 
     executor = how.executor
     if executor == "auto":
-        executor = "ray" if how.address or sum(scheduler.waiting.values()) > 4 else "inline"
+        executor = "ray" if how.address or scheduler.waiting > 4 else "inline"
     if executor == "inline":
         from bench.execute.inline import run_inline
 
@@ -171,10 +191,15 @@ def _drive(
         run_on_ray(scheduler, home.path, how.weights, observe, interrupt, how.address, how.workers)
 
 
-def _write(folder: Path, flow: Flow, scheduler: Scheduler, missing: Sequence[Unavailable], command: str) -> None:
-    from bench.rows import build_rows
+def _broken(rows: pd.DataFrame) -> int:
+    """Count clips, and cells under a set metric, that lack a number because something broke."""
+    errors = rows[rows["status"] == "error"]
+    clips = errors[errors["kind"] == "clip"].drop_duplicates(["method", "gate", "sample", "repeat"])
+    sets = errors[(errors["kind"] == "set") & (errors["reason"] != NO_CLIP)]
+    return len(clips) + len(sets.drop_duplicates(["method", "gate", "repeat", "protocol"]))
 
-    rows = build_rows(flow, scheduler.failures, missing)
+
+def _write(folder: Path, flow: Flow, rows: pd.DataFrame, missing: Sequence[Unavailable], command: str) -> None:
     with staged(folder / "rows.parquet") as path:
         rows.to_parquet(path, index=False)
     details = provenance(flow, missing, command)
@@ -243,18 +268,19 @@ def _summarise(flow: Flow, scheduler: Scheduler) -> list[str]:
     groups: dict[tuple[str, str], list[str]] = {}
     for record in flow.generated.values():
         if record["status"] != "ok":
-            groups.setdefault((record["cause"], _last(record["detail"])), []).append(
+            groups.setdefault((record["cause"], last_line(record["detail"])), []).append(
                 f"{record['method']} {record['sample']}"
             )
     for failure in scheduler.failures:
-        groups.setdefault((str(failure.cause), _last(failure.detail)), []).append(failure.task.key[:12])
+        groups.setdefault((str(failure.cause), last_line(failure.detail)), []).append(failure.task.title)
     for record in (*flow.scores.values(), *flow.sets.values()):
         if record["status"] == "error":
-            groups.setdefault(("metric", _last(record["detail"])), []).append(record["protocol"])
+            groups.setdefault(("metric", last_line(record["detail"])), []).append(record["protocol"])
     return [f"{len(items)} x {cause}: {text} (e.g. {items[0]})" for (cause, text), items in sorted(groups.items())]
 
 
-def _last(detail: str) -> str:
+def last_line(detail: str) -> str:
+    """Return the last line of a failure's detail, which says what happened."""
     return detail.strip().splitlines()[-1] if detail.strip() else "no detail"
 
 

@@ -118,10 +118,12 @@ class MethodSpec:
         domains: which domains it can work on.
         settings: everything else that changes its output; part of the key.
         weights: weight files it loads; part of the key.
-        cpus, gpus, memory_gb: what one worker needs.
+        cpus, gpus: what one worker is given.
+        memory_gb: what it should find there; shown, not enforced.
         seconds_per_frame: rough cost for ordering and estimates, replaced by measured values.
         summary: one line for `bench list methods`.
         seeded: False when the output does not depend on the seed (repeats are then pointless).
+        batch: clips to hand out at once, see `bench.methods.base.BatchMethod`; 1 for methods without batches.
         default: run by a plain `bench run` wherever it is ready.
     """
 
@@ -138,6 +140,7 @@ class MethodSpec:
     seconds_per_frame: float = 0.02
     summary: str = ""
     seeded: bool = True
+    batch: int = 1
     default: bool = True
 
 
@@ -240,6 +243,10 @@ class Reason(StrEnum):
     MISSING_PACKAGE = "missing_package"
     DECODE_ERROR = "decode_error"
     NOT_FINITE = "not_finite"
+
+
+MISSING = frozenset({Reason.MISSING_WEIGHTS, Reason.MISSING_PACKAGE})
+"""States of a machine, not results: never recorded, so that they are tried again once it has what it needs."""
 
 
 class Unscored(Exception):

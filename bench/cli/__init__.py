@@ -28,8 +28,11 @@ from bench.cli.verb import verb
 
 app = typer.Typer(
     name="bench",
-    help="Benchmark talking-head video generation: generate, score, and print tables you can trust.",
-    epilog="`bench run` with no arguments does the whole job on an embedded synthetic split, in minutes.",
+    help="""Benchmark talking-head video generation: generate, score, and print tables you can trust.
+
+    Begin with `bench run`: the whole job on an embedded synthetic split, in minutes, without downloads.
+
+    On your own videos: `bench run --split folder:DIR`, or `bench score DIR` if a method has made them.""",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

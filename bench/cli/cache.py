@@ -87,7 +87,8 @@ def clean(
     errors_too: Annotated[bool, typer.Option("--errors", help="Also forget results that are errors.")] = False,
     home: options.Home = None,
 ) -> None:
-    """Remove files no record names, and what killed processes left behind."""
+    """Remove files no record names, and what killed processes left behind, when older than an hour."""
+    import contextlib
     import time
 
     from bench.cli.display import output
@@ -103,12 +104,16 @@ def clean(
                 if record["status"] == "error":
                     store.records.drop(kind, key)
                     forgotten += 1
-    parts = sweep(store.path, older_than=time.time() - 3600)
+    # What is young may belong to a run that goes on: a clip lies in the store before its record does.
+    abandoned = time.time() - 3600
+    parts = sweep(store.path, older_than=abandoned)
     named = {store.blobs.path(blob) for _, _, blob in _named_blobs(store)}
     removed = 0
     for path in [p for p in store.blobs.root.rglob("*") if p.is_file() and p not in named]:
-        path.unlink()
-        removed += 1
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_mtime < abandoned:
+                path.unlink()
+                removed += 1
     output.print(f"Removed {removed} unnamed files and {parts} leftovers; forgot {forgotten} errors.")
 
 

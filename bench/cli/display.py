@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -14,20 +15,26 @@ from rich.table import Table
 
 from bench.execute.tasks import Outcome, Task
 from bench.flow import Flow
+from bench.run import last_line
 
 # Without markup: file names and messages from outside may contain square brackets.
 errors = Console(stderr=True, highlight=False, markup=False)
 output = Console(highlight=False, markup=False)
 
 
+_LOG_EVERY = 30.0  # seconds between lines of progress where no bar can be drawn
+
+
 class RunProgress:
-    """A bar for clips and one for scores, each with the time left."""
+    """A bar for clips, one for scores and one for set metrics; in a log, a line every half minute."""
 
     def __init__(self) -> None:
         self._progress = bar()
         self._clips: Any = None
         self._scores: Any = None
+        self._sets: Any = None
         self._seen: Counter[str] = Counter()
+        self._logged = time.monotonic()
 
     def start(self, flow: Flow) -> None:
         """Begin to draw."""
@@ -36,20 +43,26 @@ class RunProgress:
         self._scores = self._progress.add_task("scores", total=len(flow.plan.jobs))
         self._progress.update(self._clips, completed=len(flow.generated))
         self._progress.update(self._scores, completed=flow.settled)
+        sets = len(set(flow.plan.cells)) * len(flow.set_metrics)
+        self._sets = self._progress.add_task("set metrics", total=sets, completed=len(flow.sets), visible=sets > 0)
 
     def settled(self, task: Task, outcome: Outcome) -> None:
         """Advance the bar of the task's kind and print a line for a failure."""
-        if task.kind in ("generate", "ingest"):
-            if outcome.status == "ok":
-                self._progress.advance(self._clips)
-            failed = [r for r in outcome.records.values() if r["status"] != "ok"]
-            if failed:
+        if task.kind in ("generate", "batch", "ingest"):
+            self._progress.advance(self._clips, len(outcome.records))
+            for record in (r for r in outcome.records.values() if r["status"] != "ok"):
                 self._progress.advance(self._scores)
-                self._complain(f"{failed[0]['method']} {failed[0]['sample']}: {_last(failed[0]['detail'])}")
+                self._complain(f"{task.title}: {last_line(record['detail'])}")
         elif task.kind == "score" and outcome.status == "ok" and not task.swapped:
             self._progress.advance(self._scores)
+        elif task.kind == "set" and outcome.status == "ok":
+            self._progress.advance(self._sets)
         if outcome.status == "error":
-            self._complain(f"{task.kind} {task.key[:12]}: {outcome.cause}: {_last(outcome.detail)}")
+            self._complain(f"{task.title}: {outcome.cause}: {last_line(outcome.detail)}")
+        if not errors.is_terminal and time.monotonic() - self._logged > _LOG_EVERY:
+            self._logged = time.monotonic()
+            done = (f"{t.description} {t.completed:g}/{t.total:g}" for t in self._progress.tasks if t.visible)
+            errors.print(", ".join(done))
 
     def stop(self) -> None:
         """Stop drawing."""
@@ -93,9 +106,11 @@ class StepProgress:
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
     """Print a small table on stdout."""
-    drawn = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        drawn.add_column(column, overflow="fold")
+    if title:
+        output.print(title, soft_wrap=True)
+    drawn = Table(box=None, pad_edge=False, header_style="bold")
+    for number, column in enumerate(columns):
+        drawn.add_column(column, overflow="fold", no_wrap=number == 0)  # names are there to be copied
     for row in rows:
         drawn.add_row(*row)
     output.print(drawn)
@@ -105,7 +120,3 @@ def emit_json(value: Any) -> None:
     """Print JSON on stdout."""
     json.dump(value, sys.stdout, indent=1, sort_keys=True, ensure_ascii=False, default=str)
     sys.stdout.write("\n")
-
-
-def _last(detail: str) -> str:
-    return detail.strip().splitlines()[-1] if detail.strip() else ""

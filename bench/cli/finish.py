@@ -2,33 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.cli.display import emit_json, errors, output
-from bench.errors import UsageError
+from bench.errors import ExitCode, UsageError
 from bench.run import RunResult, command_line
 
 if TYPE_CHECKING:
     from bench.report.results import Results
 
 
-def write_report(folder: Path, recipe: str, formats: Sequence[str]) -> dict[str, Path]:
-    """Write the report files of a finished run into its folder."""
+def reporter(recipe: str, formats: Sequence[str]) -> Callable[[Path], dict[str, Path]]:
+    """Return what writes the report files of a finished run into its folder.
+
+    Raises:
+        UsageError: there is no such recipe or format; said now rather than after hours of work.
+    """
     from bench import report
-    from bench.execute.features import FeatureBank
-    from bench.report import curves
-    from bench.report.results import load
-    from bench.store.home import Home
+    from bench.report import recipes
 
-    if "html" in formats:
-        curves.write(folder, FeatureBank(Home(folder.parent.parent)).stored)
-    return report.write(load(str(folder)), folder, recipe, tuple(formats))
+    report.check_formats(formats)
+    recipes.load(recipe)
+
+    def write(folder: Path) -> dict[str, Path]:
+        from bench.execute.features import FeatureBank
+        from bench.report import curves
+        from bench.report.results import load
+        from bench.store.home import Home
+
+        if load(str(folder)).rows.empty:  # clips were wanted, and no numbers
+            return {}
+        if "html" in formats:
+            curves.write(folder, FeatureBank(Home(folder.parent.parent)).stored)
+        return report.write(load(str(folder)), folder, recipe, tuple(formats))
+
+    return write
 
 
-def finish(result: RunResult, as_json: bool) -> None:
-    """Print the summary table on stdout, and the rest on stderr."""
+def finish(result: RunResult, as_json: bool, max_failures: int) -> ExitCode:
+    """Print the summary table on stdout and the rest on stderr; return the exit code."""
     from bench.report.results import load
 
     if as_json:
@@ -36,23 +50,25 @@ def finish(result: RunResult, as_json: bool) -> None:
             {
                 "folder": result.folder,
                 "planned": result.planned,
+                "made": result.made,
                 "failed": result.failed,
                 "interrupted": result.interrupted,
                 "report": result.report,
             }
         )
-    else:
-        output.print(_table(load(str(result.folder))), soft_wrap=True)
+    elif not (results := load(str(result.folder))).rows.empty:
+        output.print(_table(results), soft_wrap=True)
     for line in result.failures[:10]:
         errors.print(f"! {line}", soft_wrap=True)
     if len(result.failures) > 10:
         errors.print(f"  and {len(result.failures) - 10} more kinds of failure; see {result.folder}")
-    done = result.planned - result.failed
-    errors.print(f"{done} of {result.planned} clips made. Run folder: {result.folder}", soft_wrap=True)
+    errors.print(f"{result.made} of {result.planned} clips made. Run folder: {result.folder}", soft_wrap=True)
     for kind, path in result.report.items():
         errors.print(f"  {kind}: {path}", soft_wrap=True)
     if result.interrupted:
         errors.print(f"Interrupted. Resume with: {command_line()}", soft_wrap=True)
+        return ExitCode.INTERRUPTED
+    return ExitCode.FAILURES if result.failed > max_failures else ExitCode.OK
 
 
 def _table(results: Results) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import Annotated
 
@@ -20,13 +21,16 @@ class Kind(StrEnum):
     RUNS = "runs"
 
 
+_WIDE = 110  # characters; a narrower terminal has no room for the last column
+
+
 def list_things(
     kind: Annotated[Kind, typer.Argument(help="What to list.")],
     home: options.Home = None,
     json: options.Json = False,
 ) -> None:
     """List methods, metrics, splits, weights or runs, with what each still needs."""
-    from bench.cli.display import emit_json, table
+    from bench.cli.display import emit_json, errors, output, table
     from bench.store.home import Home
 
     store = Home(home)
@@ -39,8 +43,13 @@ def list_things(
     }[kind](store)
     if json:
         emit_json([dict(zip(columns, row, strict=True)) for row in rows])
+    elif not rows:
+        errors.print(f"No {kind} under {store.path} yet. Make one: bench run", soft_wrap=True)
+    elif kind is Kind.METHODS:
+        _show_methods(rows)
     else:
-        table(columns, rows)
+        shown = len(columns) - (columns[-1] in ("summary", "command") and output.width < _WIDE)
+        table(columns[:shown], [row[:shown] for row in rows])
 
 
 Listing = tuple[tuple[str, ...], list[tuple[str, ...]]]
@@ -48,20 +57,50 @@ Rows = list[tuple[str, ...]]
 
 
 def _methods(home: object) -> Listing:
-    from bench.catalogue import find_method, licence, method_targets, state
+    from bench.catalogue import CONTRACT, find_method, method_targets, state
+    from bench.methods.external.contract import find
 
     rows: Rows = []
-    for name in method_targets():
+    for name, target in method_targets().items():
         spec = find_method(name).spec
-        rows.append((name, spec.kind, ", ".join(spec.gates) or "-", licence(name), state(name), spec.summary))
+        partial: set[str] = set()
+        licence = ""
+        if target.startswith(CONTRACT):
+            contract = find(name)
+            licence = contract.source.licence if contract.source.repository else ""
+            partial = {gate for gate, commands in contract.gates.items() if commands.support == "partial"}
+        gates = ", ".join(f"{gate} (partial)" if gate in partial else gate for gate in spec.gates)
+        rows.append((name, spec.kind, gates or "-", licence, state(target), spec.summary))
     return ("method", "kind", "gates", "licence", "state", "summary"), rows
 
 
+def _show_methods(rows: Rows) -> None:
+    """Print methods so that a line each is enough on most screens; `--json` and `bench show` have everything."""
+    from bench.cli.display import output, table
+
+    table(
+        ("method", "gates", "licence", "state"),
+        [
+            # The lines under the table give the command.
+            (name, gates.replace(" (partial)", "*"), re.split(r" \(|;", licence)[0], state.partition(". Run: ")[0])
+            for name, _, gates, licence, state, _ in rows
+        ],
+    )
+    for line in (
+        "* only approximated. A licence is the code's; weights may have another.",
+        "not prepared: bench prepare --methods NAME (--dry-run says what that takes)",
+        "videos only: bench score DIR --split SPLIT --as NAME",
+        "All about one: bench show method NAME",
+    ):
+        output.print(line, soft_wrap=True)
+
+
 def _metrics(home: object) -> Listing:
-    from bench.catalogue import metrics, unavailable
+    from bench.catalogue import metrics, plain_protocols, unavailable
 
     rows: Rows = []
-    for metric in metrics().values():
+    for name in plain_protocols():
+        metric = metrics()[name]
         spec = metric.spec
         missing = unavailable(metric)
         labels = ", ".join(
@@ -105,7 +144,7 @@ def _runs(home: object) -> Listing:
 
     assert isinstance(home, Home)
     rows: Rows = []
-    for path in sorted(home.runs.glob("*/run.json")):
+    for path in sorted(home.runs.glob("*/run.json"), key=lambda path: path.stat().st_mtime, reverse=True):
         details = json.loads(path.read_text(encoding="utf-8"))
         counts = details["counts"]
         state = f"{counts['ok']} ok, {counts['unscored']} unscored, {counts['error']} error"

@@ -37,7 +37,7 @@ def method(
         next_step = f"bench run --split synthetic-ci --methods {files[0]}:{class_name(name)}"
     else:
         files = scaffold_contract(name, folder)
-        next_step = f"BENCH_BASELINES={folder.resolve()} bench plan --methods {name}"
+        next_step = f"bench plan --split synthetic-ci --methods {folder / name}"
     for path in files:
         output.print(f"wrote {path}", soft_wrap=True)
     output.print(f"Test it:  pytest {files[-1]}", soft_wrap=True)

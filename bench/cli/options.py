@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from bench.metrics.precision import Precision as Arithmetic
+
 
 def _remember(home: Path | None) -> Path | None:
     """Let everything that is found by name under the home (weights, outside systems) see the same one."""
@@ -54,14 +56,40 @@ Gates = Annotated[
 ]
 Metrics = Annotated[
     str | None,
-    typer.Option("--metrics", help="Comma-separated protocol ids or families, e.g. sync,fid/facecrop."),
+    typer.Option(
+        "--metrics", help="Comma-separated protocol ids or families, e.g. sync,fid/facecrop; '' for none."
+    ),
 ]
+Precision = Annotated[
+    Arithmetic,
+    typer.Option(
+        "--precision",
+        help="Arithmetic of metric networks. bf16 is faster on CPUs with AMX and on GPUs, deviates, and makes"
+        " protocols of its own (+bf16).",
+    ),
+]
+FP32 = Arithmetic.FP32
 Seed = Annotated[int, typer.Option("--seed", help="Base seed; each sample and repeat derives its own.")]
 Repeats = Annotated[
     int,
     typer.Option("--repeats", min=1, help="Clips per method, gate and sample with different seeds."),
 ]
 Limit = Annotated[float, typer.Option("--job-limit", min=1.0, help="Wall limit of one job in seconds.")]
+Executor = Annotated[str, typer.Option("--executor", help="ray, inline, or auto (inline for a handful of jobs).")]
+RayAddress = Annotated[
+    str | None, typer.Option("--ray-address", help="Use this running Ray cluster, e.g. auto or host:6379.")
+]
+Workers = Annotated[int | None, typer.Option("--workers", "-j", min=1, help="CPUs to use (default: all).")]
+Recipe = Annotated[str, typer.Option("--recipe", help="Which tables the report files have; see docs/reports.md.")]
+Formats = Annotated[str, typer.Option("--format", help="Report files to write, also parquet.")]
+MaxFailures = Annotated[
+    int,
+    typer.Option(
+        "--max-failures",
+        min=0,
+        help="Exit with 1 when more clips than this failed, or lack a number because something broke.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout for a program to read.")]
 
 

@@ -13,13 +13,14 @@ def plan(
     methods: options.Methods = None,
     gates: options.Gates = None,
     metrics: options.Metrics = None,
+    precision: options.Precision = options.FP32,
     seed: options.Seed = 0,
     repeats: options.Repeats = 1,
     job_limit: options.Limit = 3600.0,
     home: options.Home = None,
     json: options.Json = False,
 ) -> None:
-    """Show how many clips and scores a run would make, what is already there, and how long it may take."""
+    """Show how many clips a run would make, what is already there, and how long it may take."""
     from bench.catalogue import unavailable
     from bench.cli.display import emit_json, output, table
     from bench.cli.setup import blocked_methods, prepare_run
@@ -27,7 +28,9 @@ def plan(
     from bench.store.home import Home
 
     store = Home(home)
-    prepared = prepare_run(store, split, subset, methods, gates, metrics, seed, repeats, job_limit, plan_only=True)
+    prepared = prepare_run(
+        store, split, subset, methods, gates, metrics, precision, seed, repeats, job_limit, plan_only=True
+    )
     stuck = blocked_methods(prepared.plan)
     missing = [u for m in prepared.metrics if (u := unavailable(m)) is not None]
     blocked = {u.spec.id for u in missing}
@@ -67,6 +70,13 @@ def plan(
         output.print(f"  cannot run here: {name}: {what}", soft_wrap=True)
     for note in prepared.plan.split.notes:
         output.print(f"  {note}", soft_wrap=True)
-    output.print(
-        f"{sum(todo.values())} of {len(prepared.plan.jobs)} clips to make, about {seconds:.0f} s on one worker."
-    )
+    clips = f"{sum(todo.values())} of {len(prepared.plan.jobs)} clips to make"
+    output.print(f"{clips}, about {_duration(seconds)} on one worker; scoring comes on top.", soft_wrap=True)
+
+
+def _duration(seconds: float) -> str:
+    """Say a rough time as a person would."""
+    for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} seconds"

@@ -41,6 +41,10 @@ def prepare(
         bool, typer.Option("--accept-licences", help="Accept the terms that were printed.")
     ] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Download nothing; only verify.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Only say what would be done for --methods, and under which licences."),
+    ] = False,
     workers: Annotated[int, typer.Option("--workers", "-j", min=1, help="Clips prepared at a time.")] = 1,
     home: options.Home = None,
     weights: options.Weights = None,
@@ -57,6 +61,10 @@ def prepare(
             "Nothing to prepare.",
             "Say what: --metrics all, --methods NAME, or --split NAME. See: bench list weights",
         )
+    if dry_run and (metrics is not None or split is not None):
+        raise UsageError(
+            "--dry-run is for --methods.", "Weights and data sets print their terms before a download."
+        )
     store = Home(home).ready()
     if weights is not None:
         from bench.weights import use_folder
@@ -66,7 +74,8 @@ def prepare(
     if metrics is not None:
         code = max(code, _weights(options.names(metrics) or [], accept_licences, offline))
     if methods is not None:
-        code = max(code, _methods(options.names(methods) or [], store, checkout, python, environment, offline))
+        wanted = options.names(methods) or []
+        code = max(code, _methods(wanted, store, checkout, python, environment, offline, dry_run))
     if split is not None:
         code = max(code, _split(split, source, store, accept_licences, workers, subset))
     return code
@@ -111,6 +120,7 @@ def _methods(
     python: Path | None,
     environment: str | None,
     offline: bool,
+    dry_run: bool,
 ) -> ExitCode:
     from bench.cli.display import errors, output
     from bench.errors import BenchError, UsageError
@@ -125,7 +135,8 @@ def _methods(
     code = ExitCode.OK
     for name in names:
         try:
-            for line in prepare_method(name, home, checkout, python, environment, offline):  # type: ignore[arg-type]
+            steps = prepare_method(name, home, checkout, python, environment, offline, dry_run)  # type: ignore[arg-type]
+            for line in steps:
                 output.print(line, soft_wrap=True)
         except BenchError as error:
             # The others may still succeed.

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from bench.cli import options
-from bench.errors import ExitCode
 
 
 def score(
@@ -26,12 +25,13 @@ def score(
     ] = "{id}.mp4",
     gate: Annotated[str, typer.Option("--gate", help="Which signals the maker used.")] = "audio+visual",
     metrics: options.Metrics = None,
-    recipe: Annotated[str, typer.Option("--recipe", help="Which tables the report files have.")] = "full",
-    formats: Annotated[str, typer.Option("--format", help="Report files to write.")] = "md,csv,html,latex",
-    executor: Annotated[str, typer.Option("--executor", help="ray, inline, or auto.")] = "auto",
-    ray_address: Annotated[str | None, typer.Option("--ray-address", help="Use this Ray cluster.")] = None,
-    workers: Annotated[int | None, typer.Option("--workers", "-j", min=1, help="CPUs to use here.")] = None,
-    max_failures: Annotated[int, typer.Option("--max-failures", min=0, help="See `bench run`.")] = 0,
+    precision: options.Precision = options.FP32,
+    recipe: options.Recipe = "full",
+    formats: options.Formats = "md,csv,html,latex",
+    executor: options.Executor = "auto",
+    ray_address: options.RayAddress = None,
+    workers: options.Workers = None,
+    max_failures: options.MaxFailures = 0,
     home: options.Home = None,
     weights: options.Weights = None,
     json: options.Json = False,
@@ -43,7 +43,7 @@ def score(
     """
     from bench.catalogue import choose_metrics, match_metrics, require_available
     from bench.cli.display import RunProgress, StepProgress, errors
-    from bench.cli.finish import finish, write_report
+    from bench.cli.finish import finish, reporter
     from bench.data.ingest import match_files, own_split
     from bench.data.splits import load_split
     from bench.errors import UsageError
@@ -56,6 +56,8 @@ def score(
     match_metrics(wanted or ())
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder.", "Give the folder that holds the videos.")
+    how = Execution(executor, ray_address, workers, weights)
+    report = reporter(recipe, options.names(formats) or [])
     store = Home(home)
     if weights is not None:
         from bench.weights import use_folder
@@ -70,21 +72,18 @@ def score(
         files, notes = dict(matched.files), matched.notes()
     for line in notes:
         errors.print(f"! {line}", soft_wrap=True)
-    chosen = choose_metrics(loaded.domain, wanted)
+    chosen = choose_metrics(loaded.domain, wanted, precision)
     if wanted is not None:
-        require_available(chosen)
+        require_available(chosen, wanted)
     elif split is None:
         chosen = [m for m in chosen if "reference" not in m.spec.needs and m.spec.kind == "clip"]
     result = execute(
         plan_ingestion(loaded, name or folder.resolve().name, files, gate),
         chosen,
         store,
-        Execution(executor, ray_address, workers, weights),  # type: ignore[arg-type]
+        how,
         command=command_line(),
         progress=RunProgress(),
-        report=lambda out: write_report(out, recipe, options.names(formats) or []),
+        report=report,
     )
-    finish(result, json)
-    if result.interrupted:
-        return ExitCode.INTERRUPTED
-    return ExitCode.FAILURES if result.failed > max_failures else ExitCode.OK
+    return finish(result, json, max_failures)

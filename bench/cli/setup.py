@@ -10,7 +10,6 @@ from bench.catalogue import (
     choose_metrics,
     find_method,
     match_metrics,
-    method_targets,
     require_available,
     require_ready,
     state,
@@ -18,7 +17,9 @@ from bench.catalogue import (
 from bench.cli.options import names
 from bench.data.splits import load_split
 from bench.errors import MissingError
+from bench.execute.tasks import GenerateTask
 from bench.metrics.base import ClipMetric, SetMetric
+from bench.metrics.precision import Precision
 from bench.plan import Plan, check_gates, plan_generation
 from bench.spec import Split
 from bench.store.home import Home
@@ -39,6 +40,7 @@ def prepare_run(
     methods: str | None,
     gates: str | None,
     metrics: str | None,
+    precision: Precision,
     seed: int,
     repeats: int,
     limit: float,
@@ -59,7 +61,7 @@ def prepare_run(
     for entry in wanted:
         if not entry.spec.gates:
             raise MissingError(
-                f"{entry.spec.name} cannot be run: {state(entry.spec.name)}",
+                f"{entry.spec.name} cannot be run: {state(entry.target)}",
                 f"Score a folder of its videos: bench score DIR --split {split} --as {entry.spec.name}",
             )
     if not plan_only:
@@ -69,9 +71,9 @@ def prepare_run(
     check_gates(asked or ())
     loaded = load_split(split, home, subset, StepProgress("split"), media=not plan_only)
     entries = wanted or [find_method(name) for name in default_methods(loaded)]
-    chosen = choose_metrics(loaded.domain, names(metrics))
+    chosen = choose_metrics(loaded.domain, names(metrics), precision)
     if metrics is not None:
-        require_available(chosen)
+        require_available(chosen, names(metrics) or ())
     swaps = any("swapped" in m.spec.needs for m in chosen)
     plan = plan_generation(loaded, entries, asked, seed, repeats, limit, swaps)
     return Prepared(plan, chosen)
@@ -79,12 +81,12 @@ def prepare_run(
 
 def blocked_methods(plan: Plan) -> dict[str, str]:
     """Return what each method of a plan still needs before it can run here."""
-    known = method_targets()
-    return {name: needs for name in plan.methods if name in known and (needs := state(name)) != "ready"}
+    targets = {job.method: job.target for job in plan.jobs if isinstance(job, GenerateTask)}
+    return {name: needs for name, target in targets.items() if (needs := state(target)) != "ready"}
 
 
 def default_methods(split: Split) -> list[str]:
     """Return the built-in default methods that can run here and work on the split's domain, in registry order."""
-    specs = {name: find_method(name).spec for name in registry.METHODS}
-    fitting = [name for name, spec in specs.items() if spec.default and split.domain in spec.domains]
-    return [name for name in fitting if state(name) == "ready"]
+    known = [(name, find_method(name)) for name in registry.METHODS]
+    fitting = [(name, e) for name, e in known if e.spec.default and split.domain in e.spec.domains]
+    return [name for name, e in fitting if state(e.target) == "ready"]

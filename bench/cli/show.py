@@ -34,22 +34,28 @@ def show(
 
 
 def _method(name: str, home: Any) -> dict[str, Any]:
-    from bench.catalogue import find_method
+    from bench.catalogue import CONTRACT, find_method, state
+    from bench.methods.external.contract import find
 
     entry = find_method(name)
-    return {**dataclasses.asdict(entry.spec), "target": entry.target, "code": entry.code}
+    shown = {**dataclasses.asdict(entry.spec), "target": entry.target, "code": entry.code}
+    shown["state"] = state(entry.target)
+    if entry.target.startswith(CONTRACT):
+        shown["contract"] = dataclasses.asdict(find(entry.target.removeprefix(CONTRACT)))
+    return shown
 
 
 def _metric(name: str, home: Any) -> dict[str, Any]:
-    from bench.catalogue import metric_code, metrics, unavailable
-    from bench.registry import UnknownName
+    from bench.catalogue import match_metrics, metric_code, metrics, unavailable
+    from bench.errors import UsageError
 
-    known = metrics()
-    if name not in known:
-        raise UnknownName("metric", name, list(known))
-    missing = unavailable(known[name])
+    found = match_metrics([name])[name]
+    if len(found) > 1:
+        raise UsageError(f"'{name}' stands for {len(found)} metrics: {', '.join(found)}.", "Name one of them.")
+    metric = metrics()[found[0]]
+    missing = unavailable(metric)
     state = "ready" if missing is None else f"{missing.reason}: {missing.detail}"
-    return {**dataclasses.asdict(known[name].spec), "code": metric_code(known[name]), "state": state}
+    return {**dataclasses.asdict(metric.spec), "code": metric_code(metric), "state": state}
 
 
 def _split(name: str, home: Any) -> dict[str, Any]:

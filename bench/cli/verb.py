@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import sys
 from collections.abc import Callable
@@ -31,6 +32,11 @@ def verb(function: Callable[..., int | None]) -> Callable[..., Any]:
             # The reader of our output (head, less) went away: not an error.
             sys.stderr.close()
             code = ExitCode.OK
+        except OSError as error:
+            place = f": {error.filename}" if error.filename else ""
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            hint = "Free some space and run the same command again; finished results are safe." if full else ""
+            code = _complain(f"{error.strerror or error}{place}", hint, ExitCode.FAILURES)
         raise typer.Exit(int(code))
 
     return wrapped

@@ -79,8 +79,8 @@ def _box_problem(box: Box) -> str:
     try:
         _, _, side, _ = box.resolve(1920, 1080)
     except BadAnnotation as error:
-        return str(error)
-    return "" if side >= 256 else f"face box of {side} px at 1080p"
+        return f"bad box: {error}"
+    return "" if side >= 256 else f"small face box: {side} px at 1080p"
 
 
 def _label_problem(labels: Mapping[str, Any] | None, actions: list[str], appearances: list[str]) -> str:

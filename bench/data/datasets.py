@@ -7,19 +7,19 @@ Layout under `<home>/data/<name>`: `clips/<id>/` (video.mp4, audio.wav, ref.png)
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import shlex
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bench.data import declared
 from bench.data.declared import Dataset, FrozenList, Subset
+from bench.data.normalise import FILES, intact
 from bench.errors import MissingError, UsageError
 from bench.spec import Rejected, Sample, Split
 from bench.store.home import Home
-
-if TYPE_CHECKING:
-    pass
 
 Progress = Callable[[int, int], None]
 
@@ -52,8 +52,11 @@ class Account:
         wanted: clips the list asks for.
         reasons: number of candidates tried and not kept, by reason.
         digest: sha256 of the list's clip ids, one per line.
+        ledger: file with every candidate tried and what became of it.
         notes: what a reader has to know about the list.
         again: refused for the moment only: the same command tries them again.
+        left_out: number of clips or files that annotations or names rule out, by reason.
+        not_applied: filters that were not applied to a listed clip, with what they need.
     """
 
     dataset: str
@@ -62,18 +65,40 @@ class Account:
     wanted: int
     reasons: Mapping[str, int]
     digest: str
+    ledger: Path
     notes: tuple[str, ...] = ()
     again: int = 0
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    not_applied: Mapping[str, str] = field(default_factory=dict)
 
     def text(self) -> str:
         """Return the account in words."""
         lines = [
             f"{self.dataset} {self.subset}: {self.kept} of {self.wanted} clips ready (list {self.digest[:16]})"
         ]
-        lines += [f"  {count:5d} {reason}" for reason, count in sorted(self.reasons.items())]
+        lines += _counted("tried and not kept", self.reasons)
+        lines += _counted("ruled out by annotation or name", self.left_out)
         if self.again:
             lines.append(f"  {self.again} were refused for now: run the same command again to try them once more.")
-        return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
+        if self.not_applied:
+            lines.append("  NOT CHECKED, because something is missing; clips are listed without it:")
+            for needs, names in _by_need(self.not_applied).items():
+                lines.append(f"    {', '.join(names)}: {needs}")
+        lines += [f"  note: {note}" for note in self.notes]
+        return "\n".join([*lines, f"  clip by clip: {self.ledger}"])
+
+
+def _counted(title: str, counts: Mapping[str, int]) -> list[str]:
+    if not counts:
+        return []
+    return [f"  {title}:", *(f"  {count:7d} {reason}" for reason, count in sorted(counts.items()))]
+
+
+def _by_need(not_applied: Mapping[str, str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, needs in sorted(not_applied.items()):
+        found.setdefault(needs or "what it needs is not here", []).append(name)
+    return found
 
 
 def known(home: Home) -> list[Known]:
@@ -82,20 +107,38 @@ def known(home: Home) -> list[Known]:
     for name in declared.names():
         dataset = declared.declared(name)
         frozen = frozen_list(dataset, declared.MAIN, home)
-        ready = set(_manifest(home, name))
-        wanted = dataset.subsets[declared.MAIN].count
-        have = sum(str(e["clip_id"]) in ready for e in frozen.entries) if frozen else 0
-        total = min(wanted, len(frozen.entries)) if frozen and frozen.entries else wanted
+        ready = set(_manifest(home, dataset))
+        have, total = _progress(dataset, declared.MAIN, frozen, ready)
         state = "ready" if have and have >= total else f"{have} of {total} clips" if have else "not prepared"
-        detail = dataset.title if state == "ready" else f"{dataset.title}; {command(dataset)}"
-        found.append(Known(name, dataset.domain, state, detail))
+        parts = [dataset.title]
+        if frozen is not None and frozen.entries:
+            parts.append(f"list {list_digest(frozen)[:16]}")
+        for subset in dataset.subsets:
+            if subset != declared.MAIN and frozen_name(dataset, subset) != declared.MAIN:
+                part, of = _progress(dataset, subset, frozen_list(dataset, subset, home), ready)
+                parts += [f"--subset {subset}: {part} of {of} clips"] if part else []
+        if state != "ready":
+            parts.append(command(dataset))
+        found.append(Known(name, dataset.domain, state, "; ".join(parts)))
     return found
 
 
-def command(dataset: Dataset, subset: str | None = None) -> str:
-    """Return what to type to prepare a data set."""
+def _progress(dataset: Dataset, subset: str, frozen: FrozenList | None, ready: Collection[str]) -> tuple[int, int]:
+    """Return how many clips of a list are ready, and how many it has (or asks for, before it is drawn)."""
+    entries = frozen.entries if frozen else ()
+    return sum(str(e["clip_id"]) in ready for e in entries), len(entries) or dataset.subsets[subset].count
+
+
+def command(dataset: Dataset, subset: str | None = None, source: Path | None = None) -> str:
+    """Return what to type to prepare a data set.
+
+    Args:
+        dataset: which.
+        subset: a list it declares.
+        source: the folder the user gave, or None for a place holder where one is needed.
+    """
     part = f" --subset {subset}" if subset and subset != declared.MAIN else ""
-    place = "" if dataset.download == "yes" else " --from DIR"
+    place = f" --from {shlex.quote(str(source))}" if source else "" if dataset.download == "yes" else " --from DIR"
     return f"bench prepare --split {dataset.name}{part}{place} --accept-licences"
 
 
@@ -118,7 +161,7 @@ def load(name: str, home: Home, subset: str | None = None, media: bool = True) -
     dataset = declared.declared(name)
     chosen, rule = declared.subset_of(dataset, subset)
     frozen = frozen_list(dataset, chosen, home)
-    ready = _manifest(home, name)
+    ready = _manifest(home, dataset)
     entries = frozen.entries if frozen else ()
     if not any(str(e["clip_id"]) in ready for e in entries):
         if media:
@@ -126,6 +169,13 @@ def load(name: str, home: Home, subset: str | None = None, media: bool = True) -
                 f"Split '{name}' is not prepared: {dataset.source}", f"Run: {command(dataset, subset)}"
             )
         return _unprepared(dataset, chosen, rule, entries)
+    listed = [ready[i] for e in entries if (i := str(e["clip_id"])) in ready]
+    if len(crops := sorted({line["crop"]["rule"] for line in listed})) > 1:
+        raise MissingError(
+            f"Clips of split '{name}' were cropped by different rules ({', '.join(crops)}), because the face"
+            " finder came or went in between; they are not comparable.",
+            f"Run: {command(dataset, subset)}",
+        )
     samples: list[Sample] = []
     rejected: list[Rejected] = []
     if rule.protocol == "cross":
@@ -140,13 +190,18 @@ def load(name: str, home: Home, subset: str | None = None, media: bool = True) -
                 rejected.append(Rejected(clip_id, reasons.get(clip_id, "not prepared")))
     samples.sort(key=lambda s: s.id)
     assert frozen is not None
-    notes = _notes(dataset, frozen, ready.values(), samples, rejected)
+    notes = _notes(dataset, frozen, listed, samples, rejected)
     return Split(name, dataset.domain, tuple(samples), tuple(rejected), notes)
+
+
+def frozen_name(dataset: Dataset, subset: str) -> str:
+    """Return the name of the list a subset takes its clips from."""
+    return declared.MAIN if dataset.subsets[subset].protocol == "cross" else subset
 
 
 def frozen_list(dataset: Dataset, subset: str, home: Home) -> FrozenList | None:
     """Return the list: the repository's, else the one drawn here; a cross subset pairs the main list's clips."""
-    source = declared.MAIN if dataset.subsets[subset].protocol == "cross" else subset
+    source = frozen_name(dataset, subset)
     shipped = declared.shipped_list(dataset.name, source)
     if shipped is not None and shipped.entries:
         return shipped
@@ -159,8 +214,8 @@ def _sample(
     """Return a sample whose picture is one clip's and whose motion is another's (or the same one's)."""
     folder = data_root(home, dataset.name) / "clips"
     same = source is driver
-    files = {k: folder / driver["folder"] / n for k, n in _FILES.items() if k in driver["digests"]}
-    digests = dict(driver["digests"])
+    files = {k: folder / driver["folder"] / FILES[k] for k in _ROLES if k in driver["digests"]}
+    digests = {k: driver["digests"][k] for k in files}
     digests["image"] = source["digests"]["image"]
     if same:
         digests["reference"] = digests["video"]
@@ -169,7 +224,7 @@ def _sample(
         split=subset,
         id=source["folder"] if same else f"{source['folder']}--{driver['folder']}"[:120],
         identity=source["identity"],
-        image=folder / source["folder"] / _FILES["image"],
+        image=folder / source["folder"] / FILES["image"],
         audio=files.get("audio"),
         video=files["video"],
         reference=files["video"] if same else None,
@@ -179,7 +234,7 @@ def _sample(
     )
 
 
-_FILES = {"video": "video.mp4", "audio": "audio.wav", "image": "ref.png"}
+_ROLES = ("video", "audio", "image")
 
 
 def _cross(
@@ -215,23 +270,29 @@ def _unprepared(dataset: Dataset, subset: str, rule: Subset, entries: Sequence[M
             subset,
             name,
             name,
-            absent / name / _FILES["image"],
-            absent / name / _FILES["audio"] if dataset.sound else None,
-            absent / name / _FILES["video"],
-            absent / name / _FILES["video"] if rule.protocol == "self" else None,
+            absent / name / FILES["image"],
+            absent / name / FILES["audio"] if dataset.sound else None,
+            absent / name / FILES["video"],
+            absent / name / FILES["video"] if rule.protocol == "self" else None,
             frames,
             dataset.fps,
         )
         for name in sorted(names)
     )
-    drawn = "" if entries else " The list is drawn when it is prepared; names and lengths are stand-ins."
-    note = f"Split '{dataset.name}' is not prepared. Run: {command(dataset, subset)}{drawn}"
-    return Split(dataset.name, dataset.domain, samples, notes=(note,))
+    notes = [f"Split '{dataset.name}' is not prepared: {dataset.source} Run: {command(dataset, subset)}"]
+    if not entries:
+        notes.append("Its list is drawn when it is prepared: the clips' number, names and lengths are stand-ins.")
+    return Split(dataset.name, dataset.domain, samples, notes=tuple(notes))
 
 
-def unchecked(lines: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return the filters that could not be applied to some clip, from manifest lines."""
-    return sorted({f["name"] for line in lines for f in line["filters"] if f["passed"] is None})
+def unchecked(lines: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the filters that could not be applied to some clip, with what they need, from manifest lines."""
+    return {f["name"]: f.get("needs", "") for line in lines for f in line["filters"] if f["passed"] is None}
+
+
+def list_digest(frozen: FrozenList) -> str:
+    """Return what two users compare: the sha256 of the list's clip ids, one per line."""
+    return sha256("".join(f"{e['clip_id']}\n" for e in frozen.entries).encode()).hexdigest()
 
 
 def _notes(
@@ -241,13 +302,14 @@ def _notes(
     samples: Sequence[Sample],
     rejected: Sequence[Rejected],
 ) -> tuple[str, ...]:
-    notes = [OWN_LIST, *dataset.notes]
+    digest = list_digest(frozen)[:16]
+    notes = [f"{OWN_LIST} List {digest}: compare numbers only where it is the same.", *dataset.notes]
     if frozen.header.get("state") != "verified":
         notes.append("The list is drawn from annotations; media filters remove clips from it, none is replaced.")
     if frozen.header.get("mirror"):
         notes.append("Clips were cut by somebody else (source = mirror); crops and lengths are not the owners'.")
-    if left := unchecked(lines):
-        notes.append(f"Not looked at when the clips were prepared: {', '.join(left)}.")
+    if left := {**unchecked(lines), **frozen.header.get("not_applied", {})}:
+        notes.append(f"Not checked when the clips were prepared: {', '.join(sorted(left))}.")
     if rejected:
         notes.append(f"{len(samples)} of {len(samples) + len(rejected)} clips of the list are here.")
     return tuple(notes)
@@ -258,16 +320,17 @@ def data_root(home: Home, name: str) -> Path:
     return home.data / name
 
 
-def _manifest(home: Home, name: str) -> dict[str, dict[str, Any]]:
-    """Return the manifest's lines by clip id."""
-    path = data_root(home, name) / "manifest.jsonl"
+def _manifest(home: Home, dataset: Dataset) -> dict[str, dict[str, Any]]:
+    """Return the manifest's lines by clip id, of clips whose files are there."""
+    root = data_root(home, dataset.name)
+    path = root / "manifest.jsonl"
     try:
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return {line["clip_id"]: line for line in lines if intact(root, line["folder"], line)}
     except FileNotFoundError:
         return {}
-    except ValueError as error:
-        raise UsageError(f"{path} is damaged: {error}.", f"Run: bench prepare --split {name}") from error
-    return {line["clip_id"]: line for line in lines}
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path} is damaged: {error}.", f"Run: {command(dataset)}") from error
 
 
 def _reasons(home: Home, name: str) -> dict[str, str]:

@@ -51,7 +51,9 @@ class Dataset:
         min_frames: shortest usable clip at 25 fps.
         download: whether `bench prepare` can fetch it by itself: `yes`, `youtube` (needs yt-dlp) or `no`.
         crop: how the square is chosen, in words.
-        shots: clips come out of longer videos, so shot cuts, still and black pictures are looked for.
+        shots: clips come out of longer videos, so shot cuts, still and black pictures, a change of person, a
+            head turned away and pauses in the speech are looked for.
+        identities: how two clips are known to show different people: by the owners' `labels`, or by `faces`.
         faces: exactly one face is required, where a face finder is installed.
         sync: `require` a small offset of sound and lips, `report` it, or `no`; where SyncNet is installed.
         subsets: lists by name; `test` is the main one.
@@ -70,6 +72,7 @@ class Dataset:
     domain: Domain = "real"
     sound: bool = True
     shots: bool = True
+    identities: Literal["labels", "faces"] = "labels"
     faces: bool = True
     sync: Literal["require", "report", "no"] = "require"
     fps: float = 25.0

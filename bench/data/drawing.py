@@ -5,17 +5,29 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from bench.data import celebv_hq, declared, hdtf, layouts
 from bench.data.candidates import Candidate
-from bench.data.datasets import OWN_LIST, Account, Progress, command, data_root, frozen_list, unchecked
+from bench.data.checks import OTHERS, look_alike
+from bench.data.datasets import (
+    OWN_LIST,
+    Account,
+    Progress,
+    command,
+    data_root,
+    frozen_list,
+    list_digest,
+    unchecked,
+)
 from bench.data.declared import Dataset, FrozenList, Subset
 from bench.data.folder import safe_id
-from bench.data.normalise import available_tools
-from bench.data.preparation import Preparer, Result, intact, read_results
+from bench.data.normalise import FILES, Refused, Tools, available_tools, intact
+from bench.data.preparation import Preparer, Result, read_results
+from bench.data.selection import SEED
 from bench.errors import MissingError, UsageError
 from bench.methods.external.environment import find_program
 from bench.store.files import write_bytes
@@ -53,32 +65,53 @@ def prepare(
     if source is not None and not source.is_dir():
         raise UsageError(f"There is no folder {source}.", "--from takes what the owners of the data set publish.")
     root = data_root(home, name)
-    _require_terms(dataset, root, accept_terms)
+    _require_terms(dataset, root, accept_terms, command(dataset, chosen, source))
     if source is None and dataset.download != "yes":
-        raise MissingError(f"Split '{name}' needs files from you: {dataset.source}", f"Run: {command(dataset)}")
+        raise MissingError(
+            f"Split '{name}' needs files from you: {dataset.source}", f"Run: {command(dataset, chosen)}"
+        )
     tools = available_tools(dataset)
     layout, groups, header = _layout(dataset, chosen, rule, source, root)
-    with Preparer(dataset, rule.seconds, root, tools, layout, workers) as preparer:
+    with Preparer(dataset, rule.seconds, root, tools, layout, home, workers) as preparer:
         frozen = frozen_list(dataset, chosen, home)
         if frozen is not None and frozen.entries and frozen.header.get("complete", True):
-            _run_list(preparer, groups, frozen, progress)
-            wanted = len(frozen.entries)
+            by_id = {c.clip_id: c for group in groups for c in group}
+            listed = [[by_id[i]] for e in frozen.entries if (i := str(e["clip_id"])) in by_id]
+            preparer.fill(listed, len(listed), progress)
         else:
-            accepted = preparer.fill(groups, rule.count, progress)
-            header["complete"] = len(accepted) == rule.count
-            frozen = _freeze(root, chosen, header, accepted)
-            wanted = rule.count
-    return _close(dataset.name, chosen, root, frozen, wanted, preparer.tried, layout.refused)
+            compare = dataset.identities == "faces"
+            accepted = preparer.fill(groups, rule.count, progress, partial(_twin, root) if compare else None)
+            frozen = _freeze(root, chosen, header | _verdict(dataset, rule, tools, accepted), accepted)
+    return _close(dataset, chosen, root, frozen, preparer.tried, layout.refused)
 
 
-def _run_list(
-    preparer: Preparer, groups: Sequence[Sequence[Candidate]], frozen: FrozenList, progress: Progress | None
-) -> None:
-    wanted = {str(e["clip_id"]): None for e in frozen.entries}
-    by_id = {c.clip_id: c for group in groups for c in group}
-    for done, _ in enumerate(preparer.run(by_id[i] for i in wanted if i in by_id), 1):
-        if progress:
-            progress(done, len(wanted))
+def _twin(root: Path, result: Result, accepted: Sequence[Result]) -> Refused | None:
+    """C6: refuse a clip that shows a person who is in the list already."""
+    import numpy as np
+
+    def embedding(of: Result) -> Any:
+        return np.load(root / "clips" / safe_id(of.clip_id) / FILES["identity"])
+
+    if "identity" not in result.clip["digests"]:
+        return None
+    found = look_alike(
+        embedding(result), {r.clip_id: embedding(r) for r in accepted if "identity" in r.clip["digests"]}
+    )
+    if found is None:
+        return None
+    return Refused("filtered", "same person as another clip", f"{found[0]}, cosine {found[1]:.2f}")
+
+
+def _verdict(dataset: Dataset, rule: Subset, tools: Tools, accepted: Sequence[Result]) -> dict[str, Any]:
+    """Return what a drawn list's header says of how far it was checked."""
+    left = {name: needs for r in accepted for name, needs in unchecked([r.clip]).items()}
+    if dataset.identities == "faces" and not tools.identity:
+        left[OTHERS] = tools.needs.get("identity", "")
+    return {
+        "complete": len(accepted) == rule.count,
+        "list_kind": "unfiltered" if left else "filtered",
+        "not_applied": left,
+    }
 
 
 def _layout(
@@ -90,6 +123,7 @@ def _layout(
         "dataset": dataset.name,
         "count": rule.count,
         "rule": rule.rule,
+        "seed": SEED,
         "state": "verified",
     }
     cache = root / "source"
@@ -136,8 +170,12 @@ def _youtube(
     groups: Sequence[Sequence[Candidate]],
     header: dict[str, Any],
 ) -> tuple[Any, Sequence[Sequence[Candidate]], dict[str, Any]]:
-    layout = layouts.YouTube(source, cache, clips, find_program("yt-dlp") is not None)
+    layout = layouts.YouTube(source, cache, clips, _can_download())
     return layout, groups, {**header, "mirror": layout.mirror}
+
+
+def _can_download() -> bool:
+    return find_program("yt-dlp") is not None
 
 
 def _find(source: Path, pattern: str, where: str) -> Path:
@@ -153,8 +191,8 @@ def _digest(path: Path) -> str:
     return sha256(path.read_bytes()).hexdigest()
 
 
-def _require_terms(dataset: Dataset, root: Path, accept: bool) -> None:
-    """Ask for the terms once; a changed text is asked for again."""
+def _require_terms(dataset: Dataset, root: Path, accept: bool, how: str) -> None:
+    """Ask for the terms once; a changed text is asked for again. `how` is the command that accepts them."""
     file = root / "terms.json"
     text = sha256(dataset.terms.encode()).hexdigest()
     try:
@@ -163,7 +201,7 @@ def _require_terms(dataset: Dataset, root: Path, accept: bool) -> None:
     except (OSError, ValueError, KeyError):
         pass
     if not accept:
-        raise UsageError(f"{dataset.title}: {dataset.terms}", f"If you may and want to go on: {command(dataset)}")
+        raise UsageError(f"{dataset.title}: {dataset.terms}", f"If you may and want to go on: {how}")
     from datetime import UTC, datetime
 
     accepted = {"sha256": text, "accepted": datetime.now(UTC).isoformat(timespec="seconds")}
@@ -189,47 +227,58 @@ def _freeze(root: Path, subset: str, header: Mapping[str, Any], accepted: Sequen
 
 
 def _close(
-    name: str,
+    dataset: Dataset,
     subset: str,
     root: Path,
     frozen: FrozenList,
-    wanted: int,
     tried: Sequence[Result],
     refused: Sequence[tuple[str, str]],
 ) -> Account:
     """Write manifest and ledger, and return the account."""
     stored = read_results(root)
+    results = stored | {r.clip_id: r for r in tried}
     ledger = [
         {"clip_id": clip_id, "state": "bad-annotation", "reason": reason, "detail": ""}
         for clip_id, reason in dict(refused).items()
-        if clip_id not in stored
+        if clip_id not in results
     ]
     ledger += [
-        {"clip_id": r.clip_id, "state": r.state, "reason": r.reason, "detail": r.detail} for r in stored.values()
+        {"clip_id": r.clip_id, "state": r.state, "reason": r.reason, "detail": r.detail} for r in results.values()
     ]
     manifest = [
         {"clip_id": r.clip_id, "folder": safe_id(r.clip_id), "identity": r.identity, **r.clip}
         for r in stored.values()
-        if r.state == "ok" and intact(root, r)
+        if r.state == "ok" and intact(root, safe_id(r.clip_id), r.clip)
     ]
     _write_lines(root / "manifest.jsonl", manifest)
     _write_lines(root / "ledger.jsonl", ledger)
-    ready = {line["clip_id"] for line in manifest}
+    ready = {line["clip_id"]: line for line in manifest}
     entries = [str(e["clip_id"]) for e in frozen.entries]
+    listed = [ready[i] for i in entries if i in ready]
+    wanted = dataset.subsets[subset].count
     notes = [OWN_LIST]
-    if left := unchecked(manifest):
+    if not frozen.header.get("complete", True):
+        notes.append(f"the list has {len(entries)} of {wanted} clips; it is drawn on when more media is there")
+    if dataset.download == "youtube" and "unavailable" in {r.reason for r in tried} and not _can_download():
         notes.append(
-            f"not looked at, because what it needs is not installed: {', '.join(left)}; see docs/datasets.md"
+            "missing source videos were not fetched, because yt-dlp is not on PATH: pip install -U yt-dlp,"
+            " or put <YouTube id>.mp4 into the folder given with --from"
         )
+    if doubtful := Counter(f["name"] for line in listed for f in line["filters"] if f["passed"] is False):
+        each = ", ".join(f"{name} ({count} clips)" for name, count in sorted(doubtful.items()))
+        notes.append(f"outside the bounds, which are only reported for this set: {each}")
     return Account(
-        name,
+        dataset.name,
         subset,
-        sum(i in ready for i in entries),
+        len(listed),
         wanted,
         dict(Counter(r.reason for r in tried if r.state != "ok")),
-        sha256("".join(f"{i}\n" for i in entries).encode()).hexdigest(),
+        list_digest(frozen),
+        root / "ledger.jsonl",
         tuple(notes),
         sum(r.state in ("retry", "blocked") for r in tried),
+        dict(Counter(reason.partition(":")[0] for _, reason in refused)),
+        {**unchecked(listed), **frozen.header.get("not_applied", {})},
     )
 
 

@@ -78,7 +78,8 @@ def fetch_file(url: str, target: Path) -> None:
                     have += len(block)
     except (OSError, urllib.error.URLError) as error:
         raise BenchError(
-            f"Cannot download {url}: {error}.", "Run the same command again: it goes on where it stopped."
+            f"Cannot download {url}: {error}.",
+            "Run the same command again to go on where it stopped, or give a folder of your own with --from.",
         ) from error
     if total and have != total:
         raise BenchError(f"{url} ended after {have} of {total} bytes.", "Run the same command again to go on.")

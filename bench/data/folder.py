@@ -9,7 +9,7 @@ import re
 import shutil
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,7 +128,17 @@ def load_folder(path: Path, cache: Path, progress: Callable[[int, int], None] | 
     hashes.save()
     samples.sort(key=lambda s: s.id)
     rejected.sort(key=lambda r: r.item)
-    return Split(f"folder:{path}", "real", tuple(samples), tuple(rejected), tuple(_notes(samples, made)))
+    notes = _notes(samples, made)
+    if rejected:
+        names = few([r.item for r in rejected])
+        notes.append(f"{len(rejected)} not used: {names}. Reasons: bench show split folder:{path}")
+    return Split(f"folder:{path}", "real", tuple(samples), tuple(rejected), tuple(notes))
+
+
+def few(names: Sequence[str], count: int = 8) -> str:
+    """Return the first names, and how many more there are."""
+    more = f" and {len(names) - count} more" if len(names) > count else ""
+    return ", ".join(names[:count]) + more
 
 
 def safe_id(text: str) -> str:
@@ -186,10 +196,19 @@ def _find(root: Path) -> tuple[list[_Item], list[Rejected]]:
         if video is not None or (image is not None and sound is not None):
             items.append(_Item(name, image, sound, video))
         elif image is not None:
-            rejected.append(Rejected(str(image.relative_to(root)), f"a picture without a sound named {name}.*"))
+            reason = f"a picture without a sound named {name}.*{_other_case(groups, name, 'audio')}"
+            rejected.append(Rejected(str(image.relative_to(root)), reason))
         elif sound is not None:
-            rejected.append(Rejected(str(sound.relative_to(root)), f"a sound without a picture named {name}.*"))
+            reason = f"a sound without a picture named {name}.*{_other_case(groups, name, 'image')}"
+            rejected.append(Rejected(str(sound.relative_to(root)), reason))
     return items, rejected
+
+
+def _other_case(groups: Mapping[str, Mapping[str, list[Path]]], name: str, kind: str) -> str:
+    """Say so when the partner is there but its name differs in upper and lower case."""
+    same = (files[kind][0].name for other, files in groups.items() if other != name and files.get(kind))
+    near = next((n for n in same if Path(n).stem.lower() == Path(name).name.lower()), None)
+    return f" ({near} differs in upper and lower case)" if near else ""
 
 
 def _files(root: Path, rejected: list[Rejected]) -> Iterator[Path]:
@@ -354,20 +373,18 @@ def _notes(samples: Sequence[Sample], made: Sequence[tuple[str, _Normalised]]) -
     notes = ["Who is shown is not known: every sample counts as its own identity."]
     silent = [s.id for s in samples if s.audio is None]
     if silent:
-        notes.append(f"{len(silent)} without sound, usable for gate visual only: {', '.join(silent)}.")
+        notes.append(f"{len(silent)} without sound, usable for gate visual only: {few(silent)}.")
     unpaired = [s.id for s in samples if s.reference is None]
     if unpaired:
-        notes.append(f"{len(unpaired)} without ground truth: {', '.join(unpaired)}.")
+        notes.append(f"{len(unpaired)} without ground truth: {few(unpaired)}.")
     retimed = [(name, r) for name, r in made if r.duplicated or r.dropped]
     if retimed:
-        each = ", ".join(
-            f"{name} ({r.duplicated} repeated, {r.dropped} dropped)" for name, r in sorted(retimed, key=str)
-        )
-        notes.append(f"{len(retimed)} brought to 25 fps by repeating or dropping frames: {each}.")
+        each = [f"{name} ({r.duplicated} repeated, {r.dropped} dropped)" for name, r in sorted(retimed, key=str)]
+        notes.append(f"{len(retimed)} brought to 25 fps by repeating or dropping frames: {few(each)}.")
     cut = [(name, r.cut) for name, r in made if r.cut]
     if cut:
-        each = ", ".join(f"{name} ({count} frames)" for name, count in sorted(cut))
-        notes.append(f"{len(cut)} cut at the end because the sound is shorter than the picture: {each}.")
+        each = [f"{name} ({count} frames)" for name, count in sorted(cut)]
+        notes.append(f"{len(cut)} cut at the end because the sound is shorter than the picture: {few(each)}.")
     return notes
 
 

@@ -40,7 +40,7 @@ def candidates(folder: Path) -> list[Candidate]:
                 clip = f"{part}_{name}_{index:03d}"
                 made = _candidate(clip, part, name, interval, urls, heights, crops.get(f"{name}_{index}", ""))
                 if not made.problem and made.start - DELAY < previous:
-                    made = dataclasses.replace(made, problem=f"interval {interval} is out of order")
+                    made = dataclasses.replace(made, problem=f"intervals out of order: {interval}")
                 previous = max(previous, made.end)
                 found.append(made)
     return _united(found)
@@ -67,9 +67,9 @@ def _candidate(
         x, width, y, tall = numbers
         box = Box("window", (x, y, width, tall), (0, height))
         if height not in HEIGHTS:
-            problem = problem or f"unusable height {height}"
+            problem = problem or f"unusable height: {height}"
         elif y + tall > height or x + width > round(height * 16 / 9) + 1 or min(width, tall) < 2:
-            problem = problem or f"crop {width}x{tall} at {x},{y} is outside a {height} px high frame"
+            problem = problem or f"bad crop: {width}x{tall} at {x},{y} in a {height} px high frame"
     key = name.rstrip("0123456789") if part != "RD" else f"{part}_{name}"
     source = video[1] if video else ""
     return Candidate(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.data.folder import VIDEO_SUFFIXES, safe_id
+from bench.data.folder import VIDEO_SUFFIXES, few, safe_id
 from bench.errors import BenchError, UsageError
 from bench.keys import file_digest
 from bench.spec import Rejected, Sample, Split
@@ -30,10 +30,10 @@ class Matched:
         """Return what a user should know, in sentences."""
         lines = []
         if self.missing:
-            lines.append(f"{len(self.missing)} samples have no video: {_few(self.missing)}")
+            lines.append(f"{len(self.missing)} samples have no video: {few(self.missing)}")
         if self.unmatched:
             names = tuple(p.name for p in self.unmatched)
-            lines.append(f"{len(names)} files match no sample: {_few(names)}")
+            lines.append(f"{len(names)} files match no sample: {few(names)}")
         return lines
 
 
@@ -55,14 +55,14 @@ def match_files(split: Split, folder: Path, pattern: str) -> Matched:
         )
     files = {s.id: p for s in split.samples if (p := folder / pattern.replace("{id}", s.id)).is_file()}
     if not files:
-        found = sorted(p.name for p in folder.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES)[:3]
+        found = [p.name for p in _files(folder) if p.suffix.lower() in VIDEO_SUFFIXES][:3]
         raise UsageError(
             f"No file in {folder} matches '{pattern}' for the samples of '{split.name}'"
             f" (e.g. {pattern.replace('{id}', split.samples[0].id)}; found: {', '.join(found) or 'no videos'}).",
             "Change --pattern; sample ids are listed by: bench show split NAME",
         )
     claimed = set(files.values())
-    others = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in VIDEO_SUFFIXES and p not in claimed]
+    others = [p for p in _files(folder) if p.suffix.lower() in VIDEO_SUFFIXES and p not in claimed]
     return Matched(files, tuple(s.id for s in split.samples if s.id not in files), tuple(others))
 
 
@@ -79,7 +79,7 @@ def own_split(folder: Path) -> tuple[Split, dict[str, Path]]:
     samples: list[Sample] = []
     files: dict[str, Path] = {}
     rejected: list[Rejected] = []
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+    for path in _files(folder):
         if path.suffix.lower() not in VIDEO_SUFFIXES:
             rejected.append(Rejected(str(path.relative_to(folder)), f"not a video ({path.suffix or 'no suffix'})"))
             continue
@@ -115,5 +115,7 @@ def own_split(folder: Path) -> tuple[Split, dict[str, Path]]:
     return Split(f"videos:{folder.name}", "real", tuple(samples), tuple(rejected), (note,)), files
 
 
-def _few(items: tuple[str, ...], count: int = 5) -> str:
-    return ", ".join(items[:count]) + (", ..." if len(items) > count else "")
+def _files(folder: Path) -> list[Path]:
+    """Return the files below a folder but not those in hidden ones, such as a `.bench` of our own."""
+    found = (p for p in folder.rglob("*") if not any(part.startswith(".") for part in p.relative_to(folder).parts))
+    return sorted(p for p in found if p.is_file())

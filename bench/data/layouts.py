@@ -6,11 +6,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from bench.data import celebv_hq, hdtf, ravdess, vfhq
 from bench.data.candidates import Candidate
 from bench.data.fetch import Pace, archive_complete, fetch_file, fetch_video, remember_digest
 from bench.data.normalise import Media, Refused
+from bench.data.preparation import DOWNLOAD
 from bench.data.selection import clip_order, grouped
 from bench.errors import UsageError
 
@@ -36,6 +38,11 @@ class Ravdess:
     def groups(self, entries: Sequence[Mapping[str, object]]) -> Groups:
         """Return the frozen list's candidates, one per group."""
         return [[ravdess.candidate(str(entry["clip_id"]))] for entry in entries]
+
+    def stamp(self, candidate: Candidate) -> Any:
+        """See `Layout.stamp`."""
+        place = self._files.found.get(candidate.clip_id)
+        return place.size if place is not None else DOWNLOAD if self._download else None
 
     def media(self, candidate: Candidate, scratch: Path) -> Media:
         """Return the clip's file, fetching its actor's zip if downloads are on."""
@@ -71,6 +78,7 @@ class YouTube:
     def __init__(self, source: Path, cache: Path, candidates: Sequence[Candidate], download: bool) -> None:
         self._source, self._cache, self._download = source, cache, download
         self._pace = Pace()
+        self._gone: dict[str, Refused] = {}
         files = {p.stem: p for p in sorted(source.rglob("*")) if p.suffix.lower() in (".mp4", ".mkv", ".webm")}
         own = {c.source_id for c in candidates if c.source_id}
         self._raw = {stem: path for stem, path in files.items() if stem in own}
@@ -82,8 +90,15 @@ class YouTube:
         """The folder holds clips that somebody else cut."""
         return bool(self._cut)
 
+    def stamp(self, candidate: Candidate) -> Any:
+        """See `Layout.stamp`."""
+        path = self._cut.get(candidate.clip_id) if self._cut else self._raw.get(candidate.source_id)
+        if path is not None:
+            return [path.name, path.stat().st_size, self.mirror]
+        return DOWNLOAD if self._download and not self._cut else None
+
     def media(self, candidate: Candidate, scratch: Path) -> Media:
-        """Return the candidate's source video."""
+        """Return the candidate's source video; each is asked for once, however many clips it holds."""
         if self._cut:
             path = self._cut.get(candidate.clip_id)
             if path is None:
@@ -94,13 +109,19 @@ class YouTube:
             return Media(path)
         if not self._download:
             raise Refused("dead", "unavailable", f"{candidate.source_id} is not in {self._source}")
+        target = self._cache / "raw" / f"{candidate.source_id}.mp4"
+        if target.is_file():  # for another clip, or by a run that was stopped
+            return Media(target, temporary=True)
+        if candidate.source_id in self._gone:
+            raise self._gone[candidate.source_id]
         if self._pace.exhausted:
             raise Refused("retry", "unavailable", "not asked: the rate limit was reached")
-        target = self._cache / "raw" / f"{candidate.source_id}.mp4"
+        print(f"fetching {candidate.url}", file=sys.stderr)
         outcome, detail = fetch_video(candidate.url, target, candidate.height)
         self._pace.note(outcome)
         if outcome != "ok":
-            raise Refused(outcome, "unavailable", detail)
+            self._gone[candidate.source_id] = Refused(outcome, "unavailable", detail)
+            raise self._gone[candidate.source_id]
         return Media(target, temporary=True)
 
 
@@ -121,6 +142,11 @@ class VfhqTest:
         return [
             [Candidate(name, vfhq.parse_name(name).video, vfhq.parse_name(name).video)] for name in self._clips
         ]
+
+    def stamp(self, candidate: Candidate) -> Any:
+        """See `Layout.stamp`."""
+        clip = self._clips.get(candidate.clip_id)
+        return None if clip is None else [[p.name, p.stat().st_size] for p in clip.files]
 
     def media(self, candidate: Candidate, scratch: Path) -> Media:
         """Return the clip's pictures."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -13,9 +13,10 @@ from bench.data.candidates import BadAnnotation, Candidate, Mismatch, Pixels, ce
 from bench.data.declared import Dataset
 from bench.keys import file_digest
 
-VERSION = "prepare/1"
+VERSION = "prepare/2"
 SAMPLES_PER_FRAME = 640
-FILES = {"video": "video.mp4", "audio": "audio.wav", "image": "ref.png"}
+FILES = {"video": "video.mp4", "audio": "audio.wav", "image": "ref.png", "identity": "identity.npy"}
+"""What a clip's folder may hold; `identity` is its mean face embedding: biometric data, deleted with the clip."""
 
 State = Literal["ok", "dead", "blocked", "retry", "bad-annotation", "bad-media", "filtered", "mismatch"]
 
@@ -52,23 +53,41 @@ class Media:
     mirror: bool = False
     warnings: tuple[str, ...] = ()
 
-    def stamp(self) -> list[Any]:
-        """Return what tells one state of the files from another without reading them."""
-        files = [self.video] if self.video else list(self.pictures)
-        return [[p.name, p.stat().st_size] for p in files] + [self.mirror]
-
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """Which optional networks a preparation may use. One list never mixes clips made with and without."""
+    """Which optional networks a preparation uses. One list never mixes clips made with and without.
+
+    Attributes:
+        faces, identity, speech, sync: MediaPipe, ArcFace, WebRTC's voice activity detector, SyncNet.
+        needs: what an absent one needs, by the name of its attribute.
+    """
 
     faces: bool = False
+    identity: bool = False
+    speech: bool = False
     sync: bool = False
+    needs: Mapping[str, str] = field(default_factory=dict)
+
+    def present(self) -> list[str]:
+        """Return the names of those that are used."""
+        return [name for name in TOOLS if getattr(self, name)]
+
+
+TOOLS = ("faces", "identity", "speech", "sync")
+NO_MUSIC_DETECTOR = "bench has no music detector; only the owners' labels speak of music"
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One candidate with its media, as sent to a worker process."""
+    """One candidate with its media, as sent to a worker process.
+
+    Attributes:
+        dataset, candidate, media, tools: what to make of what.
+        seconds: longest clip; 0 is the whole of it.
+        root: folder of the data set.
+        request: digest of everything asked; another one means that the clip has to be made again.
+    """
 
     dataset: Dataset
     seconds: float
@@ -76,6 +95,7 @@ class Job:
     media: Media
     root: Path
     tools: Tools
+    request: str
 
 
 def make_clip(job: Job, work: Path) -> dict[str, Any]:
@@ -92,8 +112,6 @@ def make_clip(job: Job, work: Path) -> dict[str, Any]:
     from bench.media.errors import DecodeError, EncodeError
 
     dataset, candidate = job.dataset, job.candidate
-    if candidate.problem:
-        raise Refused("bad-annotation", _annotation_category(candidate.problem), candidate.problem)
     findings: list[checks.Finding] = []
     try:
         raw = _from_pictures(job) if job.media.pictures else _from_video(job, findings)
@@ -111,18 +129,19 @@ def make_clip(job: Job, work: Path) -> dict[str, Any]:
             findings += pictures.findings()
         _refuse(findings)
         frames = frames[:count]
-        finder = _finder() if job.tools.faces and dataset.faces else None
-        if dataset.faces:
-            looked = [finder.boxes(f) for f in checks.look_at(frames)] if finder else []
-            findings += checks.check_faces(looked, dataset.size)
-            _refuse(findings)
+        findings += _face_findings(job, frames)
+        _refuse(findings)
+        findings += _speech_findings(job, raw.sound)
+        _refuse(findings)
+        findings += _person(job, frames, work)
+        _refuse(findings)
         video = work / FILES["video"]
         write_clip(video, frames, dataset.fps)
         write_image(work / FILES["image"], frames[0])
         if raw.sound is not None:
             write_wav(work / FILES["audio"], raw.sound)
         if dataset.sync != "no" and raw.sound is not None:
-            findings.append(_sync(job, frames, raw.sound, work))
+            findings += _sync(job, frames, raw.sound, work)
             if dataset.sync == "require":
                 _refuse(findings)
         shown = sha256()
@@ -148,15 +167,29 @@ def make_clip(job: Job, work: Path) -> dict[str, Any]:
         "cut": {"start": raw.start, "seconds": raw.seconds, "frames": candidate.frames},
         "crop": {"box": raw.box, "rule": raw.rule},
         "url": candidate.url,
-        "filters": [{"name": f.name, "value": f.value, "passed": f.passed} for f in findings],
+        "filters": [
+            {"name": f.name, "value": f.value, "passed": f.passed, **({"needs": f.needs} if f.needs else {})}
+            for f in findings
+        ],
         "warnings": list(job.media.warnings),
         "licence": dataset.licence,
         "version": VERSION,
     }
 
 
-def _annotation_category(problem: str) -> str:
-    return "too short" if problem.startswith("too short") else "bad annotation"
+def intact(root: Path, folder: str, clip: Mapping[str, Any]) -> bool:
+    """Return whether a clip's files are there with their sizes.
+
+    Args:
+        root: of the data set.
+        folder: the clip's, below `clips`.
+        clip: what `make_clip` returned for it.
+    """
+    try:
+        place = root / "clips" / folder
+        return all((place / FILES[k]).stat().st_size == size for k, size in clip["sizes"].items())
+    except (OSError, KeyError):
+        return False
 
 
 def _refuse(findings: Sequence[Any]) -> None:
@@ -192,7 +225,7 @@ def _from_pictures(job: Job) -> _Raw:
 def _from_video(job: Job, findings: list[Any]) -> _Raw:
     from bench.data import checks
     from bench.media.cut import cut, describe, frame_span
-    from bench.media.decode import SAMPLE_RATE, read_audio
+    from bench.media.decode import read_audio
 
     candidate, dataset, media = job.candidate, job.dataset, job.media
     assert media.video is not None
@@ -216,9 +249,8 @@ def _from_video(job: Job, findings: list[Any]) -> _Raw:
     box, rule = _box(job, source.width, source.height, start, end)
     sound = None
     if dataset.sound:
-        heard = read_audio(media.video)
-        assert heard is not None  # B2 made sure
-        sound = heard[round(start * SAMPLE_RATE) : round(end * SAMPLE_RATE)]
+        sound = read_audio(media.video, start, end)
+        assert sound is not None  # B2 made sure
     frames = cut(media.video, start, end, box, dataset.size, dataset.fps)
     native = {**asdict(source), "sha256": file_digest(media.video)}
     native = {k: (None if v != v else v) for k, v in native.items()}  # NaN has no place in JSON
@@ -234,10 +266,10 @@ def _box(job: Job, width: int, height: int, start: float, end: float) -> tuple[P
         return centre_square(width, height), "mirror" if job.media.mirror else "center"
     if box.kind != "face":
         return box.resolve(width, height), box.kind
-    finder = _finder() if job.tools.faces else None
-    if finder is None:
+    if not job.tools.faces:
         return centre_square(width, height), "center"
     assert job.media.video is not None
+    finder = _finder()
     faces = [finder.boxes(frame) for frame in cut(job.media.video, start, end, fps=5.0)]
     largest = [found[0] for found in faces if found]
     if not largest:
@@ -245,17 +277,59 @@ def _box(job: Job, width: int, height: int, start: float, end: float) -> tuple[P
     return face_square(largest, width, height), "face"
 
 
-def _sync(job: Job, frames: Sequence[Any], sound: Any, work: Path) -> Any:
-    from bench.data.checks import check_sync
+def _face_findings(job: Job, frames: Sequence[Any]) -> list[Any]:
+    """C1 and C3; the head's pose only where clips come out of longer videos."""
+    from bench.data import checks
+
+    if not job.dataset.faces:
+        return []
+    if not job.tools.faces:
+        names = (checks.FACE, checks.SIZE, checks.YAW)[: 3 if job.dataset.shots else 2]
+        return [checks.not_applied(name, job.tools.needs.get("faces", "")) for name in names]
+    looked, finder = checks.look_at(frames), _finder()
+    found = checks.check_faces([finder.boxes(frame) for frame in looked], job.dataset.size)
+    return [*found, checks.check_pose(finder.read(looked))] if job.dataset.shots else found
+
+
+def _speech_findings(job: Job, sound: Any) -> list[Any]:
+    """C4, where clips come out of longer videos."""
+    from bench.data import checks
+
+    if not job.dataset.shots or sound is None:
+        return []
+    music = checks.not_applied(checks.MUSIC, NO_MUSIC_DETECTOR)
+    if not job.tools.speech:
+        return [checks.not_applied(checks.SPEECH, job.tools.needs.get("speech", "")), music]
+    return [checks.check_speech(_speech(sound)), music]
+
+
+def _person(job: Job, frames: Sequence[Any], work: Path) -> list[Any]:
+    """C2, where clips come out of longer videos; keeps the mean embedding for C6."""
+    import numpy as np
+
+    from bench.data import checks
+
+    if not job.dataset.shots:
+        return []
+    if not job.tools.identity:
+        return [checks.not_applied(checks.PERSON, job.tools.needs.get("identity", ""))]
+    finding, mean = checks.check_person(_embedder().embeddings(checks.look_at(frames)))
+    if mean is not None:
+        np.save(work / FILES["identity"], mean)
+    return [finding]
+
+
+def _sync(job: Job, frames: Sequence[Any], sound: Any, work: Path) -> list[Any]:
+    """C5."""
+    from bench.data import checks
     from bench.media.encode import write_clip
 
-    checker = _checker() if job.tools.sync else None
-    if checker is None:
-        return check_sync(None)
+    if not job.tools.sync:
+        return [checks.not_applied(checks.SYNC, job.tools.needs.get("sync", ""))]
     clip = work / "sync.mp4"
     write_clip(clip, frames, job.dataset.fps, sound)
     try:
-        return check_sync(checker.offset(clip))
+        return checks.check_sync(_checker().measure(clip))
     finally:
         clip.unlink()
 
@@ -268,17 +342,35 @@ def _finder() -> Any:
 
 
 @cache
+def _embedder() -> Any:
+    from bench.data.checks import face_embedder
+
+    return face_embedder()
+
+
+@cache
 def _checker() -> Any:
     from bench.data.checks import sync_check
 
     return sync_check()
 
 
-def available_tools(dataset: Dataset) -> Tools:
-    """Return which optional networks are here."""
-    from bench.data.checks import face_finder, sync_check
+def _speech(sound: Any) -> float:
+    from bench.data.checks import speech_share
 
-    return Tools(
-        faces=dataset.faces and face_finder() is not None,
-        sync=dataset.sync != "no" and sync_check() is not None,
-    )
+    return speech_share(sound)
+
+
+def available_tools(dataset: Dataset) -> Tools:
+    """Return which optional networks a data set's filters want, and which of them are here."""
+    from bench.data import checks
+
+    wanted = {
+        "faces": checks.face_finder if dataset.faces else None,
+        "identity": checks.face_embedder if dataset.shots else None,
+        "speech": checks.speech_detector if dataset.shots and dataset.sound else None,
+        "sync": checks.sync_check if dataset.sync != "no" else None,
+    }
+    found = {name: look() for name, look in wanted.items() if look is not None}
+    needs = {name: answer for name, answer in found.items() if isinstance(answer, str)}
+    return Tools(**{name: True for name in found if name not in needs}, needs=needs)

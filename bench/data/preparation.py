@@ -10,21 +10,23 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Protocol
 
 from bench.data.candidates import Candidate
 from bench.data.declared import Dataset
 from bench.data.folder import safe_id
-from bench.data.normalise import FILES, VERSION, Job, Media, Refused, State, Tools, make_clip
+from bench.data.normalise import VERSION, Job, Media, Refused, State, Tools, intact, make_clip
 from bench.errors import UsageError
+from bench.execute.interrupt import Interrupt
+from bench.execute.scheduler import Scheduler
+from bench.execute.tasks import Outcome, PrepareTask, Task
 from bench.keys import digest
-from bench.store.files import write_bytes
+from bench.store.files import full_disk_explained, write_bytes
+from bench.store.home import Home
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +55,21 @@ class Layout(Protocol):
 
     refused: list[tuple[str, str]]
 
+    def stamp(self, candidate: Candidate) -> Any:
+        """Return what tells one state of a candidate's files from another, without reading or fetching them.
+
+        `DOWNLOAD` when they would be fetched; None when they are not there and cannot be.
+        """
+
     def media(self, candidate: Candidate, scratch: Path) -> Media:
         """Return a candidate's files.
 
         Raises:
             Refused: they cannot be had.
         """
+
+
+DOWNLOAD = "download"
 
 
 def record_path(root: Path, clip_id: str) -> Path:
@@ -79,28 +90,27 @@ def read_results(root: Path) -> dict[str, Result]:
 
 
 def process(job: Job) -> Result:
-    """Do one candidate, or return what is already known of it. Runs in a worker process."""
+    """Make one candidate's clip, or find out why there is none, and store which. Runs in a worker.
+
+    Raises:
+        StoreFull: the disk is full.
+    """
     candidate = job.candidate
-    request = digest(
-        [VERSION, asdict(candidate), job.seconds, job.dataset.size, asdict(job.tools), job.media.stamp()]
-    )
-    known = _known(job.root, candidate.clip_id, request)
-    if known is not None:
-        return known
-    base = Result(candidate.clip_id, candidate.source_id, candidate.identity, "ok", request=request)
+    base = Result(candidate.clip_id, candidate.source_id, candidate.identity, "ok", request=job.request)
     final = job.root / "clips" / safe_id(candidate.clip_id)
     work = final.with_name(f".{final.name}.{os.getpid()}.part")
     shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    try:
-        clip = make_clip(job, work)
-        shutil.rmtree(final, ignore_errors=True)
-        work.rename(final)
-        result = replace(base, clip=clip)
-    except Refused as refusal:
-        result = replace(base, state=refusal.state, reason=refusal.reason, detail=refusal.detail)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    with full_disk_explained(final):
+        work.mkdir(parents=True)
+        try:
+            clip = make_clip(job, work)
+            shutil.rmtree(final, ignore_errors=True)
+            work.rename(final)
+            result = replace(base, clip=clip)
+        except Refused as refusal:
+            result = replace(base, state=refusal.state, reason=refusal.reason, detail=refusal.detail)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
     store(job.root, result)
     return result
 
@@ -117,39 +127,52 @@ def _known(root: Path, clip_id: str, request: str) -> Result | None:
         return None
     if result.request != request or result.state in ("retry", "blocked"):
         return None
-    return result if result.state != "ok" or intact(root, result) else None
+    return result if result.state != "ok" or intact(root, safe_id(clip_id), result.clip) else None
 
 
-def intact(root: Path, result: Result) -> bool:
-    """Return whether a clip's files are there with their sizes."""
-    folder = root / "clips" / safe_id(result.clip_id)
-    try:
-        return all((folder / FILES[k]).stat().st_size == size for k, size in result.clip["sizes"].items())
-    except (OSError, KeyError):
-        return False
+@dataclass(slots=True)
+class _Group:
+    """Candidates for one place in the list, and how far down them the walk has come."""
+
+    clips: Sequence[Candidate]
+    depth: int = 0
+    running: bool = False
+    passed: Result | None = None
+    media: list[Media] = field(default_factory=list)
+
+    @property
+    def exhausted(self) -> bool:
+        return self.passed is None and not self.running and self.depth == len(self.clips)
 
 
 class Preparer:
-    """Processes candidates, in this process or in several.
+    """Walks candidates until a list is full, on the executor of `bench run`.
 
     Args:
         dataset, seconds, root, tools: see `Job`.
         layout: finds media.
-        workers: processes.
+        home: of the benchmark.
+        workers: clips made at a time; 1 works in this process, more start Ray.
 
     Attributes:
         tried: results of every candidate so far.
     """
 
     def __init__(
-        self, dataset: Dataset, seconds: float, root: Path, tools: Tools, layout: Layout, workers: int = 1
+        self,
+        dataset: Dataset,
+        seconds: float,
+        root: Path,
+        tools: Tools,
+        layout: Layout,
+        home: Home,
+        workers: int = 1,
     ) -> None:
-        self._make = lambda candidate, media: Job(dataset, seconds, candidate, media, root, tools)
-        self._root = root
+        self._dataset, self._seconds, self._root, self._tools = dataset, seconds, root, tools
         self._layout = layout
+        self._home = home
         self._workers = workers
         self._stack = ExitStack()
-        self._pool: ProcessPoolExecutor | None = None
         self._scratch = root / f".scratch-{os.getpid()}"
         self.tried: list[Result] = []
 
@@ -168,71 +191,180 @@ class Preparer:
             shutil.rmtree(left, ignore_errors=True)
         self._scratch.mkdir(parents=True)
         self._stack.callback(shutil.rmtree, self._scratch, ignore_errors=True)
-        if self._workers > 1:
-            pool = ProcessPoolExecutor(self._workers, mp_context=get_context("spawn"))
-            self._stack.callback(pool.shutdown, wait=True, cancel_futures=True)
-            self._pool = pool
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def run(self, candidates: Iterable[Candidate]) -> Iterator[Result]:
-        """Yield the results in the order of the candidates."""
-        waiting: list[tuple[Future[Result] | Result, Media]] = []
-        for candidate in candidates:
-            waiting.append(self._start(candidate))
-            while len(waiting) > 2 * self._workers - 1:
-                yield self._settle(*waiting.pop(0))
-        for item in waiting:
-            yield self._settle(*item)
-
-    def _start(self, candidate: Candidate) -> tuple[Future[Result] | Result, Media]:
-        media = Media()
-        try:
-            if not candidate.problem:
-                media = self._layout.media(candidate, self._scratch)
-        except Refused as refusal:
-            result = Result(
-                candidate.clip_id,
-                candidate.source_id,
-                candidate.identity,
-                refusal.state,
-                refusal.reason,
-                refusal.detail,
-            )
-            store(self._root, result)
-            return result, media
-        job = self._make(candidate, media)
-        return (process(job) if self._pool is None else self._pool.submit(process, job)), media
-
-    def _settle(self, item: Future[Result] | Result, media: Media) -> Result:
-        result = item.result() if isinstance(item, Future) else item
-        self.tried.append(result)
-        if media.temporary and media.video is not None:
-            media.video.unlink(missing_ok=True)
-        return result
-
     def fill(
-        self, groups: Sequence[Sequence[Candidate]], count: int, progress: Callable[[int, int], None] | None = None
+        self,
+        groups: Sequence[Sequence[Candidate]],
+        count: int,
+        progress: Callable[[int, int], None] | None = None,
+        distinct: Callable[[Result, Sequence[Result]], Refused | None] | None = None,
     ) -> list[Result]:
         """Take from each group, in order, the first clip that passes, until there are `count`.
 
-        Several groups are tried at a time, but accepted in order, so the list does not depend on it.
+        Several groups are tried at a time but accepted in order, and no group is opened that a walk one by one
+        would not have reached: list and account do not depend on the number of workers.
+
+        Args:
+            groups: candidates for each place, in order.
+            count: places.
+            progress: called with (places settled, count).
+            distinct: says why a clip may not stand beside those accepted before it, or None.
+
+        Raises:
+            KeyboardInterrupt: the user stopped it; what is finished stays.
+            StoreFull: the disk is full.
         """
-        accepted: list[Result] = []
-        next_group = 0
-        while len(accepted) < count and next_group < len(groups):
-            window = groups[next_group : next_group + max(self._workers * 2, 1)]
-            next_group += len(window)
-            settled: list[Result | None] = [None] * len(window)
-            depth = 0
-            while open_groups := [i for i, g in enumerate(window) if settled[i] is None and depth < len(g)]:
-                for i, result in zip(open_groups, self.run(window[i][depth] for i in open_groups), strict=True):
-                    if result.state == "ok":
-                        settled[i] = result
-                depth += 1
-            accepted += [result for result in settled if result is not None]
-            if progress:
-                progress(min(len(accepted), count), count)
-        return accepted[:count]
+        walk = _Walk(groups, count, 4 * self._workers, distinct)
+        running: dict[str, _Group] = {}
+
+        def settle(group: _Group, result: Result) -> None:
+            group.running = False
+            group.passed = result if result.state == "ok" else None
+            self.tried.append(result)
+            for gone in walk.accept(self.tried):
+                for media in gone.media:
+                    if media.temporary and media.video is not None:
+                        media.video.unlink(missing_ok=True)
+            if progress and walk.settled:
+                progress(walk.settled, count)
+
+        def more() -> Iterator[Task]:
+            while len(running) < 2 * self._workers and not interrupt.requested:
+                group = walk.open()
+                if group is None:
+                    return
+                candidate = group.clips[group.depth]
+                group.depth += 1
+                group.running = True
+                job = self._job(candidate)
+                if isinstance(job, Result):
+                    settle(group, job)
+                    continue
+                group.media.append(job.media)
+                running[candidate.clip_id] = group
+                yield PrepareTask(candidate.clip_id, job)
+
+        def follow(task: Task, outcome: Outcome | None) -> Iterator[Task]:
+            assert isinstance(task, PrepareTask)
+            if outcome is None:
+                result = _given_up(task.job, scheduler.failures[-1].detail)
+            else:
+                result = Result(**outcome.records[task.key])
+            settle(running.pop(task.key), result)
+            return more()
+
+        with Interrupt() as interrupt:
+            scheduler = Scheduler(more(), follow)
+            if not scheduler.finished:
+                self._drive(scheduler, interrupt)
+            if interrupt.requested:
+                raise KeyboardInterrupt
+        return walk.accepted
+
+    def _drive(self, scheduler: Scheduler, interrupt: Interrupt) -> None:
+        def ignore(task: Task, outcome: Outcome) -> None:
+            """`follow` has seen everything."""
+
+        if self._workers == 1:
+            from bench.execute.inline import run_inline
+
+            run_inline(scheduler, self._home.path, None, ignore, interrupt)
+        else:
+            from bench.execute.ray_cluster import run_on_ray
+
+            run_on_ray(scheduler, self._home.path, None, ignore, interrupt, workers=self._workers)
+
+    def _job(self, candidate: Candidate) -> Job | Result:
+        """Return what a worker has to do, or what is known without it."""
+
+        def request() -> str:
+            wish = [asdict(candidate), self._seconds, self._dataset.size, self._tools.present()]
+            return digest([VERSION, *wish, self._layout.stamp(candidate)])
+
+        # What is simply not there is found out again in no time, so it leaves no file.
+        lasting = self._layout.stamp(candidate) is not None
+        if lasting and (known := _known(self._root, candidate.clip_id, request())) is not None:
+            return known
+        result = Result(candidate.clip_id, candidate.source_id, candidate.identity, "ok")
+        try:
+            media = self._layout.media(candidate, self._scratch)
+        except Refused as no:
+            result = replace(result, state=no.state, reason=no.reason, detail=no.detail)
+            if lasting:
+                result = replace(result, request=request())
+                store(self._root, result)
+            return result
+        # Asked anew: a downloaded archive may be here now.
+        return Job(self._dataset, self._seconds, candidate, media, self._root, self._tools, request())
+
+
+def _given_up(job: Job, detail: str) -> Result:
+    """Return the result of a candidate whose worker failed or died every time: tried again another day."""
+    candidate = job.candidate
+    return Result(candidate.clip_id, candidate.source_id, candidate.identity, "retry", "not finished", detail)
+
+
+class _Walk:
+    """The order in which groups are opened and their clips accepted.
+
+    Args:
+        groups, count, distinct: see `Preparer.fill`.
+        ahead: groups open at a time, so that few downloads wait on the disk for a slow one before them.
+
+    Attributes:
+        accepted: results so far, in order.
+    """
+
+    def __init__(
+        self,
+        groups: Sequence[Sequence[Candidate]],
+        count: int,
+        ahead: int,
+        distinct: Callable[[Result, Sequence[Result]], Refused | None] | None,
+    ) -> None:
+        self._groups = groups
+        self._count = count
+        self._ahead = ahead
+        self._distinct = distinct
+        self._next = 0
+        self._pending: list[_Group] = []
+        self.accepted: list[Result] = []
+
+    @property
+    def settled(self) -> int:
+        """Places that need no more work: filled, or nothing is left to try for them."""
+        left = len(self._groups) - self._next + len(self._pending)
+        return self._count - min(self._count - len(self.accepted), left)
+
+    def open(self) -> _Group | None:
+        """Return a group whose next clip can be tried now, or None."""
+        for group in self._pending:
+            if group.passed is None and not group.running and group.depth < len(group.clips):
+                return group
+        wanted = min(self._ahead, self._count - len(self.accepted))
+        if self._next == len(self._groups) or len(self._pending) >= wanted:
+            return None
+        self._pending.append(_Group(self._groups[self._next]))
+        self._next += 1
+        return self._pending[-1]
+
+    def accept(self, tried: list[Result]) -> Iterator[_Group]:
+        """Accept what is next in order; yield the groups that are done."""
+        while self._pending:
+            group = self._pending[0]
+            if group.passed is not None and self._distinct is not None:
+                refusal = self._distinct(group.passed, self.accepted)
+                if refusal is not None:
+                    tried.append(
+                        replace(group.passed, state=refusal.state, reason=refusal.reason, detail=refusal.detail)
+                    )
+                    group.passed = None
+            if group.passed is not None:
+                self.accepted.append(group.passed)
+            elif not group.exhausted:
+                return
+            yield self._pending.pop(0)

@@ -10,6 +10,7 @@ import re
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from bench.data.candidates import Box, Candidate
 from bench.data.selection import SEED, group_order, round_robin
@@ -107,6 +108,14 @@ def draw(count: int, actors: int | None = None) -> list[str]:
     return round_robin(NAME, clip_ids(order), emotion, count, order)
 
 
+class Place(NamedTuple):
+    """Where a clip is: a file, or a member of a zip; `size` in bytes."""
+
+    path: Path
+    member: str
+    size: int
+
+
 class Files:
     """The clips in a folder of published zips, of unpacked ones, or of both.
 
@@ -116,13 +125,13 @@ class Files:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.found: dict[str, tuple[Path, str]] = {}
+        self.found: dict[str, Place] = {}
         self.refused: list[tuple[str, str]] = []
         for path in sorted(root.rglob("*")):
             if path.suffix.lower() == ".zip" and path.is_file():
                 self._scan_zip(path)
             elif path.suffix.lower() == ".mp4" and path.is_file():
-                self._add(path.name, path.parent.name, path, "")
+                self._add(path.name, path.parent.name, Place(path, "", path.stat().st_size))
 
     def _scan_zip(self, path: Path) -> None:
         try:
@@ -138,25 +147,24 @@ class Files:
             if name.is_absolute() or ".." in name.parts or (member.external_attr >> 28) == 0xA:
                 self.refused.append((f"{path.name}:{member.filename}", "unsafe path"))
                 continue
-            self._add(name.name, name.parent.name or path.stem, path, member.filename)
+            self._add(name.name, name.parent.name or path.stem, Place(path, member.filename, member.file_size))
 
-    def _add(self, name: str, folder: str, path: Path, member: str) -> None:
+    def _add(self, name: str, folder: str, place: Place) -> None:
         reason = rejection(name, folder)
         if reason is None:
-            self.found.setdefault(Path(name).stem, (path, member))
+            self.found.setdefault(Path(name).stem, place)
         elif reason != "not audio-visual speech":
-            self.refused.append((f"{path.name}{':' if member else ''}{member}", reason))
+            self.refused.append((f"{place.path.name}{':' if place.member else ''}{place.member}", reason))
 
     def open(self, clip_id: str, scratch: Path) -> Path | None:
         """Return a clip's file, unpacked into `scratch` if need be; None when it is not there."""
         place = self.found.get(clip_id)
         if place is None:
             return None
-        path, member = place
-        if not member:
-            return path
+        if not place.member:
+            return place.path
         target = scratch / f"{clip_id}.mp4"
-        with zipfile.ZipFile(path) as zipped, zipped.open(member) as source, target.open("wb") as copy:
+        with zipfile.ZipFile(place.path) as zipped, zipped.open(place.member) as source, target.open("wb") as copy:
             while block := source.read(1 << 20):
                 copy.write(block)
         return target

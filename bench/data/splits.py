@@ -40,6 +40,8 @@ def load_split(
     elif name.startswith(FOLDER):
         from bench.data.folder import load_folder
 
+        if name == FOLDER:
+            raise UsageError("--split folder: names no folder.", "Give one: --split folder:PATH")
         split = load_folder(Path(name.removeprefix(FOLDER)), home.ready().data / "folders", progress)
     else:
         from bench.data.datasets import load
@@ -47,7 +49,11 @@ def load_split(
         return _first(load(name, home, None if subset is None or subset.isdigit() else subset, media), subset)
     if not split.samples:
         reasons = "".join(f"\n  {r.item}: {r.reason}" for r in split.rejected[:20])
-        raise UsageError(f"No usable sample in {name}.{reasons}", "See: bench list splits")
+        more = f"\n  and {len(split.rejected) - 20} more" if len(split.rejected) > 20 else ""
+        raise UsageError(
+            f"No usable sample in {name}: {len(split.rejected) or 'no'} files were found.{reasons}{more}",
+            "A sample is a video, or a picture and a sound of the same name: ann.png and ann.wav.",
+        )
     if subset is not None and not subset.isdigit():
         raise UsageError(f"Split '{name}' has no subset called '{subset}'.", "Give a number, e.g. --subset 4")
     return _first(split, subset)

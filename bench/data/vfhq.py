@@ -44,10 +44,10 @@ def parse_name(text: str) -> Name:
     """
     match = _NAME.match(text)
     if match is None:
-        raise BadAnnotation(f"'{text}' is not a VFHQ clip name")
+        raise BadAnnotation(f"not a VFHQ clip name: {text}")
     video, person, crop, start, end = match[1], *(int(g) for g in match.groups()[1:])
     if end - start < 2:
-        raise BadAnnotation(f"'{text}' holds no frame")
+        raise BadAnnotation(f"no frame: {text}")
     return Name(video, person, crop, start + 1, end - 1)
 
 
@@ -120,7 +120,7 @@ def train_candidate(meta: Path) -> Candidate:
         height, width = int(fields["H"][-1]), int(fields["W"][-1])
         corners = tuple(float(v) for v in fields["CROP"][-4:])
         if len(corners) != 4:
-            raise BadAnnotation("CROP has not four numbers")
+            raise BadAnnotation("incomplete meta file: CROP has not four numbers")
     except (BadAnnotation, OSError, UnicodeDecodeError) as error:
         return Candidate(clip, clip, "", problem=str(error))
     except (KeyError, ValueError, IndexError) as error:

@@ -12,7 +12,7 @@ from bench import catalogue
 from bench.flow import feature_digest
 from bench.keys import digest
 from bench.metrics.base import ClipView, Extractor, Features
-from bench.spec import Reason, Unscored
+from bench.spec import MISSING, Reason, Unscored
 from bench.store.blobs import Blob
 from bench.store.home import Home
 
@@ -74,7 +74,7 @@ class FeatureBank:
         try:
             arrays = catalogue.extractors()[name].extract(clip)
         except Unscored as error:
-            if error.reason not in (Reason.MISSING_WEIGHTS, Reason.MISSING_PACKAGE):
+            if error.reason not in MISSING:
                 record = {
                     "kind": "feature",
                     "status": "unscored",

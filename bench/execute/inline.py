@@ -8,7 +8,6 @@ from pathlib import Path
 from bench.execute.interrupt import Interrupt
 from bench.execute.scheduler import Scheduler
 from bench.execute.tasks import Outcome, Task
-from bench.store.files import StoreFull
 
 
 def run_inline(
@@ -33,14 +32,11 @@ def run_inline(
 
     worker = Worker(home, weights)
     while not scheduler.finished and not interrupt.requested:
-        for lane in scheduler.waiting:
-            task = scheduler.take(lane)
-            if task is not None:
-                break
-        else:
-            raise RuntimeError("tasks are waiting but none can run")
+        # The least demanding lane first: a clip is scored before the next one is made.
+        task = scheduler.take(scheduler.ready[-1])
+        assert task is not None, "nothing runs beside this process, so what waits is ready"
         outcome = worker.run(task)
-        if outcome.status == "fatal":
-            raise StoreFull(outcome.detail)
+        if outcome.error is not None:
+            raise outcome.error
         scheduler.settle(task, outcome)
         observe(task, outcome)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 from types import FrameType, TracebackType
 from typing import Any
+
+_STOPPING = b"\nStopping as soon as the running jobs are done. Ctrl-C again stops at once.\n"
 
 
 class Interrupt:
@@ -36,3 +40,5 @@ class Interrupt:
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
+        with contextlib.suppress(OSError):
+            os.write(2, _STOPPING)  # not print(): the signal may have come in the middle of one

@@ -6,8 +6,12 @@ every kind share actors; a GPU method has its own, so that its model stays loade
 
 from __future__ import annotations
 
+import math
 import os
+import platform
+import socket
 import time
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,9 +24,12 @@ from bench.execute.reaper import Reaper
 from bench.execute.scheduler import Scheduler
 from bench.execute.tasks import Lane, Outcome, Task
 from bench.spec import Cause
-from bench.store.files import StoreFull
+from bench.store.home import Home
 
+_LOOK_EVERY = 5.0  # seconds between questions about the cluster's nodes
 _GRACE = 30.0  # seconds: for running tasks after Ctrl-C, and past a task's own limit before its worker is killed
+
+_Size = tuple[int, float]  # CPUs and GPUs of a node
 
 
 @dataclass(slots=True)
@@ -31,6 +38,7 @@ class _Hand:
 
     actor: Any
     lane: Lane
+    node: str
     task: Task | None = None
     reference: Any = None
     deadline: float = 0.0
@@ -53,14 +61,15 @@ def run_on_ray(
         observe: called after every task.
         interrupt: asked about once a second.
         address: of a running cluster, or None to start Ray on this machine.
-        workers: CPUs to use on this machine; None for all.
+        workers: CPUs to use; None for all.
 
     Raises:
         StoreFull: the disk is full.
-        MissingError: the cluster cannot be reached.
+        MissingError: the cluster cannot be reached, or a node lacks the store or the package.
     """
-    with _cluster(address, workers) as ray:
-        pool = _Pool(ray, home, weights)
+    with connected(address, workers) as ray, Home(home).blobs.scratch(".run") as marker:
+        marker.touch()
+        pool = _Pool(ray, home, weights, marker, workers)
         try:
             _loop(ray, pool, scheduler, observe, interrupt)
         finally:
@@ -83,12 +92,14 @@ def _loop(
         elif not pool.busy or time.monotonic() > stop_by:
             return
         if not pool.busy:
+            if not scheduler.finished:
+                time.sleep(1.0)  # no node has room now; one may come back
             continue
         ready, _ = ray.wait([hand.reference for hand in pool.busy], num_returns=1, timeout=1.0)
         for hand in [h for h in pool.busy if h.reference in ready]:
             task, outcome = pool.collect(hand)
-            if outcome.status == "fatal":
-                raise StoreFull(outcome.detail)
+            if outcome.error is not None:
+                raise outcome.error
             scheduler.settle(task, outcome)
             observe(task, outcome)
         for hand in [h for h in pool.busy if time.monotonic() > h.deadline]:
@@ -99,39 +110,56 @@ def _loop(
 
 
 def _dispatch(pool: _Pool, scheduler: Scheduler, observe: Callable[[Task, Outcome], None]) -> None:
-    for lane in list(scheduler.waiting):
+    pool.look()
+    for lane in scheduler.ready:
         if not pool.fits_at_all(lane):
-            task = scheduler.take(lane)
-            if task is not None:
-                needs = f"{lane.cpus} CPUs and {lane.gpus:g} GPUs"
+            while (task := scheduler.take(lane)) is not None:
+                needs = f"{lane.cpus} CPUs and {lane.gpus:g} GPUs on one node"
                 outcome = Outcome("error", Cause.ENVIRONMENT, f"needs {needs}; the cluster has {pool.capacity}")
                 scheduler.settle(task, outcome)
                 observe(task, outcome)
-            continue
-        while (hand := pool.free(lane, scheduler.waiting)) is not None:
+        while lane in scheduler.ready and (hand := pool.free(lane, scheduler.ready)) is not None:
             task = scheduler.take(lane)
-            if task is None:
-                break
+            assert task is not None, "the lane is ready"
             pool.submit(hand, task)
 
 
 class _Pool:
-    """Actors by lane, within what the cluster has."""
+    """Actors by lane, each on a node with room for it.
 
-    def __init__(self, ray: Any, home: Path, weights: Path | None) -> None:
+    We choose the nodes ourselves: an actor that Ray cannot place waits without a word, and what a whole cluster
+    has free may not be free on any one node.
+    """
+
+    def __init__(
+        self, ray: Any, home: Path, weights: Path | None, marker: Path, workers: int | None = None
+    ) -> None:
         self._ray = ray
         self._home = home
         self._weights = weights
+        self._marker = marker
+        self._limit = workers or math.inf
         self._hands: list[_Hand] = []
-        resources = ray.cluster_resources()
-        self._cpus = int(resources.get("CPU", 1))
-        self._gpus = float(resources.get("GPU", 0))
+        self._nodes: dict[str, _Size] = {}
+        self._sizes: set[_Size] = set()  # of every node seen so far: one that left may come back
+        self._looked = -math.inf
         self._actor = ray.remote(_RayWorker)
+
+    def look(self) -> None:
+        """Learn, every few seconds, which nodes there are."""
+        if time.monotonic() - self._looked > _LOOK_EVERY:
+            self._looked = time.monotonic()
+            self._nodes = {
+                node["NodeID"]: (int(node["Resources"].get("CPU", 0)), float(node["Resources"].get("GPU", 0)))
+                for node in self._ray.nodes()
+                if node["Alive"]
+            }
+            self._sizes |= set(self._nodes.values())
 
     @property
     def capacity(self) -> str:
-        """The cluster's size in words."""
-        return f"{self._cpus} CPUs and {self._gpus:g} GPUs"
+        """The sizes of the cluster's nodes in words."""
+        return " or ".join(f"{cpus} CPUs and {gpus:g} GPUs" for cpus, gpus in sorted(self._sizes))
 
     @property
     def busy(self) -> list[_Hand]:
@@ -139,22 +167,21 @@ class _Pool:
         return [h for h in self._hands if h.task is not None]
 
     def fits_at_all(self, lane: Lane) -> bool:
-        """Tell whether the empty cluster could place a worker of this lane."""
-        return lane.cpus <= self._cpus and lane.gpus <= self._gpus
+        """Tell whether a node could hold a worker of this lane if nothing else were there."""
+        return any(lane.cpus <= min(cpus, self._limit) and lane.gpus <= gpus for cpus, gpus in self._sizes)
 
-    def free(self, lane: Lane, waiting: dict[Lane, int]) -> _Hand | None:
+    def free(self, lane: Lane, ready: list[Lane]) -> _Hand | None:
         """Return an idle actor of a lane, starting one when there is room, or None."""
-        if not waiting.get(lane):
-            return None
         for hand in self._hands:
             if hand.lane == lane and hand.task is None:
                 return hand
-        # Idle actors of drained lanes give their place to this one.
-        for hand in [h for h in self._hands if h.task is None and not waiting.get(h.lane)]:
-            if self._has_room(lane):
+        # Idle actors of lanes without work give their place to this one.
+        for hand in [h for h in self._hands if h.task is None and h.lane not in ready]:
+            if self._node_with_room(lane) is not None:
                 break
             self._stop(hand)
-        return self._start(lane) if self._has_room(lane) else None
+        node = self._node_with_room(lane)
+        return None if node is None else self._start(lane, node)
 
     def submit(self, hand: _Hand, task: Task) -> None:
         """Send a task to an idle actor."""
@@ -163,16 +190,26 @@ class _Pool:
         hand.reference = hand.actor.run.remote(task)
 
     def collect(self, hand: _Hand) -> tuple[Task, Outcome]:
-        """Take the answer of an actor; a dead one is an infrastructure failure."""
+        """Take the answer of an actor; a dead one is an infrastructure failure.
+
+        Raises:
+            MissingError: workers cannot be started.
+        """
         task = hand.task
         assert task is not None
+        errors = self._ray.exceptions
         try:
             outcome = self._ray.get(hand.reference)
-        except self._ray.exceptions.OutOfMemoryError as error:
+        except errors.RayError as error:
             self._stop(hand)
-            return task, Outcome("error", Cause.OOM, str(error))
-        except self._ray.exceptions.RayError as error:
-            self._stop(hand)
+            self._looked = -math.inf  # its node may be gone
+            if isinstance(error, errors.RayActorError) and error.actor_init_failed:
+                raise MissingError(
+                    f"A worker cannot be started: {str(error).strip().splitlines()[-1]}",
+                    "On a cluster, see what each node lacks: bench doctor --cluster ADDRESS",
+                ) from error
+            if isinstance(error, errors.OutOfMemoryError):
+                return task, Outcome("error", Cause.OOM, str(error))
             return task, Outcome("error", Cause.INFRA, f"the worker died: {type(error).__name__}")
         hand.task = hand.reference = None
         return task, outcome
@@ -189,20 +226,36 @@ class _Pool:
         for hand in list(self._hands):
             self._stop(hand)
 
-    def _has_room(self, lane: Lane) -> bool:
-        cpus = sum(h.lane.cpus for h in self._hands)
-        gpus = sum(h.lane.gpus for h in self._hands)
-        return cpus + lane.cpus <= self._cpus and gpus + lane.gpus <= self._gpus
+    def _node_with_room(self, lane: Lane) -> str | None:
+        """Return the emptiest node that has what a worker of this lane needs."""
+        used_cpus: Counter[str] = Counter()
+        used_gpus: dict[str, float] = defaultdict(float)
+        if lane.cpus + sum(hand.lane.cpus for hand in self._hands) > self._limit:
+            return None
+        for hand in self._hands:
+            used_cpus[hand.node] += hand.lane.cpus
+            used_gpus[hand.node] += hand.lane.gpus
+        fitting = [
+            (cpus - used_cpus[node], node)
+            for node, (cpus, gpus) in self._nodes.items()
+            if used_cpus[node] + lane.cpus <= cpus and used_gpus[node] + lane.gpus <= gpus
+        ]
+        return max(fitting)[1] if fitting else None
 
-    def _start(self, lane: Lane) -> _Hand:
+    def _start(self, lane: Lane, node: str) -> _Hand:
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
         options: dict[str, Any] = {
             "num_cpus": lane.cpus,
             "num_gpus": lane.gpus,
             "max_restarts": 0,
             "max_task_retries": 0,
+            "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False),
         }
-        actor = self._actor.options(**options).remote(self._home, self._weights, lane.cpus, lane.gpus > 0)
-        hand = _Hand(actor, lane)
+        actor = self._actor.options(**options).remote(
+            self._home, self._weights, lane.cpus, lane.gpus > 0, self._marker
+        )
+        hand = _Hand(actor, lane, node)
         self._hands.append(hand)
         return hand
 
@@ -214,7 +267,10 @@ class _Pool:
 class _RayWorker:
     """The actor: a `Worker` with an environment of its own."""
 
-    def __init__(self, home: Path, weights: Path | None, cpus: int, gpu: bool) -> None:
+    def __init__(self, home: Path, weights: Path | None, cpus: int, gpu: bool, marker: Path) -> None:
+        if not marker.exists():
+            # Its results would be lost on a disk of its own.
+            raise MissingError(f"node {platform.node()} does not see {home}; --home must be a shared folder")
         os.environ["OMP_NUM_THREADS"] = str(cpus)
         if not gpu:
             # Ray leaves the variable unset for actors without a GPU, and they would take GPU 0.
@@ -228,11 +284,35 @@ class _RayWorker:
         return self._worker.run(task)
 
 
+def _require_listener(address: str) -> None:
+    """Refuse an address that nobody answers at: Ray itself would try for minutes.
+
+    Raises:
+        MissingError: nobody does.
+    """
+    host, _, port = address.rpartition(":")
+    if not port.isdigit() or "://" in address:
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        raise MissingError(
+            f"No Ray cluster answers at {address}: {error.strerror or error}.",
+            "Start one there (ray start --head --port PORT), check --ray-address, or use --executor inline",
+        ) from error
+
+
 @contextmanager
-def _cluster(address: str | None, workers: int | None) -> Iterator[Any]:
-    """Connect to a cluster, or start one on this machine and stop it afterwards."""
+def connected(address: str | None, workers: int | None = None) -> Iterator[Any]:
+    """Connect to a cluster, or start one on this machine and stop it afterwards; yields the `ray` module.
+
+    Raises:
+        MissingError: it cannot be reached or started.
+    """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    if address is None:
+    if address is not None:
+        _require_listener(address)
+    else:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     import ray
 

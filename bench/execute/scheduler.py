@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from bench.execute.tasks import GenerateTask, Lane, Outcome, Task
+from bench.execute.tasks import BatchTask, GenerateTask, Lane, Outcome, Task
 from bench.spec import Cause
 
 # Tries in all, per cause. Input and method errors are results and are recorded by the worker.
@@ -22,7 +22,7 @@ TRIES = {
 QUARANTINE_AFTER = 3
 
 # Scores come before new clips: numbers appear early, and a clip is scored while it is in the page cache.
-_RANK = {"feature": 0, "set": 1, "score": 2, "ingest": 3, "generate": 4}
+_RANK = {"feature": 0, "set": 1, "score": 2, "ingest": 3, "prepare": 3, "generate": 4, "batch": 4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +58,21 @@ class Scheduler:
         self._submit(tasks)
 
     @property
-    def running(self) -> int:
-        """Number of tasks handed out and not settled."""
-        return len(self._running)
+    def waiting(self) -> int:
+        """Number of tasks not handed out yet."""
+        return sum(map(len, self._queues.values())) + len(self._alone)
 
     @property
-    def waiting(self) -> dict[Lane, int]:
-        """Number of tasks not handed out yet, by lane."""
-        counts = Counter({lane: len(queue) for lane, queue in self._queues.items() if queue})
-        counts.update(task.lane for task in self._alone)
-        return dict(counts)
+    def ready(self) -> list[Lane]:
+        """Lanes that `take` has a task for now, the most demanding first.
+
+        A worker with a GPU would otherwise find its CPU taken by workers that need none. After a task ran out of
+        memory nothing new is ready until the running ones are done, then only that task's lane.
+        """
+        if self._exclusive is not None or (self._alone and self._running):
+            return []
+        lanes = [self._alone[0].lane] if self._alone else [lane for lane, queue in self._queues.items() if queue]
+        return sorted(lanes, key=lambda lane: (-lane.gpus, -lane.cpus))
 
     @property
     def finished(self) -> bool:
@@ -75,20 +80,18 @@ class Scheduler:
         return not self._running and not self.waiting
 
     def take(self, lane: Lane) -> Task | None:
-        """Hand out the next task of a lane, or None when there is none to run now.
-
-        A task that ran out of memory is handed out when nothing else runs, and nothing runs beside it.
-        """
-        if self._exclusive is not None:
+        """Hand out the next task of a lane, or None when there is none to run now, see `ready`."""
+        if lane not in self.ready:
             return None
         if self._alone:
-            if self._running or self._alone[0].lane != lane:
-                # Others may go on until the running ones are done, unless only the lonely task is left.
-                return self._pop(lane) if not self._running else None
             task = self._alone.pop(0)
             self._exclusive = task_name(task)
-            return self._start(task)
-        return self._pop(lane)
+        else:
+            task = heapq.heappop(self._queues[lane])[-1]
+        name = task_name(task)
+        self._running[name] = task
+        self._tries[name] += 1
+        return task
 
     def settle(self, task: Task, outcome: Outcome) -> None:
         """Take a worker's outcome: queue what follows, or the task again, or give up on it."""
@@ -100,6 +103,9 @@ class Scheduler:
             if isinstance(task, GenerateTask):
                 self._setup_failures[task.method] = 0
             self._submit(self._follow(task, outcome))
+            return
+        if isinstance(task, BatchTask):  # its clips are made one by one, and each fails for itself
+            self._submit(self._follow(task, None))
             return
         cause = outcome.cause or Cause.INFRA
         if cause is Cause.ENVIRONMENT and isinstance(task, GenerateTask):
@@ -127,16 +133,6 @@ class Scheduler:
         group = task.method if isinstance(task, GenerateTask) else ""
         entry = (_RANK[task.kind], group, -task.cost, self._sequence, task)
         heapq.heappush(self._queues[task.lane], entry)
-
-    def _pop(self, lane: Lane) -> Task | None:
-        queue = self._queues.get(lane)
-        return self._start(heapq.heappop(queue)[-1]) if queue else None
-
-    def _start(self, task: Task) -> Task:
-        name = task_name(task)
-        self._running[name] = task
-        self._tries[name] += 1
-        return task
 
     def _quarantine(self, method: str, detail: str) -> None:
         reason = f"not tried: {method} failed to start {QUARANTINE_AFTER} times in a row: {detail}"

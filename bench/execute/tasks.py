@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from bench.errors import BenchError
 from bench.spec import Cause, Gate, Sample
-from bench.store.blobs import Blob
+
+if TYPE_CHECKING:
+    from bench.data.normalise import Job
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +25,6 @@ class Lane:
     name: str
     cpus: int = 1
     gpus: float = 0.0
-    memory_gb: float = 0.0
 
 
 CPU_LANE = Lane("cpu")
@@ -58,6 +60,7 @@ class GenerateTask:
         fields: every field of the key, stored for `bench cache explain`.
         cost: expected seconds, for ordering.
         limit: wall limit in seconds.
+        batch: how many such tasks may be put into one `BatchTask`.
     """
 
     key: str
@@ -72,8 +75,48 @@ class GenerateTask:
     lane: Lane = CPU_LANE
     cost: float = 1.0
     limit: float = 3600.0
+    batch: int = 1
 
     kind: Literal["generate"] = field(default="generate", init=False)
+
+    @property
+    def title(self) -> str:
+        """What to call the task in a message."""
+        return f"{self.method} ({self.gate.name}) {self.sample.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class BatchTask:
+    """Make several clips of one method and gate at once. Those it could not make are made again one by one."""
+
+    jobs: tuple[GenerateTask, ...]
+
+    kind: Literal["batch"] = field(default="batch", init=False)
+
+    @property
+    def key(self) -> str:
+        """Unique within a run; nothing is recorded under it."""
+        return f"{self.jobs[0].key}+{len(self.jobs) - 1}"
+
+    @property
+    def lane(self) -> Lane:
+        """The jobs' lane."""
+        return self.jobs[0].lane
+
+    @property
+    def cost(self) -> float:
+        """Expected seconds of all jobs."""
+        return sum(job.cost for job in self.jobs)
+
+    @property
+    def limit(self) -> float:
+        """Wall limit of all jobs in seconds."""
+        return sum(job.limit for job in self.jobs)
+
+    @property
+    def title(self) -> str:
+        """What to call the task in a message."""
+        return f"{self.jobs[0].method} ({self.jobs[0].gate.name}): {len(self.jobs)} clips at once"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +134,11 @@ class IngestTask:
 
     kind: Literal["ingest"] = field(default="ingest", init=False)
 
+    @property
+    def title(self) -> str:
+        """What to call the task in a message."""
+        return f"{self.method} {self.sample.id}"
+
 
 @dataclass(frozen=True, slots=True)
 class FeatureTask:
@@ -105,6 +153,11 @@ class FeatureTask:
 
     kind: Literal["feature"] = field(default="feature", init=False)
 
+    @property
+    def title(self) -> str:
+        """What to call the task in a message."""
+        return f"features of {self.clip.path.name}"
+
 
 @dataclass(frozen=True, slots=True)
 class ScoreTask:
@@ -115,6 +168,7 @@ class ScoreTask:
         protocols: `(protocol id, record key, fields of the key)`.
         warm: extractors whose features the set metrics will read later.
         swapped: the same sample made with another clip's `audio` or driving video (`visual`).
+        title: what to call the task in a message.
     """
 
     key: str
@@ -123,6 +177,7 @@ class ScoreTask:
     protocols: tuple[tuple[str, str, Mapping[str, Any]], ...]
     warm: tuple[str, ...] = ()
     swapped: Mapping[str, ClipRef] = field(default_factory=dict)
+    title: str = ""
     lane: Lane = CPU_LANE
     cost: float = 1.0
     limit: float = 3600.0
@@ -134,7 +189,9 @@ class ScoreTask:
 class SetTask:
     """Compute one set metric of one cell (method, gate, repeat).
 
-    `generated[i]` and `reference[i]` belong to the same sample.
+    Attributes:
+        generated, reference: item i of both belongs to the same sample.
+        title: what to call the task in a message.
     """
 
     key: str
@@ -142,6 +199,7 @@ class SetTask:
     generated: tuple[ClipRef, ...]
     reference: tuple[ClipRef, ...]
     fields: Mapping[str, Any]
+    title: str = ""
     lane: Lane = CPU_LANE
     cost: float = 5.0
     limit: float = 7200.0
@@ -149,7 +207,25 @@ class SetTask:
     kind: Literal["set"] = field(default="set", init=False)
 
 
-Task = GenerateTask | IngestTask | FeatureTask | ScoreTask | SetTask
+@dataclass(frozen=True, slots=True)
+class PrepareTask:
+    """Make one clip of a data set, see `bench.data.preparation.process`."""
+
+    key: str
+    job: Job
+    lane: Lane = CPU_LANE
+    cost: float = 1.0
+    limit: float = 1800.0
+
+    kind: Literal["prepare"] = field(default="prepare", init=False)
+
+    @property
+    def title(self) -> str:
+        """What to call the task in a message."""
+        return self.key
+
+
+Task = GenerateTask | BatchTask | IngestTask | FeatureTask | ScoreTask | SetTask | PrepareTask
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,11 +234,11 @@ class Outcome:
 
     Attributes:
         status: `ok`: the task's records exist (a record may itself say `error` or `unscored`);
-            `error`: nothing was recorded, see `cause`; `fatal`: the whole run must stop.
+            `error`: nothing was recorded, see `cause`; `fatal`: the whole run must stop with `error`.
         cause, detail: why not.
         records: the committed records by key.
         seconds: time in the worker.
-        clip: the stored clip of a generate or ingest task.
+        error: what the driver raises, for `fatal`.
     """
 
     status: Literal["ok", "error", "fatal"]
@@ -170,4 +246,4 @@ class Outcome:
     detail: str = ""
     records: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     seconds: float = 0.0
-    clip: Blob | None = None
+    error: BenchError | None = None

@@ -16,35 +16,33 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from bench import catalogue
 from bench.errors import BenchError
 from bench.execute.features import FeatureBank
 from bench.execute.tasks import (
+    BatchTask,
     ClipRef,
     FeatureTask,
     GenerateTask,
     IngestTask,
     Outcome,
+    PrepareTask,
     ScoreTask,
     SetTask,
     Task,
 )
 from bench.media.probe import DecodeError, Probe
-from bench.methods.base import GenerationFailed, Method
+from bench.methods.base import BatchMethod, GenerationFailed, Method
 from bench.metrics.base import ClipMetric, ClipView
-from bench.spec import Cause, Reason, Unscored
-from bench.store.blobs import Blob
+from bench.spec import MISSING, Cause, Reason, Unscored
 from bench.store.files import StoreFull
 from bench.store.home import Home
 
-# Not results but states of this machine: never recorded, so that they are tried again once it has what it needs.
-_ENVIRONMENT = (Reason.MISSING_WEIGHTS, Reason.MISSING_PACKAGE)
 
-
-class JobTimeout(Exception):
-    """The wall limit of a job was reached."""
+class JobTimeout(BaseException):
+    """The wall limit of a job was reached. No `Exception`, so that no method swallows it by accident."""
 
 
 class Worker:
@@ -72,7 +70,7 @@ class Worker:
             with _time_limit(task.limit):
                 outcome = self._do(task, start)
         except StoreFull as error:
-            return Outcome("fatal", Cause.INFRA, str(error))
+            return Outcome("fatal", error=error)
         except JobTimeout:
             return Outcome("error", Cause.TIMEOUT, f"took longer than {task.limit:g} s")
         except GenerationFailed as error:
@@ -85,12 +83,16 @@ class Worker:
     def _do(self, task: Task, start: float) -> Outcome:
         if isinstance(task, GenerateTask):
             return self._generate(task, start)
+        if isinstance(task, BatchTask):
+            return self._batch(task, start)
         if isinstance(task, IngestTask):
             return self._ingest(task, start)
         if isinstance(task, FeatureTask):
             return self._extract(task, start)
         if isinstance(task, ScoreTask):
             return self._score(task, start)
+        if isinstance(task, PrepareTask):
+            return self._prepare(task, start)
         return self._set(task, start)
 
     # Clips
@@ -104,6 +106,8 @@ class Worker:
         try:
             method = self._method(task)
         except Exception as error:
+            if _is_out_of_memory(error):
+                raise
             return Outcome("error", Cause.ENVIRONMENT, _in_words(error))
 
         def make(path: Path) -> Probe:
@@ -116,6 +120,15 @@ class Worker:
             return validate(path, task.sample.frames, expect_audio=task.sound is not None)
 
         return self._commit_clip(task, ".mp4", make, start)
+
+    def _batch(self, task: BatchTask, start: float) -> Outcome:
+        method = cast(BatchMethod, self._method(task.jobs[0]))
+        good = method.make_together([(job.sample, job.gate, job.seed) for job in task.jobs])
+        share = (time.perf_counter() - start) / len(task.jobs)
+        records: dict[str, dict[str, Any]] = {}
+        for job in (task.jobs[index] for index in good):
+            records |= self._generate(job, time.perf_counter() - share).records
+        return Outcome("ok", records=records, seconds=time.perf_counter() - start)
 
     def _ingest(self, task: IngestTask, start: float) -> Outcome:
         from bench.media.validate import validate
@@ -138,7 +151,6 @@ class Worker:
             "sample": task.sample.id,
             "fields": dict(task.fields),
         }
-        blob: Blob | None = None
         scratch = ""
         try:
             with self.home.blobs.scratch(suffix) as path:
@@ -155,8 +167,10 @@ class Worker:
                 "audio": probe.has_audio,
             }
         except Unscored as error:
+            if error.reason in MISSING:
+                raise GenerationFailed(Cause.ENVIRONMENT, str(error)) from error
             record |= {"status": "error", "cause": Cause.INPUT, "detail": str(error)}
-        except (StoreFull, JobTimeout):
+        except StoreFull:
             raise
         except Exception as error:
             if _is_out_of_memory(error):
@@ -171,7 +185,7 @@ class Worker:
         record["seconds"] = time.perf_counter() - start
         record["host"] = host()
         self.home.records.put("gen", task.key, record)
-        return Outcome("ok", records={task.key: record}, seconds=record["seconds"], clip=blob)
+        return Outcome("ok", records={task.key: record}, seconds=record["seconds"])
 
     def _method(self, task: GenerateTask) -> Method:
         if task.target not in self._methods:
@@ -179,6 +193,12 @@ class Worker:
                 self._methods.clear()  # two models rarely fit on one GPU
             self._methods[task.target] = catalogue.load_method(task.target)
         return self._methods[task.target]
+
+    def _prepare(self, task: PrepareTask, start: float) -> Outcome:
+        from bench.data.preparation import process
+
+        result = process(task.job)
+        return Outcome("ok", records={task.key: asdict(result)}, seconds=time.perf_counter() - start)
 
     # Numbers
 
@@ -206,7 +226,7 @@ class Worker:
             record: dict[str, Any] = {"kind": "score", "key": key, "protocol": protocol, "fields": dict(fields)}
             record |= self._value(partial(_clip_value, metric, clip, reference))
             record["seconds"] = time.perf_counter() - began
-            if record.get("reason") not in _ENVIRONMENT:
+            if record.get("reason") not in MISSING:
                 self.home.records.put("score", key, record)
             records[key] = record
         for name in task.warm:
@@ -227,7 +247,7 @@ class Worker:
         pairs = [(self.view(g), self.view(r)) for g, r in zip(task.generated, task.reference, strict=True)]
         record |= self._value(partial(set_value, metric, pairs))  # type: ignore[arg-type]
         record["seconds"] = time.perf_counter() - start
-        if record.get("reason") not in _ENVIRONMENT:
+        if record.get("reason") not in MISSING:
             self.home.records.put("set", task.key, record)
         return Outcome("ok", records={task.key: record}, seconds=record["seconds"])
 
@@ -239,7 +259,7 @@ class Worker:
             return {"status": "unscored", "reason": str(error.reason), "detail": error.detail}
         except DecodeError as error:
             return {"status": "unscored", "reason": str(Reason.DECODE_ERROR), "detail": error.message}
-        except (StoreFull, JobTimeout):
+        except StoreFull:
             raise
         except Exception as error:
             if _is_out_of_memory(error):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from av.format import Flags
 
 from bench.media.decode import FPS, _Converter
 from bench.media.probe import (
@@ -155,11 +156,12 @@ def _pictures(path: Path, start: float, end: float) -> Iterator[tuple[float, flo
         stream = video_stream(path, container)
         tick = float(stream.time_base)
         default = 1 / float(stream.average_rate or FPS)
-        if start > 2.0:
+        # Raw streams carry no times and cannot be sought in: they are read from their first frame.
+        if start > 2.0 and not container.format.flags & Flags.no_timestamps.value:
             container.seek(int((origin + start) / tick), stream=stream, backward=True)
         convert = _Converter(stream)
-        for frame in decoded(path, container):
-            time = frame.pts * tick - origin - start
+        for index, frame in enumerate(decoded(path, container)):
+            time = (frame.pts * tick if frame.pts is not None else index * default) - origin - start
             if time < -_TICK:
                 continue
             if time >= end - start - _TICK:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
@@ -94,13 +95,18 @@ def read_image(path: Path) -> npt.NDArray[np.uint8]:
         return _Converter(stream)(frame)
 
 
-def read_audio(path: Path) -> npt.NDArray[np.int16] | None:
+def read_audio(path: Path, start: float = 0.0, end: float = math.inf) -> npt.NDArray[np.int16] | None:
     """Return the first audio stream as int16 (n,), 16 kHz mono; None when the file has no audio stream.
 
     Sample 0 belongs to the start of the first video frame: audio that begins earlier is cut, audio that
     begins later (or has a gap) is filled with silence. In files without video it is the first audio sample.
-    Channels are averaged. Encoder padding beyond the stream's duration is cut (MP4 family, where the
-    duration is exact).
+    Two channels are averaged, more are mixed down as FFmpeg does. Encoder padding beyond the stream's
+    duration is cut (MP4 family, where the duration is exact).
+
+    Args:
+        path: a file with sound.
+        start, end: seconds from sample 0; only this stretch is kept, so memory does not grow with the file. What
+            lies before it is decoded too: seeking in sound is exact in few formats.
 
     Raises:
         DecodeError: unreadable or damaged.
@@ -112,21 +118,23 @@ def read_audio(path: Path) -> npt.NDArray[np.int16] | None:
         origin = start_time(path, container)
     with open_media(path) as container:
         stream = container.streams.audio[0]
-        pieces = list(_audio_pieces(container, stream))
+        pieces = list(_audio_pieces(container, stream, origin, start, end))
         if not pieces:
             return None
         if origin is None:
-            origin = pieces[0][0]
+            origin = pieces[0].time
         limit = None
         if "mp4" in container.format.name and stream.duration is not None:
             limit = float((stream.start_time or 0) * stream.time_base + stream.duration * stream.time_base)
-    ends = [round((time - origin) * SAMPLE_RATE) + len(samples) for time, samples in pieces]
-    total = max(0, *ends)
+    first = round(start * SAMPLE_RATE)
+    begins = [round((p.time - origin) * SAMPLE_RATE) + p.skipped - first for p in pieces]
+    total = max(0, *(begin + len(p.samples) for begin, p in zip(begins, pieces, strict=True)))
     if limit is not None:
-        total = min(total, max(0, round((limit - origin) * SAMPLE_RATE)))
+        total = min(total, max(0, round((limit - origin) * SAMPLE_RATE) - first))
+    if end < math.inf:
+        total = min(total, round(end * SAMPLE_RATE) - first)
     audio = np.zeros(total, dtype=np.int16)
-    for time, samples in pieces:
-        begin = round((time - origin) * SAMPLE_RATE)
+    for begin, samples in zip(begins, (p.samples for p in pieces), strict=True):
         piece = samples[max(0, -begin) : max(0, total - begin)]
         at = max(0, begin)
         audio[at : at + len(piece)] = piece
@@ -162,22 +170,38 @@ class _Converter:
         return np.ascontiguousarray(np.rot90(rgb, rotation // 90)) if rotation else rgb
 
 
-def _audio_pieces(container: Any, stream: Any) -> Iterator[tuple[float, npt.NDArray[np.int16]]]:
-    """Yield (start in seconds, samples) of each stretch without a gap."""
+class _Piece(NamedTuple):
+    """A stretch of sound without a gap; its first `skipped` samples were not kept."""
+
+    time: float
+    skipped: int
+    samples: npt.NDArray[np.int16]
+
+
+def _audio_pieces(container: Any, stream: Any, origin: float | None, start: float, end: float) -> Iterator[_Piece]:
+    """Yield what lies between `start` and `end`, in seconds from `origin`; None is the first sample."""
     resampler = _resampler()
     parts: list[npt.NDArray[np.int16]] = []
     begin = expected = 0.0
+    skipped = kept = 0
     for frame in container.decode(stream):
         time = float(frame.pts * frame.time_base) if frame.pts is not None else expected
+        if origin is None:
+            origin = time
+        if time > origin + end + _GAP:
+            break
         if parts and abs(time - expected) > _GAP:
-            yield begin, np.concatenate([*parts, _resampled(resampler, None)])
-            resampler, parts = _resampler(), []
+            yield _Piece(begin, skipped, np.concatenate([*parts, _resampled(resampler, None)]))
+            resampler, parts, skipped, kept = _resampler(), [], 0, 0
         if not parts:
             begin = time
         expected = time + frame.samples / frame.sample_rate
         parts.append(_resampled(resampler, frame))
+        kept += len(parts[-1])
+        if (begin - origin) * SAMPLE_RATE + skipped + kept < start * SAMPLE_RATE - 1:
+            parts, skipped, kept = [parts[0][:0]], skipped + kept, 0
     if parts:
-        yield begin, np.concatenate([*parts, _resampled(resampler, None)])
+        yield _Piece(begin, skipped, np.concatenate([*parts, _resampled(resampler, None)]))
 
 
 def _resampler() -> av.AudioResampler:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -61,4 +61,18 @@ class Method(Protocol):
         Raises:
             bench.spec.Unscored: the sample cannot be used by this method (recorded as an input error).
             GenerationFailed: the method failed for a known cause. Anything else counts as `Cause.METHOD`.
+        """
+
+
+class BatchMethod(Method, Protocol):
+    """A method that can make several clips at once cheaper than one by one; its spec says how many (`batch`)."""
+
+    def make_together(self, jobs: Sequence[tuple[Sample, Gate, int]]) -> list[int]:
+        """Make the clips of several samples; return the numbers of those that came out good.
+
+        `generate` hands them out when it is called with the same sample, gate and seed next. The others are made
+        again alone by the caller: a batch fails for nobody.
+
+        Args:
+            jobs: sample (inputs closed by the gate are None), gate (the same for all) and seed.
         """

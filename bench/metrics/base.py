@@ -65,7 +65,11 @@ class Extractor(Protocol):
 
 
 class ClipMetric(Protocol):
-    """One or more numbers per clip; the table shows the mean over clips."""
+    """One or more numbers per clip; the table shows the mean over clips.
+
+    A metric that needs more than weights and packages may have a method `require()`, which raises `Unscored` with
+    what to do when that is not there. It is asked before anything starts.
+    """
 
     spec: MetricSpec
 

@@ -71,8 +71,7 @@ def fingerprint(model: Model) -> str:
 
     It is part of the protocol's parameters, so a number is computed again when the files change.
     """
-    folder = _folder(model)
-    files = sorted(p for p in folder.glob("*.np[yz]")) if folder else []
+    files = sorted(_folder(model).glob("*.np[yz]")) if os.environ.get(VARIABLE) else []
     state = hashlib.sha256()
     for path in files:
         stat = path.stat()
@@ -80,18 +79,30 @@ def fingerprint(model: Model) -> str:
     return state.hexdigest() if files else ""
 
 
-def _folder(model: Model) -> Path | None:
+def require(model: Model) -> None:
+    """Check before a run that there are coefficients at all.
+
+    Raises:
+        Unscored: the folder is not set, or holds no file of this model.
+    """
+    folder = _folder(model)
+    if not any(folder.glob("*.np[yz]")):
+        detail = f"there is no .npy or .npz file in {folder}; docs/metrics.md says what belongs there"
+        raise Unscored(Reason.MISSING_WEIGHTS, detail)
+
+
+def _folder(model: Model) -> Path:
     root = os.environ.get(VARIABLE)
-    return Path(root).expanduser() / model if root else None
+    if not root:
+        raise Unscored(
+            Reason.MISSING_WEIGHTS,
+            f"{model} coefficients come from files. Run: export {VARIABLE}=DIR (its content: docs/metrics.md)",
+        )
+    return Path(root).expanduser() / model
 
 
 def _find(clip: Path, model: Model) -> Path:
     folder = _folder(model)
-    if folder is None:
-        raise Unscored(
-            Reason.MISSING_WEIGHTS,
-            f"{model} coefficients come from files; set ${VARIABLE} to their folder, see docs/metrics.md",
-        )
     stat = clip.stat()
     names = _sha256(clip, stat.st_size, stat.st_mtime_ns), clip.stem
     for name in names:

@@ -107,6 +107,10 @@ class EmocaCosine:
             source="ACTalker, appendix A.2; Danecek et al., EMOCA, 2022",
         )
 
+    def require(self) -> None:
+        """See `bench.metrics.base.ClipMetric`."""
+        coefficients.require("emoca")
+
     def score(self, clip: ClipView, reference: ClipView | None) -> Mapping[str, float]:
         """Return `emoca_cos` in [-1, 1]."""
         pairs = coefficients.paired(clip, reference, "emoca")
@@ -133,6 +137,10 @@ class Deep3DAED:
             summary="Average expression distance: mean L1 of 64 Deep3DFaceRecon coefficients, from files.",
             source="Deng et al., Accurate 3D face reconstruction with weakly-supervised learning, 2019",
         )
+
+    def require(self) -> None:
+        """See `bench.metrics.base.ClipMetric`."""
+        coefficients.require("deep3d")
 
     def score(self, clip: ClipView, reference: ClipView | None) -> Mapping[str, float]:
         """Return `aed` >= 0."""

@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from bench.metrics import face_tracks, frechet
 from bench.metrics.base import ClipView, Features
-from bench.metrics.lane import lane
-from bench.metrics.sync import Faces, detections_name
+from bench.metrics.precision import Precision, with_bf16
+from bench.metrics.sync import DETECTIONS, Faces
 from bench.spec import Column, ExtractorSpec, MetricSpec, Reason, Unscored
 from bench.weights import ref
 
@@ -32,20 +32,21 @@ _CODE = ("bench.metrics.fid", "bench.metrics.networks.inception", "bench.metrics
 
 
 @cache
-def _network() -> FrameFeatures:
+def _network(precision: Precision) -> FrameFeatures:
     from bench.metrics.networks.inception import FrameFeatures
 
-    return FrameFeatures()
+    return FrameFeatures(precision=precision)
 
 
 class InceptionFrames:
     """Inception-v3 pool features of every frame."""
 
+    precision = Precision.FP32
     code_modules = _CODE
 
     def __init__(self) -> None:
         self.spec = ExtractorSpec(
-            name=f"inception{SIZE}{lane()}",
+            name=f"inception{SIZE}",
             version="1",
             params={"resize": "299x299 bilinear without antialiasing", "frames": "all", "region": "full frame"},
             weights=(ref("inception_fid"),),
@@ -57,18 +58,19 @@ class InceptionFrames:
         Raises:
             Unscored: the weights are missing.
         """
-        network = _network()
+        network = _network(self.precision)
         return {"features": np.concatenate([network(chunk) for chunk in clip.chunks(BATCH)])}
 
 
 class InceptionFaces:
     """Inception-v3 pool features of the longest face track's crops."""
 
+    precision = Precision.FP32
     code_modules = (*_CODE, *Faces.code_modules)
 
     def __init__(self) -> None:
         self.spec = ExtractorSpec(
-            name=f"inception{SIZE}_face{lane()}",
+            name=f"inception{SIZE}_face",
             version="1",
             params={
                 "resize": "299x299 bilinear without antialiasing",
@@ -86,14 +88,14 @@ class InceptionFaces:
         Raises:
             Unscored: no face track of more than 25 frames, or missing weights.
         """
-        tracks = face_tracks.tracks(clip.features(detections_name()), SHORTEST_TRACK)
+        tracks = face_tracks.tracks(clip.features(DETECTIONS + self.precision.suffix), SHORTEST_TRACK)
         if not tracks:
             raise Unscored(
                 Reason.NO_FACE, f"no face of 100 pixels or more over {SHORTEST_TRACK} frames in {clip.path.name}"
             )
         longest = max(tracks, key=len)
         path = face_tracks.smooth(longest.boxes)
-        network = _network()
+        network = _network(self.precision)
         features: list[npt.NDArray[np.float32]] = []
         start = 0
         for chunk in clip.chunks(BATCH):
@@ -115,7 +117,7 @@ class _Fid:
 
     def __init__(self) -> None:
         self.spec = MetricSpec(
-            id=f"fid/{self.protocol}{lane()}",
+            id=f"fid/{self.protocol}",
             version="1",
             kind="set",
             columns=(
@@ -125,7 +127,7 @@ class _Fid:
             ),
             domains=("real",),
             needs=("reference",),
-            features=(f"{self.features}{lane()}",),
+            features=(self.features,),
             params={"features": SIZE, "covariance": "unbiased", "pool": "frames of all clips"},
             weights=(ref("inception_fid"), *((ref("sfd_face"),) if self.faces else ())),
             default=self.default,
@@ -169,5 +171,5 @@ class FaceCrop(_Fid):
     summary = "FID over face crops of the longest track; background and frame border do not count."
 
 
-METRICS: tuple[type, ...] = (AllFrames, FaceCrop)
-EXTRACTORS: tuple[type, ...] = (InceptionFrames, InceptionFaces)
+METRICS: tuple[type, ...] = with_bf16(AllFrames, FaceCrop)
+EXTRACTORS: tuple[type, ...] = with_bf16(InceptionFrames, InceptionFaces)

@@ -15,7 +15,7 @@ import numpy as np
 
 from bench.metrics import frechet
 from bench.metrics.base import ClipView, Features
-from bench.metrics.lane import lane
+from bench.metrics.precision import Precision, with_bf16
 from bench.spec import Column, ExtractorSpec, MetricSpec, Reason, Unscored
 from bench.weights import ref
 
@@ -24,15 +24,16 @@ SHORTEST = 10  # frames an I3D pass over the whole clip needs
 
 
 @cache
-def _network(name: str) -> Any:
+def _network(name: str, precision: Precision) -> Any:
     from bench.metrics.networks import video
 
-    return getattr(video, name)()
+    return getattr(video, name)(precision=precision)
 
 
 class WholeClipI3d:
     """Kinetics-400 class scores of I3D, averaged over the whole clip."""
 
+    precision = Precision.FP32
     code_modules = (
         "bench.metrics.fvd",
         "bench.metrics.networks.video",
@@ -42,7 +43,7 @@ class WholeClipI3d:
 
     def __init__(self) -> None:
         self.spec = ExtractorSpec(
-            name=f"i3d{lane()}",
+            name="i3d",
             version="1",
             params={
                 "frames": "all",
@@ -61,12 +62,13 @@ class WholeClipI3d:
         """
         if clip.frames < SHORTEST:
             raise Unscored(Reason.TOO_SHORT, f"{clip.frames} frames; I3D needs {SHORTEST}")
-        return {"features": _network("WholeClip")(clip.chunks(16), clip.frames)}
+        return {"features": _network("WholeClip", self.precision)(clip.chunks(16), clip.frames)}
 
 
 class Segments3dResNet:
     """Pooled features of the 3-D ResNet-50, averaged over 16-frame segments."""
 
+    precision = Precision.FP32
     code_modules = (
         "bench.metrics.fvd",
         "bench.metrics.networks.video",
@@ -76,7 +78,7 @@ class Segments3dResNet:
 
     def __init__(self) -> None:
         self.spec = ExtractorSpec(
-            name=f"resnet3d50{lane()}",
+            name="resnet3d50",
             version="1",
             params={
                 "segment": SEGMENT,
@@ -93,17 +95,18 @@ class Segments3dResNet:
         Raises:
             Unscored: the weights are missing.
         """
-        return {"features": _network("Segments")(clip.chunks(SEGMENT))}
+        return {"features": _network("Segments", self.precision)(clip.chunks(SEGMENT))}
 
 
 class FirstFramesI3d:
     """Class scores of the TorchScript I3D on the first 16 frames."""
 
+    precision = Precision.FP32
     code_modules = ("bench.metrics.fvd", "bench.metrics.networks.video", "bench.metrics.networks.loading")
 
     def __init__(self) -> None:
         self.spec = ExtractorSpec(
-            name=f"i3d_torchscript{lane()}",
+            name="i3d_torchscript",
             version="1",
             params={"frames": "0-15", "resize": "in the graph", "range": "0..255, rescaled in the graph"},
             weights=(ref("i3d_torchscript"),),
@@ -122,7 +125,7 @@ class FirstFramesI3d:
             frames.append(chunk)
             if sum(map(len, frames)) >= SEGMENT:
                 break
-        return {"features": _network("FirstFrames")(np.concatenate(frames)[:SEGMENT])}
+        return {"features": _network("FirstFrames", self.precision)(np.concatenate(frames)[:SEGMENT])}
 
 
 class _Fvd:
@@ -137,7 +140,7 @@ class _Fvd:
 
     def __init__(self) -> None:
         self.spec = MetricSpec(
-            id=f"fvd/{self.protocol}{lane()}",
+            id=f"fvd/{self.protocol}",
             version="1",
             kind="set",
             columns=(
@@ -146,7 +149,7 @@ class _Fvd:
             ),
             domains=("real",),
             needs=("reference",),
-            features=(f"{self.features}{lane()}",),
+            features=(self.features,),
             params={"covariance": "biased" if self.biased else "unbiased"},
             weights=(ref(self.weight),),
             summary=self.summary,
@@ -200,5 +203,5 @@ class FirstSixteen(_Fvd):
     biased = True
 
 
-METRICS: tuple[type, ...] = (DiscoI3d, DiscoRes50, FirstSixteen)
-EXTRACTORS: tuple[type, ...] = (WholeClipI3d, Segments3dResNet, FirstFramesI3d)
+METRICS: tuple[type, ...] = with_bf16(DiscoI3d, DiscoRes50, FirstSixteen)
+EXTRACTORS: tuple[type, ...] = with_bf16(WholeClipI3d, Segments3dResNet, FirstFramesI3d)

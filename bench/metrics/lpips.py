@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from bench.metrics.base import ClipView
-from bench.metrics.lane import lane
 from bench.metrics.pairing import paired_chunks, summarize
+from bench.metrics.precision import Precision, with_bf16
 from bench.spec import Column, MetricSpec, Reason, Unscored
 from bench.weights import ref
 
@@ -30,6 +30,7 @@ class _Lpips:
     trunk: Literal["alex", "vgg"]
     batch: int  # frames
     default: bool
+    precision = Precision.FP32
     code_modules = (
         "bench.metrics.lpips",
         "bench.metrics.pairing",
@@ -40,7 +41,7 @@ class _Lpips:
     def __init__(self) -> None:
         name = {"alex": "AlexNet", "vgg": "VGG-16"}[self.trunk]
         self.spec = MetricSpec(
-            id=f"lpips/{self.trunk}_v0.1{lane()}",
+            id=f"lpips/{self.trunk}_v0.1",
             version="1",
             kind="clip",
             columns=(Column("lpips", f"LPIPS ({self.trunk})", "lower", digits=4),),
@@ -67,7 +68,7 @@ class _Lpips:
         if self._distance is None:
             from bench.metrics.networks.lpips import Distance
 
-            self._distance = Distance(self.trunk)
+            self._distance = Distance(self.trunk, precision=self.precision)
         values = np.concatenate([self._distance(*first), *(self._distance(*pair) for pair in pairs)])
         if not np.isfinite(values).all():
             raise Unscored(Reason.NOT_FINITE, "LPIPS of a frame is NaN or infinite")
@@ -75,16 +76,16 @@ class _Lpips:
 
 
 class Alex(_Lpips):
-    """LPIPS on AlexNet."""
+    """LPIPS on AlexNet, the default: VGG-16 at 512x512 costs more CPU time than all other metrics together."""
 
-    trunk, batch, default = "alex", 8, False
+    trunk, batch, default = "alex", 8, True
 
 
 class Vgg(_Lpips):
-    """LPIPS on VGG-16, the paper's."""
+    """LPIPS on VGG-16, the paper's; by name only."""
 
-    trunk, batch, default = "vgg", 1, True
+    trunk, batch, default = "vgg", 1, False
 
 
-METRICS: tuple[type, ...] = (Vgg, Alex)
+METRICS: tuple[type, ...] = with_bf16(Vgg, Alex)
 EXTRACTORS: tuple[type, ...] = ()

@@ -21,8 +21,8 @@ from bench.metrics import face_tracks
 from bench.metrics.base import ClipView, Features
 from bench.metrics.face_tracks import Track
 from bench.metrics.geometry import resize
-from bench.metrics.lane import lane
 from bench.metrics.mfcc import mfcc
+from bench.metrics.precision import Precision, with_bf16
 from bench.metrics.sync_search import FEW_WINDOWS, SyncResult, search
 from bench.spec import Column, ExtractorSpec, MetricSpec, Reason, Unscored
 from bench.weights import ref
@@ -37,26 +37,24 @@ SILENCE = 32768 * 10 ** (-60 / 20)  # RMS of int16 amplitudes: -60 dBFS
 SHORTEST_TRACK = 50  # frames; tracks must be longer
 SMALLEST_FRAME = 128  # pixels; the detector's deepest layer vanishes below
 
+DETECTIONS = "s3fd"  # feature name of the detector's faces
+
 _CODE = ("bench.metrics.sync", "bench.metrics.sync_search", "bench.metrics.mfcc", "bench.metrics.geometry")
 _NETWORK = ("bench.metrics.networks.syncnet", "bench.metrics.networks.loading")
 _SEARCH = ("confidence", "distance", "offset", "distance_at_zero", "windows", "at_border")
 
 
-def detections_name() -> str:
-    """Return the feature name of S3FD's faces."""
-    return f"s3fd{lane()}"
-
-
 @cache
-def _embedder() -> Embedder:
+def _embedder(precision: Precision) -> Embedder:
     from bench.metrics.networks.syncnet import Embedder
 
-    return Embedder()
+    return Embedder(precision=precision)
 
 
 class Faces:
     """S3FD faces of every frame, and how much each frame differs from the one before (for scene cuts)."""
 
+    precision = Precision.FP32
     code_modules = (
         "bench.metrics.networks.s3fd",
         "bench.metrics.networks.loading",
@@ -66,7 +64,7 @@ class Faces:
 
     def __init__(self) -> None:
         self.spec = ExtractorSpec(
-            name=detections_name(),
+            name=DETECTIONS,
             version="1",
             params={"scale": 0.25, "threshold": 0.9, "inner_nms": 0.3, "outer_nms": 0.1},
             weights=(ref("sfd_face"),),
@@ -88,7 +86,7 @@ class Faces:
         if min(clip.width, clip.height) < SMALLEST_FRAME:
             detail = f"frames of {clip.width}x{clip.height} are too small for the detector"
             raise Unscored(Reason.NO_FACE, f"{detail}, which looks for faces above 100 pixels")
-        self._detector = self._detector or Detector()
+        self._detector = self._detector or Detector(precision=self.precision)
         boxes: list[npt.NDArray[np.float32]] = []
         changes = []
         before = None
@@ -122,19 +120,20 @@ def speech(clip: ClipView) -> npt.NDArray[np.int16]:
 class _Lips:
     """Collects the lip embeddings of one track and searches its lag."""
 
-    def __init__(self, first: int, frames: int, audio: npt.NDArray[np.int16]) -> None:
+    def __init__(self, embedder: Embedder, first: int, frames: int, audio: npt.NDArray[np.int16]) -> None:
         from bench.metrics.networks.syncnet import LipStream
 
         self.first, self.end = first, first + frames
         self.audio = audio[first * SAMPLES : self.end * SAMPLES]
         # The released evaluation leaves out the last complete window; so does every published number.
         self.windows = min(frames, len(self.audio) // SAMPLES) - 5
-        self.stream = LipStream(_embedder())
+        self._embedder = embedder
+        self.stream = LipStream(embedder)
 
     def result(self) -> SyncResult:
         """Return the outcome of the search over all crops pushed to `stream`."""
         video = self.stream.result()[: self.windows]
-        audio = _embedder().voice(mfcc(self.audio), self.windows)
+        audio = self._embedder.voice(mfcc(self.audio), self.windows)
         return search(video, audio, VSHIFT)
 
 
@@ -149,11 +148,12 @@ def _arrays(found: list[tuple[_Lips, SyncResult]]) -> Features:
 class TrackSync:
     """The lag search on every face track longer than 50 frames."""
 
+    precision = Precision.FP32
     code_modules = (*_CODE, *_NETWORK, *Faces.code_modules)
 
     def __init__(self) -> None:
         self.spec = ExtractorSpec(
-            name=f"syncnet_tracks{lane()}",
+            name="syncnet_tracks",
             version="1",
             params={"shortest_track": SHORTEST_TRACK, "vshift": VSHIFT, "crop": 224, **face_tracks.PARAMS},
             weights=(ref("syncnet_v2"), ref("sfd_face")),
@@ -168,12 +168,13 @@ class TrackSync:
         audio = speech(clip)
         if clip.frames <= SHORTEST_TRACK:
             raise Unscored(Reason.TOO_SHORT, f"{clip.frames} frames; more than {SHORTEST_TRACK} are needed")
-        tracks = face_tracks.tracks(clip.features(detections_name()), SHORTEST_TRACK)
+        tracks = face_tracks.tracks(clip.features(DETECTIONS + self.precision.suffix), SHORTEST_TRACK)
         if not tracks:
             raise Unscored(
                 Reason.NO_FACE, f"no face of 100 pixels or more over {SHORTEST_TRACK} frames in {clip.path.name}"
             )
-        lips = [_Lips(t.first, len(t), audio) for t in tracks]
+        embedder = _embedder(self.precision)
+        lips = [_Lips(embedder, t.first, len(t), audio) for t in tracks]
         usable = [pair for pair in zip(lips, tracks, strict=True) if pair[0].windows > 0]
         if not usable:
             raise Unscored(Reason.TOO_SHORT, f"the audio of {clip.path.name} ends before the face appears")
@@ -197,11 +198,12 @@ def _push_crops(clip: ClipView, usable: list[tuple[_Lips, Track]]) -> None:
 class FrameSync:
     """The lag search on whole frames, for clips that already are mouth crops."""
 
+    precision = Precision.FP32
     code_modules = (*_CODE, *_NETWORK)
 
     def __init__(self) -> None:
         self.spec = ExtractorSpec(
-            name=f"syncnet_frames{lane()}",
+            name="syncnet_frames",
             version="1",
             params={"vshift": VSHIFT, "resize": "224x224 bilinear"},
             weights=(ref("syncnet_v2"),),
@@ -213,7 +215,8 @@ class FrameSync:
         Raises:
             Unscored: no audio, silence, fewer than six frames, or missing weights.
         """
-        lips = _Lips(0, clip.frames, speech(clip))
+        audio = speech(clip)
+        lips = _Lips(_embedder(self.precision), 0, clip.frames, audio)
         if lips.windows < 1:
             raise Unscored(Reason.TOO_SHORT, f"{clip.frames} frames with audio; at least 6 are needed")
         for chunk in clip.chunks(16):
@@ -236,7 +239,7 @@ class _Sync:
     def __init__(self) -> None:
         uses_tracks = self.features == "syncnet_tracks"
         self.spec = MetricSpec(
-            id=f"sync/{self.protocol}{lane()}",
+            id=f"sync/{self.protocol}",
             version="1",
             kind="clip",
             columns=(
@@ -250,7 +253,7 @@ class _Sync:
             ),
             domains=("real",),
             needs=("audio",),
-            features=(f"{self.features}{lane()}", *((detections_name(),) if uses_tracks else ())),
+            features=(self.features, *((DETECTIONS,) if uses_tracks else ())),
             params={"longer_than": self.longer_than, "tracks": "mean" if self.average else "longest"},
             weights=(ref("syncnet_v2"), *((ref("sfd_face"),) if uses_tracks else ())),
             default=self.default,
@@ -267,7 +270,7 @@ class _Sync:
         Raises:
             Unscored: no audio, silence, no face track that is long enough, or missing weights.
         """
-        found = clip.features(f"{self.features}{lane()}")
+        found = clip.features(self.spec.features[0])
         frames = found["frames"]
         counted = np.flatnonzero(frames > self.longer_than)
         if not len(counted):
@@ -322,5 +325,5 @@ class Precropped(_Sync):
     source = "Prajwal et al. 2020 (Wav2Lip), evaluation/scores_LSE, calculate_scores_LRS"
 
 
-METRICS: tuple[type, ...] = (LongestTrack, Wav2LipReal, Short, Precropped)
-EXTRACTORS: tuple[type, ...] = (Faces, TrackSync, FrameSync)
+METRICS: tuple[type, ...] = with_bf16(LongestTrack, Wav2LipReal, Short, Precropped)
+EXTRACTORS: tuple[type, ...] = with_bf16(Faces, TrackSync, FrameSync)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ class VerifyRow:
         metric: what was compared.
         ours, reference: a representative number of both sides; NaN without a reference.
         difference: largest deviation, relative where `note` says so; NaN without a reference.
-        tolerance: largest difference that counts as parity.
+        tolerance: largest difference that counts as parity; NaN where a deviation is reported, not judged.
         speedup: CPU time of the reference over ours, networks loaded; NaN without a reference.
         note: unit of the difference, weights used, or what is missing.
     """
@@ -51,13 +52,13 @@ class VerifyRow:
 
     @property
     def ok(self) -> bool | None:
-        """Whether the two agree; None when there was nothing to compare with."""
-        return None if math.isnan(self.difference) else self.difference <= self.tolerance
+        """Whether the two agree; None when there is nothing to judge."""
+        return None if math.isnan(self.difference + self.tolerance) else self.difference <= self.tolerance
 
 
 @dataclass(frozen=True, slots=True)
-class _Material:
-    """The first frames of every clip, and the speech of the first clip that has any."""
+class Material:
+    """What both sides see: the first frames of every clip, and the speech of the first clip that has any."""
 
     frames: list[Frames]
     audio: npt.NDArray[np.int16]
@@ -73,20 +74,32 @@ def verify(clips: list[Path], metrics: list[str] | None = None) -> list[VerifyRo
     Raises:
         UsageError: no clip, or an unknown metric.
     """
+    return run(_CHECKS, clips, metrics)
+
+
+Check = Callable[["Material"], Iterable[VerifyRow]]
+
+
+def run(checks: Mapping[str, Sequence[Check]], clips: list[Path], metrics: list[str] | None) -> list[VerifyRow]:
+    """Do the comparisons of the chosen families; `metrics` as in `verify`.
+
+    Raises:
+        UsageError: no clip, or a family that is not in `checks`.
+    """
     if not clips:
         raise UsageError("Nothing to compare on.", "Name at least one video: bench verify-metrics CLIP...")
-    families = list(_CHECKS) if metrics is None else [m.partition("/")[0] for m in metrics]
+    families = list(checks) if metrics is None else [m.partition("/")[0] for m in metrics]
     for family in families:
-        if family not in _CHECKS:
+        if family not in checks:
             raise UsageError(
-                f"There is no reference for '{family}'.{did_you_mean(family, list(_CHECKS))}",
-                f"Known: {', '.join(_CHECKS)}",
+                f"There is no reference for '{family}'.{did_you_mean(family, list(checks))}",
+                f"Known: {', '.join(checks)}",
             )
     material = _material(clips)
-    return [row for family in dict.fromkeys(families) for row in _rows(family, material)]
+    return [row for family in dict.fromkeys(families) for row in _rows(family, checks[family], material)]
 
 
-def _material(clips: list[Path]) -> _Material:
+def _material(clips: list[Path]) -> Material:
     from bench.media.clip import Clip
 
     frames, audio = [], None
@@ -95,13 +108,15 @@ def _material(clips: list[Path]) -> _Material:
         frames.append(next(clip.chunks(FRAMES)))
         audio = clip.audio() if audio is None else audio
     noise = np.random.default_rng(0).normal(0, 3000, FRAMES * 640).astype(np.int16)
-    return _Material(frames, noise if audio is None or len(audio) < FRAMES * 640 else audio[: FRAMES * 640])
+    return Material(frames, noise if audio is None or len(audio) < FRAMES * 640 else audio[: FRAMES * 640])
 
 
-def _rows(family: str, material: _Material) -> Iterator[VerifyRow]:
-    for check in _CHECKS[family]:
+def _rows(family: str, checks: Sequence[Check], material: Material) -> Iterator[VerifyRow]:
+    for check in checks:
         try:
-            yield from check(material)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the packages' own, about their age
+                yield from check(material)
         except Unscored as missing:
             nothing = math.nan
             yield VerifyRow(family, nothing, nothing, nothing, nothing, nothing, missing.detail)
@@ -119,7 +134,7 @@ def _timed(function: Callable[[], Any]) -> tuple[Any, float]:
     return result, max(seconds, 1e-9)
 
 
-def _compared(
+def compared(
     metric: str,
     ours: Callable[[], Any],
     theirs: Callable[[], Any],
@@ -140,7 +155,7 @@ def _compared(
     return VerifyRow(metric, means[0], means[1], difference, tolerance, their_time / our_time, note)
 
 
-def _weights(*files: str) -> tuple[list[dict[str, Any]], str]:
+def weights(*files: str) -> tuple[list[dict[str, Any]], str]:
     """Return the official state dicts, or random ones, and which."""
     from bench.metrics.networks.loading import official
 
@@ -153,22 +168,22 @@ def _weights(*files: str) -> tuple[list[dict[str, Any]], str]:
 # --- weight-free ------------------------------------------------------------------------------------------
 
 
-def _mfcc(material: _Material) -> Iterable[VerifyRow]:
+def _mfcc(material: Material) -> Iterable[VerifyRow]:
     from bench.metrics.mfcc import mfcc
 
     package = references.module("python_speech_features")
     audio = material.audio
-    yield _compared(
+    yield compared(
         "mfcc", lambda: mfcc(audio), lambda: package.mfcc(audio, 16000), 1e-9, "coefficients", relative=False
     )
 
 
-def _psnr(material: _Material) -> Iterable[VerifyRow]:
+def _psnr(material: Material) -> Iterable[VerifyRow]:
     from bench.metrics.pixels import psnr
 
     package = references.module("skimage.metrics")
-    first, second = _neighbours(material)
-    yield _compared(
+    first, second = neighbours(material)
+    yield compared(
         "psnr",
         lambda: psnr(first, second),
         lambda: [
@@ -180,11 +195,11 @@ def _psnr(material: _Material) -> Iterable[VerifyRow]:
     )
 
 
-def _ssim(material: _Material) -> Iterable[VerifyRow]:
+def _ssim(material: Material) -> Iterable[VerifyRow]:
     from bench.metrics.pixels import ssim
 
     package = references.module("skimage.metrics")
-    first, second = _neighbours(material)
+    first, second = neighbours(material)
     options: dict[str, Any] = {
         "gaussian_weights": True,
         "sigma": 1.5,
@@ -192,7 +207,7 @@ def _ssim(material: _Material) -> Iterable[VerifyRow]:
         "data_range": 255,
         "channel_axis": 2,
     }
-    yield _compared(
+    yield compared(
         "ssim",
         lambda: ssim(first, second),
         lambda: [package.structural_similarity(a, b, **options) for a, b in zip(first, second, strict=True)],
@@ -202,7 +217,7 @@ def _ssim(material: _Material) -> Iterable[VerifyRow]:
     )
 
 
-def _neighbours(material: _Material, count: int = 8) -> tuple[Frames, Frames]:
+def neighbours(material: Material, count: int = 8) -> tuple[Frames, Frames]:
     """Return frames and the frames after them: two pictures that differ a little."""
     frames = material.frames[0][: count + 1]
     if len(frames) < 2:
@@ -213,14 +228,14 @@ def _neighbours(material: _Material, count: int = 8) -> tuple[Frames, Frames]:
 # --- networks ---------------------------------------------------------------------------------------------
 
 
-def _sync(material: _Material) -> Iterable[VerifyRow]:
+def _sync(material: Material) -> Iterable[VerifyRow]:
     import torch
 
     from bench.metrics.mfcc import mfcc
     from bench.metrics.networks import syncnet
     from bench.metrics.sync_search import search
 
-    (state,), note = _weights("syncnet_v2")
+    (state,), note = weights("syncnet_v2")
     network = references.module("syncnet_python.SyncNetModel").S()
     instance = references.module("syncnet_python.SyncNetInstance")
     network.load_state_dict(state, strict=True)
@@ -242,8 +257,8 @@ def _sync(material: _Material) -> Iterable[VerifyRow]:
     def their_voice() -> torch.Tensor:
         return network.forward_aud(torch.cat([columns[..., 4 * i : 4 * i + 20] for i in range(windows)]))
 
-    yield _compared("sync lips", lambda: ours.lips(crops)[:windows], their_lips, 1e-5, note)
-    yield _compared("sync voice", lambda: ours.voice(coefficients, windows), their_voice, 1e-5, note)
+    yield compared("sync lips", lambda: ours.lips(crops)[:windows], their_lips, 1e-5, note)
+    yield compared("sync voice", lambda: ours.voice(coefficients, windows), their_voice, 1e-5, note)
 
     def our_search() -> list[float]:
         found = search(ours.lips(crops)[:windows], ours.voice(coefficients, windows))
@@ -254,20 +269,20 @@ def _sync(material: _Material) -> Iterable[VerifyRow]:
         mean = torch.stack(lags, 1).mean(1)
         return [float(mean.median() - mean.min()), float(mean.min())]
 
-    yield _compared("sync C and D", our_search, their_search, 0.02, f"whole frames; {note}", relative=False)
+    yield compared("sync C and D", our_search, their_search, 0.02, f"whole frames; {note}", relative=False)
 
 
-def _faces(material: _Material) -> Iterable[VerifyRow]:
+def _faces(material: Material) -> Iterable[VerifyRow]:
     from bench.metrics.networks import s3fd
 
-    (state,), note = _weights("sfd_face")
+    (state,), note = weights("sfd_face")
     network = references.module("syncnet_python.detectors.s3fd.nets").S3FDNet(device="cpu")
     network.load_state_dict(state, strict=True)
     theirs = references.module("syncnet_python.detectors.s3fd").S3FD(network.eval(), device="cpu")
     ours = s3fd.Detector(state)
     frames = material.frames[0]
     height, width = frames.shape[1:3]
-    yield _compared(
+    yield compared(
         "sync faces",
         lambda: np.concatenate(ours(s3fd.quarter(frames), width, height)),
         lambda: np.concatenate([theirs.detect_faces(f, conf_th=0.9, scales=[0.25]) for f in frames]),
@@ -276,13 +291,13 @@ def _faces(material: _Material) -> Iterable[VerifyRow]:
     )
 
 
-def _fid(material: _Material) -> Iterable[VerifyRow]:
+def _fid(material: Material) -> Iterable[VerifyRow]:
     import torch
 
     from bench.metrics import frechet
     from bench.metrics.networks import inception
 
-    (state,), note = _weights("inception_fid")
+    (state,), note = weights("inception_fid")
     module: Any = references.module("pytorch_fid.inception")
     original, module.load_state_dict_from_url = module.load_state_dict_from_url, lambda *a, **k: state
     try:
@@ -296,9 +311,9 @@ def _fid(material: _Material) -> Iterable[VerifyRow]:
         return network(torch.from_numpy(frames.copy()).permute(0, 3, 1, 2) / 255)[0][:, :, 0, 0].numpy()
 
     frames = material.frames[0]
-    yield _compared(
+    yield compared(
         "fid features",
-        lambda: np.concatenate([ours(b) for b in _batches(frames)]),
+        lambda: np.concatenate([ours(b) for b in batches(frames)]),
         lambda: their_features(frames),
         1e-5,
         note,
@@ -310,7 +325,7 @@ def _fid(material: _Material) -> Iterable[VerifyRow]:
     def their_distance() -> list[float]:
         return [distance(*(m for x in sets for m in (x.mean(0), np.cov(x, rowvar=False))))]
 
-    yield _compared(
+    yield compared(
         "fid distance",
         lambda: [frechet.distance(*map(frechet.state, sets))],
         their_distance,
@@ -319,17 +334,18 @@ def _fid(material: _Material) -> Iterable[VerifyRow]:
     )
 
 
-def _batches(frames: Frames, size: int = 8) -> Iterator[Frames]:
+def batches(frames: Frames, size: int = 8) -> Iterator[Frames]:
+    """Yield consecutive frames, at most `size` at a time."""
     for start in range(0, len(frames), size):
         yield frames[start : start + size]
 
 
-def _fvd(material: _Material) -> Iterable[VerifyRow]:
+def _fvd(material: Material) -> Iterable[VerifyRow]:
     import torch
 
     from bench.metrics.networks import i3d, video
 
-    (state,), note = _weights("i3d_kinetics400")
+    (state,), note = weights("i3d_kinetics400")
     network = references.module("cdfvd.third_party.i3d.pytorch_i3d").InceptionI3d(400, in_channels=3)
     network.load_state_dict(state, strict=True)
     network.eval()
@@ -342,16 +358,16 @@ def _fvd(material: _Material) -> Iterable[VerifyRow]:
     def theirs() -> torch.Tensor:
         return network((video.squash(frames, i3d.SIDE) / 127.5 - 1)[None].permute(0, 4, 1, 2, 3))
 
-    yield _compared(
+    yield compared(
         "fvd features",
-        lambda: ours(_batches(frames, 16), len(frames)),
+        lambda: ours(batches(frames, 16), len(frames)),
         theirs,
         1e-5,
         f"pool 2x7x7, cd-fvd's; {note}",
     )
 
 
-def _lpips(material: _Material) -> Iterable[VerifyRow]:
+def _lpips(material: Material) -> Iterable[VerifyRow]:
     import torch
 
     from bench.metrics.lpips import FILES
@@ -360,7 +376,7 @@ def _lpips(material: _Material) -> Iterable[VerifyRow]:
     package = references.module("lpips")
     trunks: tuple[lpips.Trunk, ...] = ("alex", "vgg")
     for trunk in trunks:
-        parts, note = _weights(*FILES[trunk])
+        parts, note = weights(*FILES[trunk])
         state = lpips.state(*parts)
         network = package.LPIPS(net=trunk, pnet_rand=True, pretrained=False, verbose=False).eval()
         own = network.state_dict()
@@ -371,7 +387,7 @@ def _lpips(material: _Material) -> Iterable[VerifyRow]:
                 own[key] = state[f"heads.{key[3]}"].reshape(own[key].shape)
         network.load_state_dict({k: v for k, v in own.items() if not k.startswith("lins")}, strict=False)
         ours = lpips.Distance(trunk, state)
-        first, second = _neighbours(material, 8 if trunk == "alex" else VGG_FRAMES)
+        first, second = neighbours(material, 8 if trunk == "alex" else VGG_FRAMES)
 
         @torch.inference_mode()
         def theirs(network: Any = network, first: Frames = first, second: Frames = second) -> torch.Tensor:
@@ -381,10 +397,10 @@ def _lpips(material: _Material) -> Iterable[VerifyRow]:
         def mine(ours: lpips.Distance = ours, first: Frames = first, second: Frames = second) -> npt.NDArray[Any]:
             return ours(first, second)
 
-        yield _compared(f"lpips {trunk}", mine, theirs, 1e-5, note)
+        yield compared(f"lpips {trunk}", mine, theirs, 1e-5, note)
 
 
-_CHECKS: dict[str, tuple[Callable[[_Material], Iterable[VerifyRow]], ...]] = {
+_CHECKS: dict[str, tuple[Check, ...]] = {
     "mfcc": (_mfcc,),
     "psnr": (_psnr,),
     "ssim": (_ssim,),

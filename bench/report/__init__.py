@@ -90,12 +90,7 @@ def write(
     Raises:
         UsageError: unknown format or recipe.
     """
-    for name in formats:
-        if name not in FORMATS:
-            raise UsageError(
-                f"There is no report format '{name}'.{did_you_mean(name, list(FORMATS))}",
-                f"Formats: {', '.join(FORMATS)}.",
-            )
+    check_formats(formats)
     from bench.report.summary import Summary
 
     summary = Summary(results, intersection)
@@ -110,6 +105,20 @@ def write(
         partial.replace(target)
         written[name] = target
     return written
+
+
+def check_formats(names: Sequence[str]) -> None:
+    """Refuse unknown report formats.
+
+    Raises:
+        UsageError: naming the known ones.
+    """
+    for name in names:
+        if name not in FORMATS:
+            raise UsageError(
+                f"There is no report format '{name}'.{did_you_mean(name, list(FORMATS))}",
+                f"Formats: {', '.join(FORMATS)}.",
+            )
 
 
 def _render(

@@ -14,7 +14,7 @@ from bench.report import published
 from bench.report.recipes import ColumnSpec, Recipe, TableSpec, first_match, matches
 from bench.report.results import gate_order
 from bench.report.summary import Cell, Estimate, Summary
-from bench.report.table import Column, Footnote, Mark, Reason, Row, Section, Table, Value
+from bench.report.table import Column, Footnote, Mark, Reason, Row, Section, Table, Value, said_apart
 
 SectionKey = tuple[str, str, str]
 """(domain, dataset, split); the split is empty where a table puts several splits side by side."""
@@ -307,29 +307,36 @@ def _floors(columns: Sequence[Column], sets: Sequence[Estimate]) -> list[str]:
         ]  # fmt: skip
         if floors and not column.gate:
             said.append(f"{column.label} {column.show(max(floors))}")
-    return [f"Floor (ground truth, half against half): {', '.join(said)}."] if said else []
+    if not said:
+        return []
+    return [
+        f"Ground truth against itself, half against half: {', '.join(said)}. "
+        "A method that follows these very clips may come closer."
+    ]
 
 
 def _reasons(summary: Summary, estimates: Sequence[Estimate]) -> Iterator[Reason]:
     """Group what is missing by reason, most frequent first."""
-    counts: dict[str, Counter[tuple[str, str, str]]] = {}
-    details: dict[str, Counter[str]] = {}
-    labels: dict[str, dict[str, None]] = {}
+    counts: dict[tuple[str, str], Counter[tuple[str, str, str]]] = {}
+    details: dict[tuple[str, str], Counter[str]] = {}
+    labels: dict[tuple[str, str], dict[str, None]] = {}
     for estimate in estimates:
         cell = estimate.cell
-        totals: Counter[str] = Counter()
+        totals: Counter[tuple[str, str]] = Counter()
         for why, count in estimate.missing.items():
-            totals[why.reason or why.status] += count
-            details.setdefault(why.reason or why.status, Counter())[why.detail] += count
-        for code, count in totals.items():
-            so_far = counts.setdefault(code, Counter())
+            code = why.reason or why.status
+            key = (code, why.detail if said_apart(code) else "")
+            totals[key] += count
+            details.setdefault(key, Counter())[why.detail] += count
+        for key, count in totals.items():
+            so_far = counts.setdefault(key, Counter())
             place = (cell.method, cell.gate, cell.protocol)
             so_far[place] = max(so_far[place], count)
             label = str(summary.results.column(cell.protocol, cell.column)["label"])
-            labels.setdefault(code, {})[label] = None
-    for code in sorted(counts, key=lambda c: (-sum(counts[c].values()), c)):
-        detail = min(details[code], key=lambda d: (-details[code][d], d))
-        yield Reason(code, detail, dict(sorted(counts[code].items())), tuple(labels[code]))
+            labels.setdefault(key, {})[label] = None
+    for key in sorted(counts, key=lambda k: (-sum(counts[k].values()), k)):
+        detail = min(details[key], key=lambda d: (-details[key][d], d))
+        yield Reason(key[0], detail, dict(sorted(counts[key].items())), tuple(labels[key]))
 
 
 def _footnote(summary: Summary, column: Column) -> Footnote:

@@ -58,6 +58,7 @@ COMPARE_TEXT = (0, 1, 2, 9)
 GATE_HEAD = ["", "Method", "Gate", "Metric", "reference", "this run", "gain", "interval", "p", "rule", "why"]
 GATE_TEXT = (0, 1, 2, 3, 9, 10)
 ALPHA = 0.05
+SHOWN_FAILURES = 3
 
 
 def _moved(difference: Difference) -> bool:
@@ -219,19 +220,38 @@ def _worst(outcome: Outcome) -> list[tuple[Check, Change]]:
     return [(c, w) for c in outcome.checks if c.verdict == "fail" for w in c.difference.worst]
 
 
+def _bases(checks: Sequence[Check]) -> list[str]:
+    """Return what verdicts on few identities rest on, said once for all checks."""
+    return [f"{basis[0].upper()}{basis[1:]}." for basis in sorted({c.basis for c in checks if c.basis})]
+
+
 def gate_text(outcome: Outcome, verbose: bool = False) -> str:
-    """Return an outcome for the terminal; passes are only counted unless `verbose`."""
+    """Return an outcome for the terminal.
+
+    Passes are only counted unless `verbose`, and the worst samples are those of the `SHOWN_FAILURES` largest
+    losses: one cause often moves dozens of numbers.
+    """
     shown = [c for c in outcome.checks if verbose or c.verdict != "pass"]
     out = []
     if shown:
         rows = [[text.printable(x) for x in row] for row in _gate_rows(shown)]
-        out += [*text.grid([GATE_HEAD, *rows], GATE_TEXT), ""]
-    worst = _worst(outcome)
-    out += ["Worst samples:"] if worst else []
-    for check, change in worst:
-        what = f"{check.name}: {_change(change, column_of(check.difference))}"
-        out += [f"  {text.printable(what)}", *(f"    {text.printable(p)}" for p in _paths(change))]
-    return "\n".join([*out, *([""] if worst else []), headline(outcome)]) + "\n"
+        out += [*text.grid([GATE_HEAD, *rows], GATE_TEXT), *_bases(shown), ""]
+    failed = [c for c in outcome.checks if c.verdict == "fail" and c.difference.worst]
+    out += ["Worst samples:"] if failed else []
+    for check in failed[:SHOWN_FAILURES]:
+        out.append(f"  {text.printable(check.name)}")
+        for change in check.difference.worst:
+            out.append(f"    {text.printable(_change(change, column_of(check.difference)))}")
+            out += [f"      {text.printable(p)}" for p in _paths(change)]
+    if len(failed) > SHOWN_FAILURES:
+        out.append(f"  The JUnit file (--junit) has those of the other {len(failed) - SHOWN_FAILURES} failures.")
+    out += ["", headline(outcome)] if failed else [headline(outcome)]
+    if outcome.count("fail"):
+        out.append(
+            f"If this is meant to be: bench reference save {text.printable(outcome.reference)} "
+            f"{text.printable(outcome.run)}"
+        )
+    return "\n".join(out) + "\n"
 
 
 def gate_markdown(outcome: Outcome) -> str:
@@ -239,10 +259,12 @@ def gate_markdown(outcome: Outcome) -> str:
     out = [f"### {markdown.escape(headline(outcome))}", ""]
     passed = [c for c in outcome.checks if c.verdict == "pass"]
     if len(passed) < len(outcome.checks):
-        out += [*_gate_grid([c for c in outcome.checks if c.verdict != "pass"]), ""]
+        shown = [c for c in outcome.checks if c.verdict != "pass"]
+        out += [*_gate_grid(shown), "", *_bases(shown), ""]
     worst = _worst(outcome)
-    out += ["Worst samples:", ""] if worst else []
+    out += [f"<details><summary>Worst samples: {len(worst)}</summary>", ""] if worst else []
     out += [_item(f"{c.name}: {_change(w, column_of(c.difference))}", w) for c, w in worst]
+    out += ["", "</details>"] if worst else []
     if passed:
         summary = f"<details><summary>Passed: {len(passed)}</summary>"
         out += ["", summary, "", *_gate_grid(passed), "", "</details>"]

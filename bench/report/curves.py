@@ -1,7 +1,7 @@
-"""What the page draws along a clip: mouth opening, agreement of sound and lips by offset, the spectrogram.
+"""What the page shows along a clip: mouth opening, agreement of sound and lips by offset, spectrogram, frames.
 
-Only features that scoring has already stored are read; nothing is computed anew but the spectrogram. The
-result lies in the run folder as `clips.json`, which `bench.report.results.load` picks up.
+Of features, only what scoring has already stored is read; spectrograms and contact sheets are made from the
+files. The result lies in the run folder as `clips.json`, which `bench.report.results.load` picks up.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.metrics.base import Features
+from bench.report import sheets
 from bench.report.results import CLIPS_FILE, ROWS_FILE
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 MOST_CLIPS = 2000
 FPS = 25.0
+PLACE = ["dataset", "split", "sample"]
 
 Stored = Callable[[str, str], Features | None]
 """(clip sha256, extractor name) -> stored arrays, or None."""
@@ -37,7 +39,10 @@ def write(folder: Path, stored: Stored) -> Path | None:
     import pandas as pd
 
     wanted = ["kind", "method", "gate", "dataset", "split", "sample", "clip_sha256", "clip_path", "audio_path"]
-    found = collect(pd.read_parquet(folder / ROWS_FILE, columns=wanted), stored)
+    clips = _clips(pd.read_parquet(folder / ROWS_FILE, columns=wanted))
+    found = collect(clips, stored)
+    for sha256, path in sheets.write(clips[clips["clip_path"] != ""], folder).items():
+        found.setdefault(sha256, {"fps": FPS})["sheet"] = path
     if not found:
         return None
     target = folder / CLIPS_FILE
@@ -46,12 +51,16 @@ def write(folder: Path, stored: Stored) -> Path | None:
     return partial.replace(target)
 
 
-def collect(rows: pd.DataFrame, stored: Stored) -> dict[str, dict[str, Any]]:
-    """Return what is known about each clip of the rows, under its sha256; see `Results.clips` for the keys."""
-    place = ["dataset", "split", "sample"]
+def _clips(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return one row for the first repeat of every clip."""
     clips = rows[(rows["kind"] == "clip") & (rows["clip_sha256"] != "")]
-    clips = clips.drop_duplicates(["method", "gate", *place]).head(MOST_CLIPS)
-    truths = clips[clips["method"] == "ground-truth"].set_index(place)["clip_sha256"].to_dict()
+    return clips.drop_duplicates(["method", "gate", *PLACE])
+
+
+def collect(clips: pd.DataFrame, stored: Stored) -> dict[str, dict[str, Any]]:
+    """Return the features known of each clip under its sha256; see `Results.clips` for the keys."""
+    clips = clips.head(MOST_CLIPS)
+    truths = clips[clips["method"] == sheets.GROUND_TRUTH].set_index(PLACE)["clip_sha256"].to_dict()
     pictures: dict[str, str] = {}
     found: dict[str, dict[str, Any]] = {}
     for record in clips.to_dict("records"):
@@ -62,7 +71,7 @@ def collect(rows: pd.DataFrame, stored: Stored) -> dict[str, dict[str, Any]]:
         path = record["clip_path"] if record["gate"] == "none" else record["audio_path"]
         if path and path not in pictures:
             pictures[path] = _spectrogram_of(Path(path))
-        truth = truths.get(tuple(record[name] for name in place))
+        truth = truths.get(tuple(record[name] for name in PLACE))
         extra = {
             "mouth": mouth(sha256, stored),
             "reference_mouth": mouth(truth, stored) if truth and truth != sha256 else None,

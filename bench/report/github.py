@@ -18,7 +18,7 @@ def commands(outcome: Outcome) -> list[str]:
     levels = {"fail": "error", "missing": "error", "inconclusive": "warning"}
     marked = [c for c in outcome.checks if c.verdict in levels]
     shown = marked if len(marked) <= ANNOTATIONS else marked[: ANNOTATIONS - 1]
-    lines = [f"::{levels[c.verdict]} title={_property(c.name)}::{_message(c.why)}" for c in shown]
+    lines = [f"::{levels[c.verdict]} title={_property(c.name)}::{_message(c.message)}" for c in shown]
     if len(shown) < len(marked):
         level = levels[marked[len(shown)].verdict]
         rest = len(marked) - len(shown)

@@ -7,10 +7,12 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from bench.report import build, page, recipes
+from bench.report.results import plain
 from bench.report.summary import Summary
 from bench.report.table import (
     SECTION_TITLES,
@@ -23,6 +25,9 @@ from bench.report.table import (
     text,
 )
 from bench.resources import data_folder
+
+STACKED = 6
+"""Tables with this many columns, and narrow ones with long intervals, print the interval under its number."""
 
 
 def document(
@@ -74,6 +79,7 @@ def document(
         facts=_facts(summary),
         protocols=_protocols(provenance),
         pretty=_pretty,
+        plain=plain,
     )
 
 
@@ -92,11 +98,14 @@ def _table(table: Table) -> dict[str, Any]:
             groups[-1]["span"] += 1
         else:
             groups.append({"name": column.group, "span": 1})
+    narrow = len(table.columns) <= 2
+    addition = max((len(c["addition"]) for b in bodies for r in b["rows"] for c in r["cells"]), default=0)
     return {
         "id": table.id, "title": table.title, "caption": table.caption, "heads": heads, "bodies": bodies,
         "columns": table.columns, "groups": groups if any(g["name"] for g in groups) else [],
         "footnotes": table.footnotes, "notes": table.notes, "width": len(heads) + len(table.columns),
-        "narrow": len(table.columns) <= 2,
+        "narrow": narrow, "addition": addition,
+        "stacked": len(table.columns) >= STACKED or (narrow and addition > len("± 0.0123")),
     }  # fmt: skip
 
 
@@ -167,8 +176,9 @@ def _facts(summary: Summary) -> list[tuple[str, str]]:
     """Return the short facts under the title."""
     provenance = summary.results.provenance
     known = [
-        (k, str(provenance[k])) for k in ("split", "domain", "version", "commit", "created") if provenance.get(k)
-    ]
+        (k, _moment(str(provenance[k])) if k == "created" else str(provenance[k]))
+        for k in ("split", "domain", "version", "commit", "created") if provenance.get(k)
+    ]  # fmt: skip
     counts = provenance.get("counts") or {}
     rows = summary.results.rows
     clips = rows[rows["kind"] == "clip"]
@@ -177,6 +187,15 @@ def _facts(summary: Summary) -> list[tuple[str, str]]:
     if counts.get("planned"):
         known.append(("results", f"{counts.get('ok', 0)} of {counts['planned']} scored"))
     return known
+
+
+def _moment(raw: str) -> str:
+    """Return an ISO time as `2026-01-02 03:04 UTC`, anything else unchanged."""
+    try:
+        moment = datetime.fromisoformat(raw)
+    except ValueError:
+        return raw
+    return moment.strftime("%Y-%m-%d %H:%M ") + (moment.tzname() or "") if moment.tzinfo else raw
 
 
 def _protocols(provenance: Any) -> list[dict[str, Any]]:

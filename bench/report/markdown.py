@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from bench.report.results import plain
 from bench.report.table import (
     SECTION_TITLES,
     Column,
@@ -138,7 +139,7 @@ def _provenance(provenance: Mapping[str, Any]) -> list[str]:
         lines.append("- Results: " + ", ".join(f"{escape(str(v))} {escape(str(k))}" for k, v in counts.items()))
     hardware = provenance.get("hardware")
     if hardware:
-        lines.append("- Hardware: " + escape("; ".join(str(h) for h in hardware)))
+        lines.append("- Hardware: " + escape(plain(hardware)))
     environment = provenance.get("environment") or {}
     named = [f"{k} {environment[k]}" for k in ("python", "platform") if environment.get(k)]
     if named:

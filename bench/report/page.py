@@ -19,7 +19,7 @@ from bench.report.table import Column
 EXTRA_BYTES = 1_000_000
 """How much of the page may be curves and spectrograms, so that a thousand clips stay below 2 MB."""
 
-CURVES = ("mouth", "reference_mouth", "sync_curve", "sync_offset")
+CURVES = ("mouth", "reference_mouth", "sync_curve")
 
 SampleKey = tuple[str, str, str]
 """(dataset, split, sample)."""
@@ -69,6 +69,7 @@ def payload(summary: Summary, media: Media, first: Sequence[tuple[str, str]] = (
         {"method": m, "gate": g, "control": g == "none" or results.method_kind(m) == "control"}
         for m, g in summary.rows_of()
     ]
+    rows.sort(key=lambda row: bool(row["control"]))
     place = {(str(r["method"]), str(r["gate"])): i for i, r in enumerate(rows)}
     clips = results.rows[results.rows["kind"] == "clip"]
     key = ["dataset", "split", "sample"]

@@ -8,8 +8,8 @@ HTML page, keyed by clip sha256).
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from bench.errors import MissingError, UsageError, did_you_mean
 from bench.resources import data_folder
 from bench.spec import GATES
+from bench.store.home import Home
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,9 +48,9 @@ class Results:
         provenance: the run's provenance (command, versions, protocols, methods, hardware, counts, ...).
         name: how to call these results in a sentence.
         folder: where they were read from; relative media paths are relative to it.
-        clips: optional extras for the page per clip sha256: `fps`, `mouth`, `reference_mouth`,
-            `sync_offset` (a number per frame), `sync_curve` (distance of sound and lips at offsets +15 to -15
-            frames), `mel` (PNG data URI), `sheet` (path of a contact sheet).
+        clips: optional extras for the page per clip sha256: `fps`, `mouth` and `reference_mouth`
+            (opening per frame), `sync_curve` (distance of sound and lips at offsets +15 to -15 frames), `mel`
+            (PNG data URI), `sheet` (path of the clip's strip in the contact sheet).
     """
 
     rows: pd.DataFrame
@@ -140,14 +141,21 @@ def _canonical(rows: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def home_folder(home: Path | None = None) -> Path:
-    """Return the folder that holds `runs/`: the argument, `$BENCH_HOME` or `./.bench`."""
-    return Path(home or os.environ.get("BENCH_HOME") or ".bench").expanduser()
+def plain(value: object) -> str:
+    """Return a provenance value as one line for people: `torch 2.9, numpy 2.4`; empty parts are left out."""
+    if isinstance(value, str) and value.startswith("{"):
+        with suppress(ValueError):
+            value = json.loads(value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{k} {plain(v)}" for k, v in value.items() if v not in ("", None))
+    if isinstance(value, list | tuple):
+        return "; ".join(plain(v) for v in value)
+    return str(value)
 
 
 def run_names(home: Path | None = None) -> list[str]:
     """Return the names of finished runs under the home folder, oldest first."""
-    files = (home_folder(home) / "runs").glob(f"*/{ROWS_FILE}")
+    files = Home(home).runs.glob(f"*/{ROWS_FILE}")
     return [f.parent.name for f in sorted(files, key=lambda f: (f.stat().st_mtime_ns, f.parent.name))]
 
 
@@ -177,15 +185,13 @@ def locate(run: str, home: Path | None = None) -> Path:
         return path
     names = run_names(home)
     if run == "latest" and names:
-        return home_folder(home) / "runs" / names[-1]
+        return Home(home).runs / names[-1]
     if run in names:
-        return home_folder(home) / "runs" / run
+        return Home(home).runs / run
     if run in (references := reference_folders()):
         return references[run]
     if run == "latest":
-        raise MissingError(
-            f"There is no finished run under {home_folder(home) / 'runs'}.", "Type `bench run` to make one."
-        )
+        raise MissingError(f"There is no finished run under {Home(home).runs}.", "Type `bench run` to make one.")
     if path.is_dir():
         raise MissingError(
             f"The folder {path} holds no {ROWS_FILE}, so it is not a finished run.",
@@ -194,7 +200,7 @@ def locate(run: str, home: Path | None = None) -> Path:
     newest = ", ".join(reversed(names[-5:])) or "none yet"
     raise MissingError(
         f"There is no run or file called '{run}'.{did_you_mean(run, [*names, *references, 'latest'])}",
-        f"Runs under {home_folder(home) / 'runs'}: {newest}.",
+        f"Runs under {Home(home).runs}: {newest}.",
     )
 
 
@@ -279,7 +285,7 @@ def merge(parts: Sequence[Results]) -> Results:
         "rejected": [r for p in parts for r in p.provenance.get("rejected", ())],
         "hardware": list(dict.fromkeys(str(h) for p in parts for h in p.provenance.get("hardware", ()))),
     }
-    clips = {sha: extra for part in parts for sha, extra in part.clips.items()}
+    clips = {sha: _with_absolute_sheet(extra, part) for part in parts for sha, extra in part.clips.items()}
     return Results.from_rows(
         rows.drop(columns="run"), provenance, name=" + ".join(names), folder=parts[-1].folder, clips=clips
     )
@@ -292,6 +298,12 @@ def _origin(provenance: Mapping[str, Any]) -> dict[str, Any]:
 def _sum_counts(rows: pd.DataFrame) -> dict[str, int]:
     counts = rows["status"].value_counts()
     return {"planned": len(rows), **{s: int(counts.get(s, 0)) for s in ("ok", "unscored", "error")}}
+
+
+def _with_absolute_sheet(extra: Mapping[str, Any], part: Results) -> Mapping[str, Any]:
+    if part.folder is None or not isinstance(extra.get("sheet"), str):
+        return extra
+    return {**extra, "sheet": str(part.folder / extra["sheet"])}
 
 
 def _with_absolute_media(rows: pd.DataFrame, part: Results) -> pd.DataFrame:

@@ -169,7 +169,7 @@ class Reason:
 
     Attributes:
         code: the reason code, or the cause of an error.
-        detail: the most frequent explanation.
+        detail: the most frequent explanation; the only one where `said_apart`.
         counts: (method, gate, protocol) -> number of results.
         labels: headings of the columns concerned.
     """
@@ -178,6 +178,11 @@ class Reason:
     detail: str
     counts: Mapping[tuple[str, str, str], int]
     labels: tuple[str, ...]
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What results are grouped by."""
+        return self.code, self.detail if said_apart(self.code) else ""
 
     @property
     def total(self) -> int:
@@ -195,6 +200,11 @@ class Reason:
         return what + (f": {self.detail.rstrip('.')}." if self.detail else ".")
 
 
+def said_apart(code: str) -> bool:
+    """Tell whether every detail of a reason is said: when it is the command that gets what is missing."""
+    return code in ("missing_weights", "missing_package")
+
+
 def _some(items: Sequence[str], most: int = 4) -> str:
     rest = len(items) - most
     return ", ".join(items[:most]) + (f" and {rest} more" if rest > 0 else "")
@@ -202,13 +212,13 @@ def _some(items: Sequence[str], most: int = 4) -> str:
 
 def all_reasons(tables: Iterable[Table]) -> tuple[Reason, ...]:
     """Put the reasons of several tables together, most frequent first."""
-    merged: dict[str, Reason] = {}
+    merged: dict[tuple[str, str], Reason] = {}
     for reason in (r for table in tables for r in table.reasons):
-        known = merged.get(reason.code, Reason(reason.code, reason.detail, {}, ()))
+        known = merged.get(reason.key, Reason(reason.code, reason.detail, {}, ()))
         counts = {p: max(known.counts.get(p, 0), n) for p, n in {**known.counts, **reason.counts}.items()}
         labels = tuple(dict.fromkeys((*known.labels, *reason.labels)))
-        merged[reason.code] = Reason(reason.code, known.detail or reason.detail, counts, labels)
-    return tuple(sorted(merged.values(), key=lambda r: (-r.total, r.code)))
+        merged[reason.key] = Reason(reason.code, known.detail or reason.detail, counts, labels)
+    return tuple(sorted(merged.values(), key=lambda r: (-r.total, r.code, r.detail)))
 
 
 def shared_notes(tables: Sequence[Table]) -> tuple[str, ...]:

@@ -39,10 +39,10 @@ class Records:
         write_bytes(self.path(kind, key), text.encode())
 
     def get(self, kind: Kind, key: str) -> Record | None:
-        """Return a record, or None when there is none."""
+        """Return a record, or None when there is none; one that a failing disk damaged counts as none."""
         try:
             return json.loads(self.path(kind, key).read_bytes())
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError):
             return None
 
     def drop(self, kind: Kind, key: str) -> None:

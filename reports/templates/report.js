@@ -68,6 +68,16 @@
     });
   }
 
+  // ---------------------------------------------------------------- links into closed boxes
+  function unfold() {
+    const target = location.hash.startsWith("#protocol-") && document.getElementById(location.hash.slice(1));
+    if (!target) return;
+    target.closest("details").open = true;
+    target.scrollIntoView();
+  }
+  addEventListener("hashchange", unfold);
+  unfold();
+
   const data = JSON.parse($("data").textContent);
   if (!data.samples.length) return;
   const { rows, samples, metrics, values, clips, why } = data;
@@ -107,7 +117,7 @@
     if (!all.length) return;
     const narrow = box.clientWidth < 560;
     const longest = Math.max(...shown.map((r) => nameOf(r).length));
-    const W = Math.max(320, box.clientWidth), left = narrow ? 8 : Math.min(300, 24 + 7 * longest), right = 64, H = narrow ? 46 : 32, top = 6;
+    const W = Math.max(320, box.clientWidth), left = narrow ? 8 : Math.min(300, 24 + 7 * longest), right = 72, H = narrow ? 46 : 32, top = 6;
     const low = Math.min(...all), high = Math.max(...all), span = high - low || 1;
     const x = (v) => left + ((v - low) / span) * (W - left - right);
     const height = top + shown.length * H + 28;
@@ -145,7 +155,7 @@
         }));
       });
       group.append(draw("line", { class: "mean", x1: x(mean), x2: x(mean), y1: y - 11, y2: y + 11 }));
-      const note = draw("text", { x: W - right + 8, y: y + 4 });
+      const note = draw("text", { x: W - right + 16, y: y + 4 });
       note.textContent = show(m, mean);
       group.append(note);
       svg.append(group);
@@ -278,13 +288,9 @@
     if (image) cards.push(card("Reference", "picture", null, image, null));
     if (s.video) cards.push(card("Reference", "video", null, video(s.video), null));
     const order = rows.map((_, r) => r).filter((r) => clips[r][current] || why[r][current] || values.some((line) => line[r] && line[r][current] !== null));
-    order.sort((a, b) => rows[a].control - rows[b].control);
     for (const r of order) {
       const absent = () => make("div", { class: "absent" }, why[r][current] || "No clip recorded");
-      const made = card(rows[r].method, rows[r].gate === "none" ? "control" : rows[r].gate, r, clips[r][current] ? video(clips[r][current]) : absent(), footer(r));
-      const extra = data.curves.of && data.curves.of[`${r},${current}`];
-      if (extra && extra.sheet) made.append(make("img", { class: "sheet", src: extra.sheet, alt: `Frames of ${nameOf(r)}`, loading: "lazy" }));
-      cards.push(made);
+      cards.push(card(rows[r].method, rows[r].gate === "none" ? "control" : rows[r].gate, r, clips[r][current] ? video(clips[r][current]) : absent(), footer(r)));
     }
     $("players").replaceChildren(...cards);
     $("now").textContent = s.id;
@@ -294,6 +300,7 @@
     if (lead) lead.addEventListener("loadeddata", () => { if (was) seek(Math.min(was, length())); if (resume) play(); }, { once: true });
     for (const v of videos) v.playbackRate = Number($("speed").value);
     scores();
+    sheet();
     curveRows();
     tick();
   }
@@ -396,7 +403,7 @@
     const body = make("tbody");
     rows.forEach((row, r) => {
       if (!shown.some((m) => valueAt(m, r, current) !== null)) return;
-      body.append(make("tr", {}, make("th", { scope: "row" }, nameOf(r)), ...shown.map((m) => {
+      body.append(make("tr", {}, make("th", { scope: "row" }, make("span", {}, nameOf(r))), ...shown.map((m) => {
         const v = valueAt(m, r, current);
         const all = values[m].map((line) => (line ? line[current] : null)).filter((x) => x !== null);
         const low = Math.min(...all), high = Math.max(...all);
@@ -412,12 +419,27 @@
     $("scores").replaceChildren(head, body);
   }
 
+  // ---------------------------------------------------------------- contact sheet of one clip
+  const extraOf = (r) => data.curves.of && data.curves.of[`${r},${current}`];
+  function sheet() {
+    const order = rows.map((_, r) => r).filter((r) => extraOf(r)?.sheet);
+    order.sort((a, b) => (rows[b].method === "ground-truth") - (rows[a].method === "ground-truth"));
+    $("frames").hidden = !order.length;
+    $("sheet").replaceChildren(...order.flatMap((r) => {
+      const picture = make("img", { src: extraOf(r).sheet, alt: `Frames of ${nameOf(r)}`, loading: "lazy" });
+      const strip = make("div", { class: "strip", onclick: (event) => { const box = strip.getBoundingClientRect(); seek((length() * (event.clientX - box.left)) / box.width); } }, picture);
+      const label = make("span", {}, rows[r].method, " ", make("small", {}, rows[r].gate === "none" ? "control" : rows[r].gate));
+      picture.addEventListener("error", () => { strip.remove(); label.remove(); });
+      return [label, strip];
+    }));
+  }
+
   // ---------------------------------------------------------------- curves along one clip
   let curveRow = -1;
   let curveTime = null;
   function curveRows() {
-    const of = data.curves.of || {};
-    const options = rows.map((_, r) => r).filter((r) => of[`${r},${current}`]);
+    const drawn = ["mouth", "sync_curve", "mel"];
+    const options = rows.map((_, r) => r).filter((r) => extraOf(r) && drawn.some((name) => name in extraOf(r)));
     $("curves").hidden = !options.length;
     if (!options.length) return;
     if (!options.includes(curveRow)) curveRow = options.includes(pick.row) ? pick.row : options[0];
@@ -428,10 +450,10 @@
   $("curve-row").addEventListener("change", () => { curveRow = Number($("curve-row").value); curves(); });
   /** What accompanies a clip, with shared lines and pictures looked up. */
   function along(r) {
-    const kept = data.curves.of && data.curves.of[`${r},${current}`];
+    const kept = extraOf(r);
     if (!kept) return null;
     const extra = { fps: kept.fps };
-    for (const name of ["mouth", "reference_mouth", "sync_curve", "sync_offset"]) if (name in kept) extra[name] = data.curves.lines[kept[name]];
+    for (const name of ["mouth", "reference_mouth", "sync_curve"]) if (name in kept) extra[name] = data.curves.lines[kept[name]];
     if ("mel" in kept) extra.mel = data.curves.pictures[kept.mel];
     return extra;
   }
@@ -442,7 +464,7 @@
     curveTime = null;
     if (!extra) return;
     const W = Math.max(320, box.clientWidth), left = 4, gap = 22;
-    const frames = Math.max(...["mouth", "reference_mouth", "sync_offset"].map((k) => (extra[k] || []).length), 2);
+    const frames = Math.max(...["mouth", "reference_mouth"].map((k) => (extra[k] || []).length), 2);
     const x = (i) => left + ((W - 2 * left) * i) / (frames - 1);
     const svg = draw("svg", { role: "img", "aria-label": "Curves along the clip" });
     let y = 14;
@@ -452,12 +474,12 @@
       svg.append(draw("image", { href: extra.mel, x: left, y, width: W - 2 * left, height: 56, preserveAspectRatio: "none" }));
       y += 56 + gap;
     }
-    for (const [words, lines, height] of [["mouth opening (dashed: reference video)", [["reference_mouth", "truth"], ["mouth", "generated"]], 70], ["audio offset in frames", [["sync_offset", "generated"]], 46]]) {
-      const known = lines.flatMap(([k]) => (extra[k] || []).filter((v) => v !== null));
-      if (!known.length) continue;
-      const low = Math.min(...known), span = Math.max(...known) - low || 1;
-      caption(`${words}: ${low.toPrecision(3)} to ${(low + span).toPrecision(3)}`);
-      for (const [k, style] of lines) {
+    const opening = [["reference_mouth", "truth"], ["mouth", "generated"]];
+    const known = opening.flatMap(([k]) => (extra[k] || []).filter((v) => v !== null));
+    if (known.length) {
+      const height = 70, low = Math.min(...known), span = Math.max(...known) - low || 1;
+      caption(`mouth opening (dashed: reference video): ${low.toPrecision(3)} to ${(low + span).toPrecision(3)}`);
+      for (const [k, style] of opening) {
         let path = "", pen = "M";
         (extra[k] || []).forEach((v, i) => {
           if (v === null) { pen = "M"; return; }
@@ -496,7 +518,10 @@
     words(`${reach} early`, W - left, H - 3, "end");
     return svg;
   }
-  function playhead(t) { if (curveTime) curveTime(t); }
+  function playhead(t) {
+    if (curveTime) curveTime(t);
+    $("sheet").style.setProperty("--at", length() ? t / length() : 0);
+  }
 
   // ---------------------------------------------------------------- opening a clip
   function open(s, r, scroll) {

@@ -12,11 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.data.folder import load_folder, safe_id, unique_ids
+from bench.data.splits import load_split
 from bench.errors import UsageError
 from bench.keys import file_digest
 from bench.media.decode import chunks, read_audio, read_image
 from bench.media.encode import write_clip, write_image, write_wav
 from bench.media.probe import probe
+from bench.store.home import Home
 
 TONE = (5000 * np.sin(np.arange(64000) * 0.15)).astype(np.int16)
 
@@ -169,6 +171,39 @@ def test_every_bad_file_is_listed_with_its_reason_and_the_rest_is_used(tmp_path)
     assert all("\n" not in reason for reason in reasons.values())
     left = {p.name for p in (tmp_path / "cache").iterdir() if p.name.startswith(".")}
     assert left == set(), "no half-made folder stays behind"
+
+
+def test_a_partner_in_other_case_is_named(tmp_path):
+    (tmp_path / "in").mkdir()
+    write_wav(tmp_path / "in" / "Ann.wav", TONE)
+    write_image(tmp_path / "in" / "ann.png", np.zeros((20, 20, 3), np.uint8))
+    reasons = {r.item: r.reason for r in load_folder(tmp_path / "in", tmp_path / "cache").rejected}
+    assert "Ann.wav differs in upper and lower case" in reasons["ann.png"]
+    assert "ann.png differs in upper and lower case" in reasons["Ann.wav"]
+
+
+def test_notes_name_a_few_and_count_the_rest(tmp_path):
+    video(tmp_path / "in" / "good.mp4", frames=2)
+    for index in range(12):
+        (tmp_path / "in" / f"note{index:02d}.txt").write_text("hello")
+    note = load_folder(tmp_path / "in", tmp_path / "cache").notes[-1]
+    assert note.startswith("12 not used: note00.txt, ") and " and 4 more. Reasons: bench show split" in note
+
+
+@pytest.mark.parametrize(("files", "words"), [([], "no files were found"), (["a.png", "b.txt"], "2 files were")])
+def test_a_folder_without_samples_says_what_a_sample_is(tmp_path, files, words):
+    (tmp_path / "in").mkdir()
+    for name in files:
+        (tmp_path / "in" / name).write_text("x")
+    with pytest.raises(UsageError, match=words) as caught:
+        load_split(f"folder:{tmp_path / 'in'}", Home(tmp_path / "home"))
+    assert "a picture and a sound of the same name" in caught.value.hint
+    assert all(name in caught.value.message for name in files)
+
+
+def test_no_folder_named_is_not_the_current_one(tmp_path):
+    with pytest.raises(UsageError, match="names no folder"):
+        load_split("folder:", Home(tmp_path / "home"))
 
 
 def test_second_load_decodes_nothing_and_is_identical(tmp_path, monkeypatch):

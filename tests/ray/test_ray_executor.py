@@ -11,6 +11,7 @@ import ray
 import tests_toys as toys
 
 from bench.catalogue import choose_metrics, find_method
+from bench.errors import MissingError
 from bench.plan import plan_generation
 from bench.run import Execution, RunResult, execute
 from bench.spec import Split
@@ -47,10 +48,10 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> Split:
     return toys.make_split(tmp_path_factory.mktemp("split"), 4)
 
 
-def go(split: Split, home: Path, executor: str, *methods: str) -> RunResult:
+def go(split: Split, home: Path, executor: str, *methods: str, workers: int | None = None) -> RunResult:
     plan = plan_generation(split, [find_method(toys.target(m)) for m in methods])
     metrics = choose_metrics("real", ["psnr", "flicker"])
-    return execute(plan, metrics, Home(home), Execution(executor), name="run")  # type: ignore[arg-type]
+    return execute(plan, metrics, Home(home), Execution(executor, workers=workers), name="run")  # type: ignore[arg-type]
 
 
 def numbers(result: RunResult) -> pd.DataFrame:
@@ -63,6 +64,23 @@ def test_both_executors_write_the_same_rows(cluster: object, split: Split, tmp_p
     pd.testing.assert_frame_equal(numbers(on_ray), numbers(inline))
     names = {p.name for p in (tmp_path / "ray" / "records").rglob("*.json")}
     assert names == {p.name for p in (tmp_path / "inline" / "records").rglob("*.json")}
+
+
+def test_one_worker_and_two_write_the_same_rows(cluster: object, split: Split, tmp_path: Path) -> None:
+    one = go(split, tmp_path / "one", "ray", "Still", "Picky", workers=1)
+    two = go(split, tmp_path / "two", "ray", "Still", "Picky", workers=2)
+    pd.testing.assert_frame_equal(numbers(one), numbers(two))
+
+
+def test_a_node_without_the_store_stops_the_run_before_results_are_lost(
+    cluster: object, split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The driver's mark in the store is never made, so no worker sees it.
+    monkeypatch.setattr(Path, "touch", lambda self: None)
+    with pytest.raises(MissingError, match="must be a shared folder") as caught:
+        go(split, tmp_path, "ray", "Still")
+    assert "bench doctor --cluster" in caught.value.hint
+    assert not list((tmp_path / "blobs").glob("??/*"))
 
 
 def test_a_dying_worker_costs_a_retry_and_nothing_else(cluster: object, split: Split, tmp_path: Path) -> None:
@@ -78,7 +96,7 @@ def test_a_method_larger_than_the_cluster_is_refused_and_the_rest_runs(
     table = numbers(result)
     giant = table[table["method"] == "giant"]
     assert set(giant["reason"]) == {"environment"}
-    assert "the cluster has 2 CPUs" in giant["detail"].iloc[0]
+    assert "the cluster has 1 CPUs and 0 GPUs" in giant["detail"].iloc[0]
     assert set(table[table["method"] == "still"]["status"]) == {"ok"}
 
 

@@ -10,7 +10,7 @@ import os
 import re
 import shlex
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from string import Formatter
 from typing import Any, Literal
@@ -18,7 +18,6 @@ from typing import Any, Literal
 from bench.declaration import read
 from bench.errors import MissingError, UsageError, did_you_mean
 from bench.resources import data_folder
-from bench.spec import MethodSpec, WeightRef
 
 FILE = "baseline.toml"
 
@@ -42,11 +41,14 @@ PLACEHOLDERS: Mapping[str, str] = {
     "duration": "seconds of the driving input handed out",
     "frames": "frames of the driving input handed out, at 25 fps",
     "sample_id": "letters, digits and `_`; unique per job",
+    "index": "number of the sample in its batch, from 0; for `config.each`",
     "port": "a free TCP port on this machine",
     "contract_dir": "the folder of baseline.toml",
     "checkout": "the system's repository",
 }
 _AUDIO_ONLY = {"driving_audio", "driving_video_with_audio", "static_video_with_audio"}
+# In a batch the command is one for all samples.
+_SHARED = {"config", "output_dir", "work_dir", "checkout", "contract_dir", "port"}
 _VISUAL_ONLY = {"driving_video", "driving_video_with_audio", "driving_frames"}
 
 Status = Literal["runnable", "pregenerated", "published"]
@@ -74,7 +76,8 @@ class Environment:
     """How the system's own environment is made; never the user's.
 
     Attributes:
-        python, torch, cuda: as stated by its authors; empty when they do not say.
+        python, cuda: what the environment is made with: the authors' choice, ours where they leave one.
+        torch: as stated by its authors, in words; empty when they do not say.
         manager: `venv` (uv if present) or `conda`; `bench prepare --env` overrides, also with `docker`.
         packages: torch and its companions, installed first, for the build `cuda` names (`uv pip install
             --torch-backend`).
@@ -107,7 +110,8 @@ class Weight:
         name: what it is.
         path: file or folder inside the checkout; the system is not ready before it exists.
         source: where it comes from, in words or as a URL.
-        hub: repository on the Hugging Face hub; `bench prepare` downloads it to `path`.
+        hub: repository on the Hugging Face hub; `bench prepare` downloads it to `path`, or to the folder of
+            `path` when that is the one file wanted.
         files: patterns of the files wanted from `hub`; empty is all.
         size, sha256: bytes and digest of a single file, when known.
         licence: when it differs from the code's.
@@ -155,11 +159,13 @@ class Config:
         format: `yaml` or `json`.
         set: values that replace the base's at its top level; strings and keys may hold placeholders, and a
             string that is one placeholder keeps its type (`"{seed}"` becomes an integer).
+        each: the same, written once for every sample of a batch; the keys differ by `{index}`.
     """
 
     base: str = ""
     format: Literal["yaml", "json"] = "yaml"
     set: Mapping[str, Any] = field(default_factory=dict)
+    each: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +255,23 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True)
+class Batch:
+    """The system makes several clips in one start, listed in its configuration (`config.each`).
+
+    Only for systems whose clips do not depend on what is made before them in the same process: a clip's key
+    knows nothing of its neighbours.
+
+    Attributes:
+        size: clips per start at most.
+        glob: patterns that find one sample's file among those of the others, relative as in `Output.glob`. Input
+            files carry `{sample_id}` in their names here. A sample whose file is not found is made alone.
+    """
+
+    size: int
+    glob: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Seed:
     """Whether the seed decides the result.
 
@@ -317,8 +340,8 @@ class Contract:
     Attributes:
         name: folder name and method name.
         title: of the paper.
-        status: `runnable`; `pregenerated` (only a folder of videos can be scored); `published` (no code:
-            the paper's numbers, or a folder).
+        status: `runnable`; `pregenerated` (there is code, but a folder of videos is all that can be scored);
+            `published` (no code either).
         tier: 1 one-shot portrait system, 2 dubbing, heavy or legacy, 3 duplicate or in-domain only.
         summary: one line.
         reason: why it is not runnable.
@@ -342,6 +365,7 @@ class Contract:
     inputs: Inputs = Inputs()
     gates: Mapping[str, GateCommand] = field(default_factory=dict)
     output: Output = Output()
+    batch: Batch | None = None
     seed: Seed = Seed()
     run: Run = Run()
     traps: tuple[Trap, ...] = ()
@@ -359,8 +383,23 @@ class Contract:
             raise ValueError(f"status '{self.status}' needs a reason")
         for gate, commands in self.gates.items():
             _check_gate(gate, commands)
-        for pattern in self.output.glob:
+        for pattern in (*self.output.glob, *(self.batch.glob if self.batch else ())):
             _check_placeholders(f"output.glob {pattern!r}", pattern, PLACEHOLDERS)
+        if self.batch is not None:
+            _check_batch(self)
+
+
+def _check_batch(contract: Contract) -> None:
+    assert contract.batch is not None
+    if contract.seed.kind not in ("deterministic", "random"):
+        raise ValueError(f"batch: with a '{contract.seed.kind}' seed a clip would depend on those made before it")
+    if contract.batch.size < 2 or not all("{sample_id}" in pattern for pattern in contract.batch.glob):
+        raise ValueError("batch needs a size of 2 or more, and {sample_id} in every pattern of batch.glob")
+    for gate, commands in contract.gates.items():
+        if not (commands.config and commands.config.each) or commands.stage:
+            raise ValueError(f"batch: gates.{gate} needs config.each, which names every sample, and no stage")
+        if own := set(placeholders(commands.command)) - _SHARED:
+            raise ValueError(f"batch: gates.{gate}: {{{min(own)}}} is one sample's; put it into config.each")
 
 
 def _check_gate(gate: str, commands: GateCommand) -> None:
@@ -371,7 +410,7 @@ def _check_gate(gate: str, commands: GateCommand) -> None:
     if commands.config is None:
         allowed.pop("config")
     texts = [commands.command, *commands.prepare, *commands.stage.values(), *commands.stage]
-    texts += _strings(commands.config.set) if commands.config else []
+    texts += [*_strings(commands.config.set), *_strings(commands.config.each)] if commands.config else []
     for text in texts:
         _check_placeholders(f"gates.{gate}", text, allowed)
     for line in (commands.command, *commands.prepare):
@@ -439,12 +478,14 @@ def contract_paths(roots: tuple[Path, ...] | None = None) -> dict[str, Path]:
 
 
 def find(name: str) -> Contract:
-    """Return the contract called `name`.
+    """Return the contract called `name`, or the one in the folder `name`.
 
     Raises:
         MissingError: there is none.
     """
     known = contract_paths()
+    if name not in known and (Path(name) / FILE).is_file():
+        return load(Path(name))
     if name not in known:
         raise MissingError(
             f"No baseline called '{name}'.{did_you_mean(name, list(known))}",
@@ -453,48 +494,7 @@ def find(name: str) -> Contract:
     return load(known[name])
 
 
-def method_spec(contract: Contract, weights: tuple[WeightRef, ...] = (), checkout: str = "") -> MethodSpec:
-    """Return the harness's view of a contract.
-
-    Args:
-        contract: the system.
-        weights: digests recorded when it was prepared.
-        checkout: the commit actually checked out, when it is not the contract's.
-    """
-    digested = {
-        key: _plain(asdict(getattr(contract, key))) for key in ("inputs", "output") if getattr(contract, key)
-    }
-    digested["gates"] = {name: _plain(asdict(commands)) for name, commands in contract.gates.items()}
-    for wordy in (digested["inputs"], digested["output"], *digested["gates"].values()):
-        for key in ("notes", "note", "support", "size", "audio"):
-            if isinstance(wordy.get(key), str):
-                wordy.pop(key)
-    settings: dict[str, Any] = {
-        **digested,
-        "commit": checkout or contract.source.commit,
-        "packages": list(contract.environment.packages),
-        "setup": list(contract.environment.setup),
-        "env": dict(contract.run.env),
-    }
-    return MethodSpec(
-        name=contract.name,
-        version="1",
-        gates=tuple(contract.gates) if contract.status == "runnable" else (),
-        kind="external",
-        settings=settings,
-        weights=weights,
-        cpus=2,
-        gpus=contract.run.gpus,
-        memory_gb=16.0,
-        seconds_per_frame=contract.run.seconds_per_frame,
-        summary=contract.summary or contract.title,
-        seeded=contract.seed.kind in ("settable", "partial", "random"),
-    )
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    return value
+def typed(contract: Contract) -> str:
+    """Return what a user types for a contract: its name, or its folder where the name is not known."""
+    known = contract_paths().get(contract.name)
+    return contract.name if known is not None and str(known.resolve()) == contract.folder else contract.folder

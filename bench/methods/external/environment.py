@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from bench.errors import MissingError, UsageError
-from bench.methods.external.contract import Contract
+from bench.methods.external.contract import Contract, typed
 from bench.store.files import write_bytes
 from bench.store.home import Home
 
@@ -121,12 +121,27 @@ def read_state(where: Place) -> State | None:
 
 
 def missing_weights(contract: Contract, checkout: Path) -> list[str]:
-    """Return the contract's weight paths that are not in a checkout."""
-    return [w.path for w in contract.weights if not _present(checkout / w.path)]
+    """Return the contract's weight paths that are not in a checkout, or whose download is unfinished."""
+    return [w.path for w in contract.weights if not _present(w.path, contract, checkout)]
 
 
-def _present(path: Path) -> bool:
-    return any(path.iterdir()) if path.is_dir() else path.is_file() and path.stat().st_size > 0
+def unfinished(target: Path) -> Path:
+    """Return the file that lies beside a weight's path while it is being downloaded."""
+    return target.with_name(f"{target.name}.unfinished")
+
+
+def _present(name: str, contract: Contract, checkout: Path) -> bool:
+    path = checkout / name
+    if unfinished(path).exists():
+        return False
+    if not path.is_dir():
+        return path.is_file() and path.stat().st_size > 0
+    # Systems keep one weight's folder inside another's: what belongs to the others does not count.
+    others = [checkout / w.path for w in contract.weights if w.path != name]
+    return any(
+        not child.name.startswith(".") and not any(child == o or child in o.parents for o in others)
+        for child in path.iterdir()
+    )
 
 
 def require_state(contract: Contract, home: Home) -> State:
@@ -135,7 +150,7 @@ def require_state(contract: Contract, home: Home) -> State:
     Raises:
         MissingError: nothing, or not everything; says the command.
     """
-    command = f"bench prepare --methods {contract.name}"
+    command = f"bench prepare --methods {typed(contract)}"
     if contract.status != "runnable":
         raise MissingError(
             f"{contract.name} cannot be run: {contract.reason}",

@@ -13,22 +13,23 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
 from bench.errors import BenchError, MissingError
 from bench.methods.base import GenerationFailed, Video
-from bench.methods.external.contract import Contract, find, method_spec
+from bench.methods.external.contract import Contract, find
 from bench.methods.external.environment import Place, State, launch, place, read_state, require_state
 from bench.methods.external.inputs import FPS, Inputs, link_checkout
 from bench.methods.external.outputs import NoOutput, check_output, find_output, read_output
 from bench.methods.external.process import Ended, last_lines, run
 from bench.methods.external.runner import Runner, RunnerFailed
-from bench.spec import Cause, Gate, MethodSpec, Sample, WeightRef
+from bench.spec import Cause, Gate, MethodSpec, Sample, Unscored, WeightRef
 from bench.store.home import Home
 
 _OOM = re.compile(r"out of memory|OutOfMemoryError|CUBLAS_STATUS_ALLOC_FAILED|std::bad_alloc", re.IGNORECASE)
@@ -52,6 +53,7 @@ class ExternalMethod:
         self.home = home or Home()
         self.place: Place = place(contract.name, self.home)
         self._job: Path | None = None
+        self._made: dict[tuple[str, ...], Path] = {}  # of the last batch, not handed out yet
         self._runner: Runner | None = None
         self._use_runner = bool(contract.run.runner)
 
@@ -72,21 +74,18 @@ class ExternalMethod:
         return ("bench.methods.external.inputs", "bench.methods.external.outputs", *own)
 
     def generate(self, sample: Sample, gate: Gate, seed: int) -> Video:
-        """Run the system on one sample.
+        """Run the system on one sample, unless the last batch made its clip.
 
         Raises:
             GenerationFailed: with the cause, the end of the system's own output, and the log's path.
         """
-        try:
-            state = require_state(self.contract, self.home)
-        except MissingError as error:
-            raise GenerationFailed(Cause.ENVIRONMENT, error.message, error.hint) from error
+        made = self._made.pop(_identity(sample, gate, seed), None)
+        if made is not None:
+            return Video(read_output(made, self.contract.output, sample.frames), float(FPS))
+        state = self._state()
         self.close_job()
         job = self._job = new_job_folder(self.contract.name)
-        name = re.sub(r"[^A-Za-z0-9._-]", "_", f"{sample.id}-{gate.name}-{seed}")
-        log = self.home.logs / self.contract.name / f"{name}.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        log.write_bytes(b"")
+        log = self._log(f"{sample.id}-{gate.name}-{seed}")
         try:
             path = self._make(state, sample, gate, seed, job, log)
         except BaseException:
@@ -94,8 +93,68 @@ class ExternalMethod:
             raise
         return Video(self._frames(path, sample.frames, job), float(FPS))
 
+    def make_together(self, jobs: Sequence[tuple[Sample, Gate, int]]) -> list[int]:
+        """Run the system once for several samples of one gate, see `bench.methods.base.BatchMethod`."""
+        contract, state = self.contract, self._state()
+        assert contract.batch is not None
+        self.close_job()
+        folder = self._job = new_job_folder(contract.name)
+        gate = jobs[0][1]
+        log = self._log(f"batch-{gate.name}-{jobs[0][0].id}")
+        checkout = Path(state.checkout)
+        cwd = link_checkout(contract, checkout, folder / "cwd")
+        output = replace(contract.output, glob=contract.batch.glob)
+        members: dict[int, Inputs] = {}
+        good: list[int] = []
+        try:
+            for index, (sample, _, seed) in enumerate(jobs):
+                inputs = Inputs(contract, sample, gate, seed, folder, checkout, index)
+                # A sample that cannot be handed out fails alone, later, with its own message.
+                with contextlib.suppress(BenchError, Unscored):
+                    self._supply(inputs, sample, cwd)
+                    for line in inputs.commands.prepare:
+                        inputs.argv(line)
+                    inputs.entries()
+                    members[index] = inputs
+            if len(members) < 2:
+                return []
+            leader, *_ = members.values()
+            leader.batch = list(members.values())
+            frames = sum(jobs[index][0].frames for index in members)
+            limit = contract.run.timeout + 4 * contract.run.seconds_per_frame * frames
+            with self._turn(checkout):
+                for inputs in members.values():
+                    for line in inputs.commands.prepare:
+                        self._run(state, inputs, inputs.argv(line), cwd, log, limit)
+                self._run(state, leader, leader.argv(leader.commands.command), cwd, log, limit)
+            for index, inputs in members.items():
+                sample, _, seed = jobs[index]
+                with contextlib.suppress(NoOutput):
+                    path = find_output(output, inputs, cwd)
+                    check_output(path, contract.output, sample.frames)
+                    self._made[_identity(sample, gate, seed)] = path
+                    good.append(index)
+        finally:
+            if not good:
+                self.close_job()
+        return good
+
+    def _state(self) -> State:
+        try:
+            return require_state(self.contract, self.home)
+        except MissingError as error:
+            raise GenerationFailed(Cause.ENVIRONMENT, error.message, error.hint) from error
+
+    def _log(self, name: str) -> Path:
+        """Return an empty log file."""
+        log = self.home.logs / self.contract.name / f"{re.sub(r'[^A-Za-z0-9._-]', '_', name)}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_bytes(b"")
+        return log
+
     def close_job(self) -> None:
-        """Remove the last run's private folder, if its frames were not read to the end."""
+        """Remove the last run's private folder, if its frames were not read to the end, or the last batch's."""
+        self._made.clear()
         if self._job is not None:
             shutil.rmtree(self._job, ignore_errors=True)
             self._job = None
@@ -151,7 +210,7 @@ class ExternalMethod:
                 raise GenerationFailed(
                     Cause.INPUT, f"{self.contract.name} needs {source}, which nobody supplied: {what}."
                 )
-            shutil.copyfile(source, inputs.job / "work" / name)
+            shutil.copyfile(source, inputs.work / name)
         for target, template in inputs.commands.stage.items():
             filled = Path(inputs.fill(target))
             destination = filled if filled.is_absolute() else cwd / filled
@@ -230,9 +289,62 @@ class ExternalMethod:
             yield
 
 
+def _identity(sample: Sample, gate: Gate, seed: int) -> tuple[str, ...]:
+    # Swapped samples share their id.
+    return sample.id, str(sample.audio), str(sample.video), gate.name, str(seed)
+
+
 def external_method(name: str) -> ExternalMethod:
     """Return the outside system called `name`, under the default home."""
     return ExternalMethod(find(name))
+
+
+def method_spec(contract: Contract, weights: tuple[WeightRef, ...] = (), checkout: str = "") -> MethodSpec:
+    """Return the harness's view of a contract.
+
+    Args:
+        contract: the system.
+        weights: digests recorded when it was prepared.
+        checkout: the commit actually checked out, when it is not the contract's.
+    """
+    digested = {
+        key: _plain(asdict(getattr(contract, key))) for key in ("inputs", "output") if getattr(contract, key)
+    }
+    digested["gates"] = {name: _plain(asdict(commands)) for name, commands in contract.gates.items()}
+    for wordy in (digested["inputs"], digested["output"], *digested["gates"].values()):
+        for key in ("notes", "note", "support", "size", "audio"):
+            if isinstance(wordy.get(key), str):
+                wordy.pop(key)
+    settings: dict[str, Any] = {
+        **digested,
+        "commit": checkout or contract.source.commit,
+        "packages": list(contract.environment.packages),
+        "setup": list(contract.environment.setup),
+        "env": dict(contract.run.env),
+    }
+    return MethodSpec(
+        name=contract.name,
+        version="1",
+        gates=tuple(contract.gates) if contract.status == "runnable" else (),
+        kind="external",
+        settings=settings,
+        weights=weights,
+        cpus=2,
+        gpus=contract.run.gpus,
+        memory_gb=16.0,
+        batch=contract.batch.size if contract.batch else 1,
+        seconds_per_frame=contract.run.seconds_per_frame,
+        summary=contract.summary or contract.title,
+        seeded=contract.seed.kind in ("settable", "partial", "random"),
+    )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return value
 
 
 def readiness(name: str, home: Home | None = None) -> str:
@@ -243,7 +355,7 @@ def readiness(name: str, home: Home | None = None) -> str:
     try:
         require_state(contract, home or Home())
     except BenchError as error:
-        return f"{error.message.removeprefix(f'{name} is ')} {error.hint}"
+        return f"{error.message.removeprefix(f'{contract.name} is ')} {error.hint}"
     return "ready"
 
 

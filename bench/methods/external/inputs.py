@@ -6,7 +6,7 @@ import json
 import re
 import shlex
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from itertools import chain, islice, repeat
 from pathlib import Path
@@ -55,31 +55,48 @@ class Inputs:
         contract, sample, gate, seed: what is run. Inputs that the gate closes are None in `sample`.
         job: the private folder of this run.
         checkout: the system's repository.
+        index: number of the sample in a batch, whose samples share `job` but for their inputs and scratch; None
+            outside one.
+
+    Attributes:
+        batch: whose entries `{config}` lists.
     """
 
     def __init__(
-        self, contract: Contract, sample: Sample, gate: Gate, seed: int, job: Path, checkout: Path
+        self,
+        contract: Contract,
+        sample: Sample,
+        gate: Gate,
+        seed: int,
+        job: Path,
+        checkout: Path,
+        index: int | None = None,
     ) -> None:
         self.contract, self.sample, self.gate, self.seed = contract, sample, gate, seed
         self.job = job
+        self.batch: Sequence[Inputs] = [self]
+        own = "" if index is None else f"-{index}"
+        self.files, self.work = job / f"in{own}", job / f"work{own}"
         self.frames = driving_frames(contract, sample)
         self.commands: GateCommand = contract.gates[gate.name]
-        for name in ("in", "out", "work"):
-            (job / name).mkdir(parents=True, exist_ok=True)
+        for folder in (self.files, self.work, job / "out"):
+            folder.mkdir(parents=True, exist_ok=True)
         plain = re.sub(r"[^A-Za-z0-9]", "_", sample.id)[:40]
         unique = sha256(f"{sample.id}/{gate.name}/{seed}".encode()).hexdigest()[:6]
         self._values: dict[str, Any] = {
             "output_dir": str(job / "out"),
             "output_path": str(job / "out" / "result.mp4"),
             "output_stem": str(job / "out" / "result"),
-            "work_dir": str(job / "work"),
+            "work_dir": str(self.work),
             "seed": seed,
             "duration": round(self.frames / FPS, 2),
             "frames": self.frames,
             "sample_id": f"{plain}_{unique}",
+            "index": index or 0,
             "contract_dir": contract.folder,
             "checkout": str(checkout),
         }
+        self._prefix = "" if index is None else f"{plain}_{unique}_"
         self._makers: Mapping[str, Callable[[], Any]] = {
             "reference_image": self._reference_image,
             "driving_audio": lambda: self._sound("speech", self._speech()),
@@ -125,7 +142,7 @@ class Inputs:
         return _square(picture, self.contract.inputs.size) if self.contract.inputs.size else picture
 
     def _reference_image(self) -> str:
-        path = self.job / "in" / f"portrait.{self.contract.inputs.image_format}"
+        path = self.files / f"{self._prefix}portrait.{self.contract.inputs.image_format}"
         if path.suffix == ".png":
             write_image(path, self._picture())
         else:
@@ -143,7 +160,7 @@ class Inputs:
         return repeat(_even(self._picture()), self.frames)
 
     def _pictures(self) -> str:
-        folder = self.job / "in" / "frames"
+        folder = self.files / f"{self._prefix}frames"
         folder.mkdir()
         for index, frame in enumerate(self._driving()):
             _write_jpg(folder / f"{index:05d}.jpg", frame)
@@ -165,21 +182,26 @@ class Inputs:
         return padded
 
     def _sound(self, stem: str, samples: npt.NDArray[np.int16]) -> str:
-        path = self.job / "in" / f"{stem}.wav"
+        path = self.files / f"{self._prefix}{stem}.wav"
         write_wav(path, samples)
         return str(path)
 
     def _video(self, stem: str, frames: Iterator[Frame], sound: npt.NDArray[np.int16]) -> str:
-        path = self.job / "in" / f"{stem}.mp4"
+        path = self.files / f"{self._prefix}{stem}.mp4"
         write_clip(path, frames, float(FPS), sound)
         return str(path)
 
     # Configuration
 
+    def entries(self) -> dict[str, Any]:
+        """Return what this sample adds to the configuration of its batch, making the files it names."""
+        config = self.commands.config
+        return self.fill_typed(config.each) if config is not None else {}
+
     def _config(self) -> str:
         config = self.commands.config
         assert config is not None
-        path = self.job / "work" / f"config.{config.format}"
+        path = self.work / f"config.{config.format}"
         path.write_text(self._rendered(config), encoding="utf-8")
         return str(path)
 
@@ -198,6 +220,8 @@ class Inputs:
                     f"Run: bench prepare --methods {self.contract.name}",
                 ) from error
         filled = {**base, **self.fill_typed(config.set)}
+        for inputs in self.batch:
+            filled |= inputs.entries()
         return json.dumps(filled, indent=1) if config.format == "json" else yaml.safe_dump(filled, sort_keys=False)
 
 

@@ -29,6 +29,7 @@ from bench.methods.external.environment import (
     place,
     read_state,
     setup_digest,
+    unfinished,
 )
 from bench.methods.external.process import last_lines, run
 from bench.store.home import Home
@@ -45,8 +46,9 @@ def prepare_method(
     python: Path | None = None,
     manager: Literal["venv", "conda", "docker"] | None = None,
     offline: bool = False,
+    dry_run: bool = False,
 ) -> Iterator[str]:
-    """Prepare one system and yield a line per step.
+    """Prepare one system and yield a line per step, after the lines that say what will be done.
 
     Args:
         name: of the contract.
@@ -55,6 +57,7 @@ def prepare_method(
         python: an existing interpreter to use as it is; otherwise an environment is made.
         manager: how to make the environment; None takes the contract's choice.
         offline: download nothing; only look at what is there.
+        dry_run: stop after saying what would be done.
 
     Raises:
         MissingError: it cannot be run at all, a tool is missing, or weights have to be fetched by hand.
@@ -66,13 +69,15 @@ def prepare_method(
             f"{name} cannot be prepared: {contract.reason}",
             f"Score videos of it: bench score DIR --split SPLIT --as {name}",
         )
-    where = place(name, home)
+    where = place(contract.name, home)
+    builder = _Builder(contract, where, home.logs / contract.name / "prepare.log", offline)
+    chosen = manager or contract.environment.manager
+    yield from builder.outline(checkout, python, chosen)
+    if dry_run:
+        return
     where.root.mkdir(parents=True, exist_ok=True)
-    yield f"{name}: {contract.title}"
-    yield f"licence of the code: {contract.source.licence}"
-    builder = _Builder(contract, where, home.logs / name / "prepare.log", offline)
     source = yield from builder.checkout(checkout)
-    state = yield from builder.environment(source, python, manager or contract.environment.manager)
+    state = yield from builder.environment(source, python, chosen)
     yield from builder.weights(source)
     absent = missing_weights(contract, source)
     state = replace(state, weights=_weight_digests(contract, source, absent))
@@ -85,6 +90,45 @@ def prepare_method(
 class _Builder:
     def __init__(self, contract: Contract, where: Place, log: Path, offline: bool) -> None:
         self.contract, self.where, self.log, self.offline = contract, where, log, offline
+
+    def outline(self, given: Path | None, python: Path | None, manager: Manager) -> Iterator[str]:
+        """Say what is needed, how large it is as far as that is known, and under which licences."""
+        contract, known = self.contract, read_state(self.where)
+        source = given or (Path(known.checkout) if known is not None else self.where.checkout)
+        yield f"{contract.name}: {contract.title}"
+        yield f"  folder       {self.where.root}, log {self.log}"
+        where = f"clone {contract.source.repository} at {contract.source.commit or 'its newest commit'}"
+        if source.is_dir() or not contract.source.repository:
+            where = str(source) if source.is_dir() else "none is named: pass --checkout DIR"
+        yield f"  repository   {where} (licence: {contract.source.licence})"
+        if python is not None or (known is not None and known.manager == "given"):
+            yield f"  environment  {python or (known.prefix if known else '')}, as it is"
+        elif known is not None and known.setup == setup_digest(contract) and known.manager == manager:
+            yield f"  environment  {known.prefix} is there"
+        else:
+            steps = (
+                [f"build a {manager} image"] if manager == "docker" else list(self._steps(manager, self.where.env))
+            )
+            done = known.done if known is not None and known.manager == manager else ()
+            for step in steps:
+                yield f"  environment  {'(done) ' if step in done else ''}{step}"
+        for tool in contract.environment.tools:
+            yield f"  on PATH      {tool}{'' if find_program(tool) else ' (not there yet)'}"
+        absent = missing_weights(contract, source)
+        for weight in contract.weights:
+            size = f"{weight.size / 1e6:.1f} MB" if weight.size else "size not stated by its authors"
+            if weight.path not in absent:
+                how = "is there"
+            elif weight.hub:
+                how = f"fetched from {weight.source}: {weight.hub}"
+            else:
+                how = f"by hand from {weight.source}"
+            licence = weight.licence or "the code's"
+            yield f"  weights      {weight.path} ({weight.name}): {how}; {size}; licence: {licence}"
+            if weight.path in absent and weight.steps:
+                yield f"  {'':12} {weight.steps}"
+        for trap in (t for t in contract.traps if not t.workaround):
+            yield f"  know         {trap.what}"
 
     # Repository
 
@@ -168,9 +212,8 @@ class _Builder:
         """Return what makes the environment, in order, by a label that also says whether it was done."""
         declared = self.contract.environment
         steps: dict[str, Callable[[Path], None]] = {}
-        create = self._create(manager, env)
         steps[f"make {manager} environment (Python {declared.python or 'any'})"] = lambda cwd: self._step(
-            create, cwd, {}
+            self._create(manager, env), cwd, {}
         )
         if declared.packages:
             install = self._install(manager)
@@ -245,7 +288,7 @@ class _Builder:
                 try:
                     _fetch(weight, target)
                 except Exception as error:  # the hub's client raises dozens of kinds
-                    yield f"could not fetch {weight.hub}: {str(error).splitlines()[0]}"
+                    yield f"could not fetch {weight.hub}: {(str(error) or type(error).__name__).splitlines()[0]}"
 
     def _step(self, argv: Sequence[str], cwd: Path, env: Mapping[str, str]) -> None:
         own = {k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN)}
@@ -289,9 +332,23 @@ def dockerfile(contract: Contract) -> str:
 
 
 def _fetch(weight: Weight, target: Path) -> None:
-    from huggingface_hub import snapshot_download
+    from fnmatch import fnmatch
 
-    snapshot_download(weight.hub, local_dir=str(target), allow_patterns=list(weight.files) or None)
+    from huggingface_hub import HfApi, snapshot_download
+
+    # Asked first because, without network, the download returns whatever half of it is there as if it were all.
+    listed = HfApi().list_repo_files(weight.hub)
+    wanted = [name for name in listed if not weight.files or any(fnmatch(name, p) for p in weight.files)]
+    # A weight that is one file of its repository lies under the file's own name.
+    folder = target.parent if weight.files == (target.name,) else target
+    folder.mkdir(parents=True, exist_ok=True)
+    unfinished(target).touch()
+    snapshot_download(weight.hub, local_dir=str(folder), allow_patterns=list(weight.files) or None)
+    if lost := [name for name in wanted if not (folder / name).is_file()] or (
+        [] if wanted else list(weight.files)
+    ):
+        raise OSError(f"{len(lost)} files are not there, e.g. {lost[0]}")
+    unfinished(target).unlink()
 
 
 def _weight_digests(contract: Contract, checkout: Path, absent: Sequence[str]) -> dict[str, str]:
@@ -325,6 +382,12 @@ def _weight_instructions(contract: Contract, checkout: Path, absent: Sequence[st
             lines.append(f"  {weight.path}: {weight.name} ({weight.source})")
             if weight.steps:
                 lines.append(f"    {weight.steps}")
+            target = checkout / weight.path
+            if weight.hub:
+                wanted = "".join(f" --include '{pattern}'" for pattern in weight.files)
+                lines.append(f"    Or yourself: hf download {weight.hub}{wanted} --local-dir {target}")
+            if unfinished(target).exists():
+                lines.append(f"    Its download is unfinished. If you completed it, delete {unfinished(target)}")
             if weight.licence:
                 lines.append(f"    licence: {weight.licence}")
     return "\n".join(lines)

@@ -11,7 +11,7 @@ from bench.methods.external.contract import FILE
 _CONTRACT = """\
 # Every field is described in docs/baselines.md. Fill in what is true, and say in `verification` what was tried.
 name = "{name}"
-title = "{name}: the title of its paper"
+title = "The title of its paper"
 status = "runnable"
 summary = "One line for `bench list methods`."
 verification = "Not run."
@@ -59,7 +59,8 @@ from pathlib import Path
 import numpy as np
 
 from bench.media.encode import write_clip, write_image, write_wav
-from bench.methods.external.contract import load, method_spec
+from bench.methods.external.contract import load
+from bench.methods.external.host import method_spec
 from bench.methods.external.inputs import Inputs
 from bench.spec import GATES, Sample
 
@@ -90,8 +91,10 @@ _README = """\
 
 What it is, where its code and weights come from, and what a user has to do by hand.
 
-    bench prepare --methods {name} --checkout DIR --python ENV/bin/python
-    bench run --split synthetic-ci --methods ground-truth,{name}
+    bench prepare --methods ./{name} --checkout DIR --python ENV/bin/python
+    bench run --split synthetic-ci --methods ground-truth,./{name}
+
+(from the folder above; in a project's own list of contracts, `{name}` alone does).
 """
 
 _METHOD = '''\

@@ -1,15 +1,21 @@
-"""`baselines/SYSTEMS.md`, generated from the contracts and from `baselines/systems.csv`.
+"""`baselines/SYSTEMS.md` and every system's README, generated from the contracts and `baselines/systems.csv`.
 
-`python -m bench.methods.external.systems` rewrites it; a test asserts that it is up to date.
+`python -m bench.methods.external.systems` rewrites them; a test asserts that they are up to date.
 """
 
 from __future__ import annotations
 
 import csv
+import textwrap
+from pathlib import Path
 
 from bench.methods.external.contract import Contract, contract_paths, load
+from bench.report import published
 from bench.resources import data_folder
 from bench.store.files import write_bytes
+
+_PROSE = textwrap.TextWrapper(118, break_long_words=False, break_on_hyphens=False)
+_ITEM = textwrap.TextWrapper(118, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 _CLASSES = {
     "Y": "one-shot portrait video",
@@ -41,12 +47,25 @@ def verdict(contract: Contract) -> str:
         )
         manual = any(gate.extra for gate in contract.gates.values())
         return f"runs under: {gates}" + ("; some inputs are supplied by hand" if manual else "")
-    where = (
-        "its paper's numbers, or `bench score` on a folder"
-        if contract.status == "published"
-        else ("`bench score` on a folder")
-    )
-    return f"{where}. {contract.reason}"
+    return f"`bench score` on a folder. {contract.reason}"
+
+
+def numbers() -> dict[str, tuple[str, ...]]:
+    """Return the tables of `reports/published/` by the system whose numbers they print.
+
+    A system with a contract is named as that; one without by the paper's label. Variants that a paper made
+    for an ablation are no systems and are left out.
+    """
+    known = contract_paths((data_folder("baselines"),))
+    found: dict[str, dict[str, None]] = {}
+    for paper in published.papers():
+        for cell in published.load(paper):
+            label = cell.system.lower()
+            name = next((n for n in (label, f"{label}-release") if n in known), None)
+            if name is not None or " " not in label:
+                table = f"{cell.source.partition(' (')[0]}, {cell.source.rpartition(', ')[2]}"
+                found.setdefault(name or cell.system, {})[table] = None
+    return {name: tuple(tables) for name, tables in found.items()}
 
 
 def render() -> str:
@@ -82,6 +101,7 @@ def render() -> str:
             contract.source.licence if contract.source.repository else "",
         ]
         lines.append(_row(cells))
+    lines += ["", *_numbers_section(contracts)]
     lines += [
         "",
         f"## {len(titles)} titles of the field",
@@ -101,9 +121,83 @@ def render() -> str:
     return "\n".join(lines) + "\n"
 
 
+def _numbers_section(contracts: dict[str, Contract]) -> list[str]:
+    """Return the lines that say whose printed numbers there are, and of whom there are none."""
+    recorded = numbers()
+    lines = [
+        "## Numbers printed in papers",
+        "",
+        "Kept in `reports/published/`, one file per paper, every cell with its table and what is known of the",
+        "protocol. They are shown beside results, greyed and never ranked with them. Only numbers that were",
+        "read in a paper are recorded.",
+        "",
+        "| System | Printed in |",
+        "|---|---|",
+    ]
+    for name in sorted(recorded, key=str.lower):
+        label = f"[{name}]({name}/baseline.toml)" if name in contracts else f"{name} (no contract)"
+        lines.append(_row([label, "; ".join(recorded[name])]))
+    without = [n for n, c in sorted(contracts.items()) if c.status != "runnable" and n not in recorded]
+    return [*lines, "", f"None are recorded for these systems, which cannot be run here: {', '.join(without)}."]
+
+
 def _row(cells: list[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
+def page(contract: Contract) -> str:
+    """Return the text of a system's README: what it is, what to type, what has to be done by hand."""
+    source = contract.source
+    code = f"Code: {source.repository} at `{source.commit[:12]}`. Licence: {source.licence}."
+    if contract.status != "runnable":
+        blocks: list[str | list[str]] = [
+            contract.reason,
+            f"    bench score DIR --split SPLIT --as {contract.name}",
+        ]
+        blocks += [code] if source.repository else []
+    else:
+        split = "vfhq" if set(contract.gates) == {"visual"} else "ravdess"
+        gates = "; ".join(
+            f"`{name}`" + (f" (partial: {gate.note})" if gate.support == "partial" else "")
+            for name, gate in contract.gates.items()
+        )
+        blocks = [
+            f"{contract.summary} {code}",
+            f"    bench prepare --methods {contract.name}\n"
+            f"    bench run --split {split} --methods ground-truth,{contract.name}",
+            f"Gates: {gates}" + ("" if gates.endswith(".)") else "."),
+        ]
+        lacking = "; ".join(f"`{gate}`, {why}" for gate, why in contract.unsupported.items())
+        blocks += [f"Not: {lacking}."] if lacking else []
+        by_hand = [
+            f"`{w.path}`: {w.name}, {w.source}. {w.steps}".rstrip()
+            for w in contract.weights
+            if w.steps or not w.hub
+        ]
+        blocks += ["By hand:", by_hand] if by_hand else []
+        extra = {name: what for gate in contract.gates.values() for name, what in gate.extra.items()}
+        if extra:
+            blocks.append(f"Per sample, under `<home>/methods/{contract.name}/extra/<sample id>/`:")
+            blocks.append([f"`{name}`: {what}" for name, what in extra.items()])
+        know = [trap.what for trap in contract.traps if not trap.workaround]
+        blocks += ["Know before you trust a number:", know] if know else []
+        blocks.append(contract.verification.replace("the commit below", "that commit"))
+    return f"# {contract.title}\n\n" + "\n\n".join(map(_block, blocks)) + "\n"
+
+
+def _block(block: str | list[str]) -> str:
+    if isinstance(block, list):
+        return "\n".join(_ITEM.fill(f"* {item}") for item in block)
+    return block if block.startswith("    ") else _PROSE.fill(block)
+
+
+def pages() -> dict[Path, str]:
+    """Return every generated file with its text."""
+    root = data_folder("baselines")
+    readmes = {folder / "README.md": page(load(folder)) for folder in contract_paths((root,)).values()}
+    return {root / "SYSTEMS.md": render(), **readmes}
+
+
 if __name__ == "__main__":
-    write_bytes(data_folder("baselines") / "SYSTEMS.md", render().encode())
+    for path, text in pages().items():
+        write_bytes(path, text.encode())

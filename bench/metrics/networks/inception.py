@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.metrics.networks.loading import State, arrange, fold_batchnorm, frames_tensor, official, ready
+from bench.metrics.precision import Precision
 
 SIDE = 299
 # Feature size -> name of the last module before it is tapped.
@@ -209,10 +210,12 @@ class FrameFeatures:
 
     Args:
         state: weights to use instead of the official file's.
+        precision: arithmetic.
     """
 
-    def __init__(self, state: State | None = None) -> None:
-        self.network = arrange(fold_batchnorm(ready(Inception(), state or official("inception_fid"))))
+    def __init__(self, state: State | None = None, precision: Precision = Precision.FP32) -> None:
+        network = fold_batchnorm(ready(Inception(), state or official("inception_fid")))
+        self.network = arrange(network, precision)
         self._dtype = next(self.network.parameters()).dtype
 
     @torch.inference_mode()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from bench import weights
-from bench.metrics.lane import lane
+from bench.metrics.precision import Precision
 
 # TensorFloat-32 would change low-order digits between machines.
 torch.backends.cudnn.allow_tf32 = False
@@ -28,14 +28,14 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def arrange(network: Network) -> Network:
-    """Put weights into the layout and arithmetic that are fastest: channels last, and the process's precision."""
+def arrange(network: Network, precision: Precision) -> Network:
+    """Put weights into the asked-for arithmetic and the layout that is fastest, channels last."""
     for parameter in network.parameters():
         if parameter.dim() == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
         elif parameter.dim() == 5:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
-    return network.to(torch.bfloat16) if lane() == "+bf16" else network
+    return network.to(torch.bfloat16) if precision is Precision.BF16 else network
 
 
 def frames_tensor(frames: npt.NDArray[np.uint8]) -> Tensor:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from bench.metrics.lpips import FILES
 from bench.metrics.networks.loading import arrange, frames_tensor, official, ready
+from bench.metrics.precision import Precision
 
 Trunk = Literal["alex", "vgg"]
 
@@ -147,12 +148,15 @@ class Distance:
     Args:
         trunk: which network.
         weights: state dict of `Lpips` to use instead of the official files'.
+        precision: arithmetic.
     """
 
-    def __init__(self, trunk: Trunk, weights: Mapping[str, Tensor] | None = None) -> None:
+    def __init__(
+        self, trunk: Trunk, weights: Mapping[str, Tensor] | None = None, precision: Precision = Precision.FP32
+    ) -> None:
         if weights is None:
             weights = state(*(official(file) for file in FILES[trunk]))
-        self.network = arrange(ready(Lpips(trunk), weights))
+        self.network = arrange(ready(Lpips(trunk), weights), precision)
         self._dtype = next(self.network.trunk.parameters()).dtype
 
     @torch.inference_mode()

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from bench.metrics.geometry import suppress
 from bench.metrics.networks.loading import State, arrange, frames_tensor, official, ready
+from bench.metrics.precision import Precision
 
 MEAN_RGB = (123.0, 117.0, 104.0)
 STEPS = (4, 8, 16, 32, 64, 128)
@@ -169,10 +170,11 @@ class Detector:
 
     Args:
         state: weights to use instead of the official file's.
+        precision: arithmetic.
     """
 
-    def __init__(self, state: State | None = None) -> None:
-        self.network = arrange(ready(S3fd(), state or official("sfd_face")))
+    def __init__(self, state: State | None = None, precision: Precision = Precision.FP32) -> None:
+        self.network = arrange(ready(S3fd(), state or official("sfd_face")), precision)
         self._dtype = next(self.network.parameters()).dtype
 
     @torch.inference_mode()

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.metrics.networks.loading import State, arrange, device, fold_batchnorm, frames_tensor, official, ready
+from bench.metrics.precision import Precision
 
 WINDOW = 5  # video frames behind one embedding, 0.2 s at 25 fps
 STEP = 4  # MFCC columns per video frame
@@ -120,14 +121,15 @@ class Embedder:
 
     Args:
         state: weights to use instead of the official file's.
+        precision: arithmetic.
     """
 
-    def __init__(self, state: State | None = None) -> None:
+    def __init__(self, state: State | None = None, precision: Precision = Precision.FP32) -> None:
         network = fold_batchnorm(ready(SyncNet(), state or official("syncnet_v2")))
-        self._lips = arrange(flat(network.netcnnlip))
-        self._lips_head = arrange(network.netfclip)
-        self._voice = arrange(network.netcnnaud)
-        self._voice_head = arrange(network.netfcaud)
+        self._lips = arrange(flat(network.netcnnlip), precision)
+        self._lips_head = arrange(network.netfclip, precision)
+        self._voice = arrange(network.netcnnaud, precision)
+        self._voice_head = arrange(network.netfcaud, precision)
         self._dtype = next(self._lips.parameters()).dtype
 
     @torch.inference_mode()

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench import weights
-from bench.metrics.lane import lane
 from bench.metrics.networks import i3d, resnet3d
 from bench.metrics.networks.loading import State, arrange, device, fold_batchnorm, frames_tensor, official, ready
+from bench.metrics.precision import Precision
 
 Frames = npt.NDArray[np.uint8]
 
@@ -36,10 +36,14 @@ class WholeClip:
     Args:
         state: weights to use instead of the official file's.
         pool_frames: see `I3d`.
+        precision: arithmetic.
     """
 
-    def __init__(self, state: State | None = None, pool_frames: int = 1) -> None:
-        self.network = arrange(fold_batchnorm(ready(i3d.I3d(pool_frames), state or official("i3d_kinetics400"))))
+    def __init__(
+        self, state: State | None = None, pool_frames: int = 1, precision: Precision = Precision.FP32
+    ) -> None:
+        network = fold_batchnorm(ready(i3d.I3d(pool_frames), state or official("i3d_kinetics400")))
+        self.network = arrange(network, precision)
         self._dtype = next(self.network.parameters()).dtype
 
     @torch.inference_mode()
@@ -58,11 +62,12 @@ class Segments:
 
     Args:
         state: weights to use instead of the official file's.
+        precision: arithmetic.
     """
 
-    def __init__(self, state: State | None = None) -> None:
+    def __init__(self, state: State | None = None, precision: Precision = Precision.FP32) -> None:
         network = ready(resnet3d.ResNet3d(), state or official("resnet50_kinetics"))
-        self.network = arrange(fold_batchnorm(network))
+        self.network = arrange(fold_batchnorm(network), precision)
         self._dtype = next(self.network.parameters()).dtype
 
     @torch.inference_mode()
@@ -80,13 +85,14 @@ class Segments:
 class FirstFrames:
     """The TorchScript graph of I3D. It is code, so it runs only after its hash matched the lock."""
 
-    def __init__(self) -> None:
+    def __init__(self, precision: Precision = Precision.FP32) -> None:
+        self._half = precision is Precision.BF16
         self.graph = torch.jit.load(weights.locate("i3d_torchscript"), map_location=device()).eval()
 
     @torch.inference_mode()
     def __call__(self, frames: Frames) -> npt.NDArray[np.float32]:
         """Return the class scores (1, 400) of 16 frames."""
         x = frames_tensor(frames).permute(3, 0, 1, 2)[None].float()
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=lane() == "+bf16"):
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self._half):
             scores = self.graph(x, rescale=True, resize=True, return_features=True)
         return scores.float().cpu().numpy().reshape(1, -1)

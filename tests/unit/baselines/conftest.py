@@ -1,5 +1,6 @@
 """Samples for outside systems, and a stand-in for each of them that honours its contract."""
 
+import dataclasses
 import json
 import re
 import shlex
@@ -11,8 +12,11 @@ import numpy as np
 import pytest
 
 from bench.media.encode import write_clip, write_image, write_wav
+from bench.methods.external import contract as contracts
+from bench.methods.external import host
 from bench.methods.external.process import Ended
-from bench.spec import Sample
+from bench.spec import GATES, Sample
+from bench.store.home import Home
 
 FRAMES = 12
 
@@ -180,12 +184,38 @@ def prepared(contract, home, checkout, prefix):
             supplied.write_text(json.dumps(name))
 
 
-@pytest.fixture(scope="session")
-def helpers():
-    """The helpers above, for test modules that cannot import a conftest."""
+@pytest.fixture
+def method(tmp_path, monkeypatch, checkout):
+    """Prepare a contract whose system is played by a stub; returns both."""
+    made = []
 
-    class Helpers:
-        pass
+    def make(name, gate):
+        # Systems whose weights cannot be had keep a contract that is ready for whoever holds them.
+        contract = dataclasses.replace(contracts.find(name), status="runnable")
+        home = Home(tmp_path / "home")
+        root = checkout(contract)
+        prepared(contract, home, root, "/usr")
+        stub = Stub(contract, gate)
+        monkeypatch.setattr(host, "run", stub.run)
+        built = host.ExternalMethod(contract, home)
+        built._use_runner = False  # the stand-in is called like the script
+        made.append(built)
+        return built, stub
 
-    Helpers.Stub, Helpers.prepared, Helpers.frames = Stub, staticmethod(prepared), FRAMES
-    return Helpers
+    yield make
+    for built in made:
+        built.close()
+
+
+@pytest.fixture
+def play(method, sample):
+    """Run a contract's stub on the sample, with what the gate closes taken away; returns frames, host and stub."""
+
+    def run(name, gate, seed=1, **changes):
+        built, stub = method(name, gate)
+        closed = {"audio": None} if not GATES[gate].audio else {}
+        closed |= {"video": None} if not GATES[gate].visual else {}
+        video = built.generate(dataclasses.replace(sample, **closed, **changes), GATES[gate], seed)
+        return list(video.frames), built, stub
+
+    return run

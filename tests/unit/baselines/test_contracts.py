@@ -8,7 +8,7 @@ import pytest
 
 from bench.errors import MissingError, UsageError
 from bench.methods.external import contract as contracts
-from bench.methods.external import systems
+from bench.methods.external import host, systems
 from bench.resources import data_folder
 
 ROOT = data_folder("baselines")
@@ -87,16 +87,17 @@ def test_gates_are_closed_in_the_command_itself():
                 assert "{driving_video" not in text
 
 
-def test_overview_is_up_to_date():
+def test_generated_pages_are_up_to_date():
+    for path, text in systems.pages().items():
+        assert path.read_text(encoding="utf-8") == text, "run: python -m bench.methods.external.systems"
     text = (ROOT / "SYSTEMS.md").read_text(encoding="utf-8")
-    assert text == systems.render(), "run: python -m bench.methods.external.systems"
     assert len(re.findall(r"^\| 003 ", text, re.M)) == 119
     assert len(re.findall(r"^\| 004 ", text, re.M)) == 10
 
 
 def test_minimal_contract(tmp_path):
     contract = contracts.load(write(tmp_path, MINIMAL))
-    spec = contracts.method_spec(contract)
+    spec = host.method_spec(contract)
     assert spec.name == "fake" and spec.gates == ("audio",) and spec.kind == "external"
     assert spec.seeded
 
@@ -130,6 +131,50 @@ def test_wrong_contracts_name_file_line_and_field(tmp_path, change, message):
         contracts.load(path)
 
 
+BATCH = """
+[gates.audio.config.each]
+"task_{index}" = { image = "{reference_image}", audio = "{driving_audio}" }
+
+[batch]
+size = 4
+glob = ["{output_dir}/*{sample_id}*.mp4"]
+
+[seed]
+kind = "deterministic"
+"""
+LISTED = MINIMAL.replace(
+    "--image {reference_image} --audio {driving_audio} --out {output_path}", "{config} {output_dir}"
+)
+
+
+def test_a_batch_is_declared_and_is_no_part_of_the_identity(tmp_path):
+    with_batch = host.method_spec(contracts.load(write(tmp_path, LISTED + BATCH)))
+    without = host.method_spec(
+        contracts.load(write(tmp_path, LISTED + re.sub(r"\[batch\](.|\n)*?\n\n", "", BATCH)))
+    )
+    assert (with_batch.batch, without.batch) == (4, 1)
+    assert with_batch.settings == without.settings
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (('kind = "deterministic"', 'kind = "settable"'), "would depend on those made before it"),
+        (('kind = "deterministic"', 'kind = "fixed"'), "would depend on those made before it"),
+        (("size = 4", "size = 1"), "size of 2 or more"),
+        (("*{sample_id}*", "*"), r"\{sample_id\} in every pattern"),
+        (
+            ("{config} {output_dir}", "{config} --seed {seed}"),
+            r"\{seed\} is one sample's; put it into config.each",
+        ),
+        (("[gates.audio.config.each]", "[gates.audio.config.set]"), "gates.audio needs config.each"),
+    ],
+)
+def test_wrong_batches_are_refused(tmp_path, change, message):
+    with pytest.raises(UsageError, match=message):
+        contracts.load(write(tmp_path, (LISTED + BATCH).replace(*change)))
+
+
 def test_line_numbers_point_at_the_field(tmp_path):
     text = MINIMAL + '\n[[traps]]\nwhat = "a."\n\n[[traps]]\nwhat = "b."\nworkarround = "c"\n'
     with pytest.raises(UsageError) as caught:
@@ -154,7 +199,7 @@ def test_settings_change_with_what_decides_the_clip_and_not_with_words(tmp_path)
     from bench.keys import digest
 
     def settings(text):
-        return digest(contracts.method_spec(contracts.load(write(tmp_path, text))).settings)
+        return digest(host.method_spec(contracts.load(write(tmp_path, text))).settings)
 
     same = settings(MINIMAL)
     assert settings(MINIMAL.replace("A fake", "Another title")) == same

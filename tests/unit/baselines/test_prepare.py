@@ -260,31 +260,113 @@ def test_a_weight_with_another_content(home, fake, tmp_path):
         run(home, checkout=own, python=PYTHON)
 
 
-def test_weights_are_fetched_from_the_hub(home, fake, tmp_path, monkeypatch):
+@pytest.fixture
+def hub(monkeypatch):
+    """A hub of repositories: file names by repository; `down` makes it unreachable, `broken` stops half-way."""
     import huggingface_hub
 
+    class Hub(dict):
+        down = broken = False
+
+        def list_repo_files(self, repository):
+            if self.down:
+                raise OSError("Name or service not known\nmore")
+            return self[repository]
+
+        def download(self, repository, local_dir, allow_patterns):
+            # As the real one: without network, whatever is there is returned as if it were all.
+            for number, name in enumerate(() if self.down else self[repository]):
+                if allow_patterns is None or name in allow_patterns:
+                    if self.broken and number:
+                        raise ConnectionError("reset by peer")
+                    Path(local_dir, name).parent.mkdir(parents=True, exist_ok=True)
+                    Path(local_dir, name).write_bytes(b"w")
+
+    made = Hub()
+    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: made)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", made.download)
+    return made
+
+
+def with_weights(fake, text):
     path = fake / contracts.FILE
-    path.write_text(path.read_text().replace('steps = "Fill in the form."', 'hub = "somebody/model"'))
+    before, _, after = path.read_text().partition("[[weights]]")
+    path.write_text(before + text + after[after.index("[gates.audio]") :])
 
-    def snapshot(repository, local_dir, allow_patterns):
-        assert (repository, allow_patterns) == ("somebody/model", None)
-        Path(local_dir).mkdir(parents=True)
-        Path(local_dir, "weights.bin").write_bytes(b"w")
 
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+def test_weights_are_fetched_from_the_hub(home, fake, tmp_path, hub):
+    hub["somebody/model"] = ["one.bin", "two.bin"]
+    with_weights(
+        fake, '[[weights]]\nname="m"\npath="ckpt"\nsource="a hub"\nhub="somebody/model"\nlicence="research only"\n'
+    )
     own = tmp_path / "own"
     own.mkdir()
-    lines = run(home, checkout=own, python=PYTHON)
+    hub.down = True
+    with pytest.raises(MissingError, match="hf download somebody/model --local-dir") as caught:
+        run(home, checkout=own, python=PYTHON)
+    assert "unfinished" not in caught.value.message and list(own.iterdir()) == []
+    hub.down, hub.broken = False, True
+    with pytest.raises(MissingError, match="Its download is unfinished"):
+        run(home, checkout=own, python=PYTHON)
+    assert (own / "ckpt" / "one.bin").is_file()
+    hub.down = True
+    with pytest.raises(MissingError, match="Its download is unfinished"):  # half of it does not count
+        run(home)
+    hub.down = hub.broken = False
+    lines = run(home)
     assert "fetching somebody/model (research only)" in lines and lines[-1] == "fake is ready"
+    assert sorted(p.name for p in own.rglob("*")) == ["ckpt", "one.bin", "two.bin"]
 
-    def refused(*_, **__):
-        raise OSError("401 Client Error: gated\nmore")
 
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", refused)
-    other = tmp_path / "other"
-    other.mkdir()
-    with pytest.raises(MissingError, match="these weights are missing"):
-        run(home, checkout=other, python=PYTHON)
+def test_folders_of_weights_may_lie_in_each_other(home, fake, tmp_path, hub):
+    hub["a/outer"], hub["a/inner"] = ["outer.bin"], ["inner.bin"]
+    hub["a/single"] = ["single.pt", "other.pt"]
+    with_weights(
+        fake,
+        """
+[[weights]]
+name = "inner"
+path = "ckpt/inner"
+source = "a hub"
+hub = "a/inner"
+
+[[weights]]
+name = "outer"
+path = "ckpt"
+source = "a hub"
+hub = "a/outer"
+
+[[weights]]
+name = "one file of its repository"
+path = "ckpt/single.pt"
+source = "a hub"
+hub = "a/single"
+files = ["single.pt"]
+""",
+    )
+    own = tmp_path / "own"
+    own.mkdir()
+    assert run(home, checkout=own, python=PYTHON)[-1] == "fake is ready"
+    found = {p.relative_to(own).as_posix() for p in own.rglob("*") if p.is_file()}
+    assert found == {"ckpt/inner/inner.bin", "ckpt/outer.bin", "ckpt/single.pt"}
+    (own / "ckpt" / "outer.bin").unlink()
+    with pytest.raises(MissingError, match=r"lacks weights: ckpt in"):
+        require_state(contracts.find("fake"), home)
+
+
+def test_what_will_be_done_is_said_before_anything_happens(home, fake, upstream, tools):
+    log = tools("uv", FAKE_UV)
+    lines = run(home, dry_run=True)
+    text = "\n".join(lines)
+    assert f"clone {upstream[0]} at {upstream[1]} (licence: MIT)" in text
+    for step in ("make venv environment", "install torch==9.9", "touch $VIRTUAL_ENV/one", "echo model"):
+        assert f"environment  {step}" in text
+    assert "by hand from a form on a web page; size not stated by its authors; licence: research only" in text
+    assert "Fill in the form." in text
+    assert not place("fake", home).root.exists() and not log.exists()
+    steps = prepare_method("fake", home)
+    assert [next(steps) for _ in lines] == lines, "the same lines come first when it is done"
+    assert not place("fake", home).root.exists()
 
 
 def test_a_damaged_state_says_so(home, fake):

@@ -36,6 +36,25 @@ def test_a_new_contract_is_listed_and_planned(tmp_path, monkeypatch, capfd):
     assert "bench prepare --methods my-thing" in " ".join(capfd.readouterr().out.split())
 
 
+def test_a_contract_is_used_by_its_folder(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    invoke(["new", "method", "my-thing", "--kind", "contract"])
+    assert "--methods my-thing" in capfd.readouterr().out
+    assert invoke(["plan", "--split", "ravdess", "--methods", "./my-thing"]) == ExitCode.OK
+    out = capfd.readouterr().out
+    assert f"cannot run here: my-thing: not prepared. Run: bench prepare --methods {tmp_path / 'my-thing'}" in out
+    assert invoke(["run", "--split", "synthetic-ci", "--methods", "./my-thing"]) == ExitCode.MISSING
+    assert invoke(["prepare", "--methods", "./my-thing", "--dry-run"]) == ExitCode.OK
+    assert "none is named: pass --checkout DIR" in capfd.readouterr().out
+
+
+def test_a_file_without_a_class_says_how_to_name_it(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    invoke(["new", "method", "nod"])
+    assert invoke(["run", "--split", "synthetic-ci", "--methods", "nod.py"]) == ExitCode.USAGE
+    assert "nod.py:MyMethod" in capfd.readouterr().err
+
+
 def test_nothing_is_overwritten_and_names_are_checked(tmp_path, capfd):
     assert invoke(["new", "method", "nod", "--dir", str(tmp_path)]) == ExitCode.OK
     text = (tmp_path / "nod.py").read_text()

@@ -11,6 +11,7 @@ from bench.errors import MissingError
 from bench.methods.base import GenerationFailed
 from bench.methods.external import contract as contracts
 from bench.methods.external import host
+from bench.methods.external.process import Ended
 from bench.resources import data_folder
 from bench.spec import GATES, Cause
 from bench.store.home import Home
@@ -28,28 +29,6 @@ def shown(sample, gate):
     return dataclasses.replace(
         sample, audio=sample.audio if gate.audio else None, video=sample.video if gate.visual else None
     )
-
-
-@pytest.fixture
-def method(tmp_path, monkeypatch, checkout, helpers):
-    made = []
-
-    def make(name, gate):
-        # Systems whose weights cannot be had keep a contract that is ready for whoever holds them.
-        contract = dataclasses.replace(contracts.find(name), status="runnable")
-        home = Home(tmp_path / "home")
-        root = checkout(contract)
-        helpers.prepared(contract, home, root, "/usr")
-        stub = helpers.Stub(contract, gate)
-        monkeypatch.setattr(host, "run", stub.run)
-        built = host.ExternalMethod(contract, home)
-        built._use_runner = False  # the stand-in is called like the script
-        made.append(built)
-        return built, stub
-
-    yield make
-    for built in made:
-        built.close()
 
 
 @pytest.mark.parametrize(("name", "gate"), CASES)
@@ -124,6 +103,37 @@ def test_seed_in_a_configuration_is_a_number(method, sample, monkeypatch):
     monkeypatch.setattr(host, "run", run)
     built.generate(shown(sample, GATES["visual"]), GATES["visual"], 77)
     assert seen["seed"] == 77 and seen["kept"] == 1 and seen["output_dir"].endswith("/out")
+
+
+def test_musetalk_is_given_many_tasks_in_one_configuration(method, sample, monkeypatch):
+    import yaml
+
+    built, stub = method("musetalk", "audio")
+    starts = []
+
+    def run(argv, cwd, env, log, limit, stop=()):
+        assert stub._match(stub.commands.command.split(), argv) is not None
+        tasks = yaml.safe_load(Path(argv[argv.index("--inference_config") + 1]).read_text())
+        starts.append((sorted(tasks), limit))
+        stub.duration = sample.frames / 25
+        out = Path(argv[argv.index("--result_dir") + 1]) / "v15"
+        out.mkdir(exist_ok=True)
+        for task in tasks.values():
+            stems = [Path(task[key]).stem for key in ("video_path", "audio_path")]
+            stub._write(out / f"{'_'.join(stems)}.mp4")
+            (out / f"temp_{'_'.join(stems)}.mp4").write_bytes(b"left behind")
+        return Ended(0)
+
+    monkeypatch.setattr(host, "run", run)
+    one = shown(sample, GATES["audio"])
+    jobs = [(dataclasses.replace(one, id=f"clip-{n}.a"), GATES["audio"], 0) for n in range(3)]
+    assert built.make_together(jobs) == [0, 1, 2]
+    contract = built.contract
+    limit = contract.run.timeout + 4 * contract.run.seconds_per_frame * 3 * sample.frames
+    assert starts == [(["task_0", "task_1", "task_2"], limit)]
+    for each, gate, seed in jobs:
+        assert len(list(built.generate(each, gate, seed).frames)) == sample.frames
+    assert len(starts) == 1, "nothing was run again"
 
 
 def test_too_short_input_is_extended_and_the_result_cut_back(method, sample):

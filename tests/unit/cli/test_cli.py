@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,11 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
         (["run", "--home", __file__], "is a file", "--home"),
         (["score", "/no/such/folder"], "is not a folder", "Give the folder"),
         (["show", "metric", "fid/none"], "no metric called 'fid/none'", "Known:"),
+        (["run", "--format", "pfd"], "no report format 'pfd'", "Formats: md"),
+        (["run", "--recipe", "sumary"], "sumary", "summary"),
+        (["score", ".", "--executor", "slurm"], "no executor called 'slurm'", "Known: auto, ray, inline"),
+        (["run", "--methods", "./mine.py"], "a method is a class in it", "./mine.py:MyMethod"),
+        (["show", "metric", "sync"], "stands for", "Name one"),
         (["prepare"], "Nothing to prepare", "--metrics all"),
         (["cache", "explain", "ffff"], "0 records start with 'ffff'", "rows.parquet"),
     ],
@@ -134,3 +141,57 @@ def test_doctor_says_what_is_there(tmp_path: Path, capsys: pytest.CaptureFixture
     code, out, _ = run(capsys, "doctor", "--home", str(tmp_path), "--json")
     checks = {check["check"]: check["state"] for check in json.loads(out)}
     assert code == 0 and checks["torch"] == checks["codecs"] == "ok"
+
+
+def test_cleaning_leaves_alone_what_a_run_may_still_be_writing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    young, old = tmp_path / "blobs" / "ab" / "young.mp4", tmp_path / "blobs" / "scratch" / "old.mp4"
+    for path in (young, old):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"clip")
+    os.utime(old, (1.0, 1.0))
+    code, _, _ = run(capsys, "cache", "clean", "--home", str(tmp_path))
+    assert code == 0 and young.exists() and not old.exists()
+
+
+def test_a_data_set_that_is_not_prepared_can_be_planned(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "plan", "--split", "celebv-hq", "--json")
+    assert code == 0, err
+    plan = json.loads(out)
+    assert plan["clips"] == plan["clips_to_make"] > 0
+    assert {"shuffled-audio", "landmark-warp"} <= {cell["method"] for cell in plan["cells"]}
+
+
+def test_videos_of_our_own_store_are_not_scored(tmp_path: Path) -> None:
+    from tests_toys import frames
+
+    from bench.data.ingest import own_split
+    from bench.media.encode import write_clip
+
+    (tmp_path / ".bench" / "blobs").mkdir(parents=True)
+    write_clip(tmp_path / "theirs.mp4", frames(0))
+    write_clip(tmp_path / ".bench" / "blobs" / "ours.mp4", frames(1))
+    assert list(own_split(tmp_path)[1]) == ["theirs"]
+
+
+def test_nobody_at_the_cluster_address_is_said_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, "doctor", "--cluster", "127.0.0.1:1", "--home", str(tmp_path))
+    assert code == 4
+    assert "No Ray cluster answers at 127.0.0.1:1" in err and "ray start" in err
+
+
+def test_a_disk_that_fills_up_under_a_report_is_one_paragraph(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bench import report
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    once = ["run", "--split", "synthetic-ci", "--subset", "1", "--methods", "frozen", "--metrics", "flicker"]
+    with monkeypatch.context() as patch:
+        patch.setattr(report, "write", full)
+        code, _, err = run(capsys, *once, "--executor", "inline", "--quiet", "--home", str(tmp_path))
+    assert code == 1
+    assert "No space left on device" in err and "run the same command again" in err

@@ -39,9 +39,19 @@ def read_code(frame):
 
 
 def write_video(
-    path, frames, fps=25, sound=True, rate=48000, width=320, height=180, level=0.3, red_then_blue=False
+    path,
+    frames,
+    fps=25,
+    sound=True,
+    rate=48000,
+    width=320,
+    height=180,
+    level=0.3,
+    red_then_blue=False,
+    delay=0.0,
+    vary=False,
 ):
-    """Write a coded mp4 with a tone."""
+    """Write a coded mp4 with a tone that starts `delay` seconds late; `vary` makes frame times uneven."""
     with av.open(str(path), "w", format="mp4") as container:
         video = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
         video.options = {"preset": "ultrafast", "crf": "18", "g": "12"}
@@ -51,14 +61,17 @@ def write_video(
             picture = code_frame(number, width, height)
             if red_then_blue:
                 picture[:] = (220, 20, 20) if number < frames // 2 else (20, 20, 220)
-            container.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            shown = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            if vary:
+                shown.pts, shown.time_base = 40 * number + 15 * (number % 2), Fraction(1, 1000)
+            container.mux(video.encode(shown))
         container.mux(video.encode(None))
         if tone is not None:
             count = int(frames / float(fps) * rate)
             samples = (level * np.sin(np.arange(count) * 2 * np.pi * 440 / rate)).astype(np.float32)
             for begin in range(0, count, 1024):
                 piece = av.AudioFrame.from_ndarray(samples[None, begin : begin + 1024], "fltp", "mono")
-                piece.sample_rate, piece.pts = rate, begin
+                piece.sample_rate, piece.pts = rate, begin + round(delay * rate)
                 container.mux(tone.encode(piece))
             container.mux(tone.encode(None))
     return path
@@ -83,12 +96,21 @@ def media(tmp_path_factory):
 class Faces:
     """A face finder that reports what the test says; boxes are x0, y0, x1, y1."""
 
-    def __init__(self, boxes=((150.0, 120.0, 350.0, 390.0),)):
-        self.answer = list(boxes)
+    def __init__(self, boxes=((150.0, 120.0, 350.0, 390.0),), yaw=0.0):
+        self.answer, self.yaw = list(boxes), yaw
 
     def boxes(self, frame):
         scale = frame.shape[0] / 512
         return [tuple(v * scale for v in box) for box in self.answer]
+
+    def read(self, frames):
+        from bench.media.faces import FaceTrack
+
+        count = len(frames)
+        c, s = np.cos(np.radians(self.yaw)), np.sin(np.radians(self.yaw))
+        matrix = [[c, 0, s, 0], [0, 1, 0, 0], [-s, 0, c, 0], [0, 0, 0, 1]]
+        none = np.zeros((count, 0), np.float32)
+        return FaceTrack(none, none, np.tile(np.float32(matrix), (count, 1, 1)), np.ones(count, bool))
 
 
 @pytest.fixture
@@ -118,6 +140,43 @@ def with_faces(monkeypatch):
     def use(*boxes):
         monkeypatch.setattr(drawing, "available_tools", lambda dataset: Tools(faces=dataset.faces))
         monkeypatch.setattr(normalise, "_finder", lambda: Faces(boxes))
+
+    return use
+
+
+@pytest.fixture
+def networks(monkeypatch):
+    """Return a function that stands in for every optional network: what each answers, as the test says.
+
+    `person` is a function of a looked-at frame to the angle (degrees) of its embedding in a plane.
+    """
+    from bench.data import drawing, normalise
+    from bench.data.normalise import Tools
+
+    class Embedder:
+        def __init__(self, person):
+            self.person = person
+
+        def embeddings(self, frames):
+            angles = np.radians([self.person(frame) for frame in frames])
+            return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+
+    class Sync:
+        def __init__(self, answer):
+            self.answer = answer
+
+        def measure(self, clip):
+            assert clip.is_file()
+            return self.answer
+
+    def use(yaw=0.0, person=lambda frame: 0.0, speech=1.0, sync=(0.0, 7.0), missing=()):
+        tools = {name: name not in missing for name in ("faces", "identity", "speech", "sync")}
+        needs = {name: f"no {name} network; run: bench prepare" for name in missing}
+        monkeypatch.setattr(drawing, "available_tools", lambda dataset: Tools(**tools, needs=needs))
+        monkeypatch.setattr(normalise, "_finder", lambda: Faces(yaw=yaw))
+        monkeypatch.setattr(normalise, "_embedder", lambda: Embedder(person))
+        monkeypatch.setattr(normalise, "_speech", lambda sound: speech)
+        monkeypatch.setattr(normalise, "_checker", lambda: Sync(sync))
 
     return use
 

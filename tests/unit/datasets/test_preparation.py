@@ -1,5 +1,6 @@
 """Preparing data sets from fake trees: what is kept, what is refused and why, and doing it again."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -7,11 +8,13 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 
 import numpy as np
 import pytest
 
-from bench.data import datasets, declared, drawing
+from bench.data import datasets, declared, drawing, normalise
+from bench.data.folder import safe_id
 from bench.errors import ExitCode, MissingError, UsageError
 from bench.keys import file_digest
 from bench.media.decode import chunks, read_audio, read_image
@@ -51,6 +54,8 @@ def test_ravdess_ci(home, ravdess_zips, no_models, wav_frames):
         "no audio": 1, "too short": 1, "does not decode": 1, "silent": 1, "unavailable": 1,
     }  # fmt: skip
     assert "3 of 8 clips ready" in account.text() and "C1 one face" in account.text()
+    assert account.left_out["unsafe path"] == 2 and account.left_out["neutral is never strong"] == 2
+    assert account.ledger.is_file() and str(account.ledger) in account.text()
     split = datasets.load("ravdess", home, "ci")
     assert [s.id for s in split.samples] == [
         "01-01-02-01-02-01-07",
@@ -131,19 +136,74 @@ def test_a_lost_file_is_made_again_alone(home, ravdess_zips, no_models):
     assert (home.data / "ravdess" / "manifest.jsonl").read_bytes() == manifest, "the same bytes again"
 
 
-def test_unpacked_folders_and_several_processes_give_the_same(home, ravdess_zips, no_models, tmp_path):
-    import zipfile
-
-    prepare("ravdess", ravdess_zips, home, subset="ci")
-    unpacked = tmp_path / "unpacked"
+@pytest.fixture
+def unpacked(ravdess_zips, tmp_path):
+    """What the zips hold, as folders."""
+    folder = tmp_path / "unpacked"
     for path in ravdess_zips.glob("*.zip"):
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as zipped:
-                zipped.extractall(unpacked / path.stem, [m for m in zipped.namelist() if not m.startswith("..")])
+                zipped.extractall(folder / path.stem, [m for m in zipped.namelist() if not m.startswith("..")])
+    return folder
+
+
+def test_unpacked_folders_give_the_same(home, ravdess_zips, unpacked, no_models, tmp_path):
     other = Home(tmp_path / "other").ready()
-    prepare("ravdess", unpacked, other, subset="ci", workers=2)
+    prepare("ravdess", ravdess_zips, home, subset="ci")
+    prepare("ravdess", unpacked, other, subset="ci")
     manifests = [(h.data / "ravdess" / "manifest.jsonl").read_bytes() for h in (home, other)]
     assert manifests[0] == manifests[1]
+
+
+@pytest.mark.ray
+def test_several_workers_draw_the_same_list(home, celebv_folder, no_models, monkeypatch, media, tmp_path):
+    monkeypatch.setattr(drawing, "find_program", lambda name: None)
+    shutil.copy(media / "long.mp4", celebv_folder / "CCCCCCCCCCC.mp4")
+    shutil.copy(media / "mute.mp4", celebv_folder / "b_-dEfGhIjK.mp4")
+    one = prepare("celebv-hq", celebv_folder, home)
+    other = Home(tmp_path / "other").ready()
+    two = prepare("celebv-hq", celebv_folder, other, workers=2)
+    assert one.kept == two.kept == 2 and one.digest == two.digest and one.reasons == two.reasons
+    for name in ("manifest.jsonl", "ledger.jsonl", "splits/test.jsonl"):
+        assert (home.data / "celebv-hq" / name).read_bytes() == (other.data / "celebv-hq" / name).read_bytes()
+
+
+def test_stopped_by_the_user(home, ravdess_zips, no_models, monkeypatch):
+    from bench.data import preparation
+
+    made, real = [], preparation.make_clip
+
+    def make_clip(job, work):
+        made.append(job.candidate.clip_id)
+        if len(made) == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        return real(job, work)
+
+    monkeypatch.setattr(preparation, "make_clip", make_clip)
+    with pytest.raises(KeyboardInterrupt):
+        prepare("ravdess", ravdess_zips, home, subset="ci")
+    assert len(made) == 1, "the running clip is finished, no other is begun"
+    assert not list((home.data / "ravdess").glob(".scratch*"))
+    assert prepare("ravdess", ravdess_zips, home, subset="ci").kept == 3
+    assert made.count(made[0]) == 1, "what was finished stays"
+
+
+def test_a_clip_whose_worker_fails_is_tried_again_another_day(home, ravdess_zips, no_models, monkeypatch):
+    from bench.data import preparation
+
+    real = preparation.make_clip
+
+    def make_clip(job, work):
+        if job.candidate.clip_id.endswith("-22"):
+            raise RuntimeError("the codec fell over")
+        return real(job, work)
+
+    monkeypatch.setattr(preparation, "make_clip", make_clip)
+    account = prepare("ravdess", ravdess_zips, home, subset="ci")
+    assert account.kept == 1 and account.reasons["not finished"] == account.again == 3
+    assert "the codec fell over" in ledger(home, "ravdess")["01-01-04-02-02-02-22"]["detail"]
+    monkeypatch.setattr(preparation, "make_clip", real)
+    assert prepare("ravdess", ravdess_zips, home, subset="ci").kept == 3
 
 
 def test_a_killed_preparation_goes_on(home, ravdess_zips, no_models, tmp_path):
@@ -206,12 +266,40 @@ def test_celebv_hq_draws_by_hash_and_freezes(home, celebv_folder, no_models, mon
     sample = datasets.load("celebv-hq", home).samples[0]
     assert sample.frames == 125 and wav_frames(sample.audio) == 125 * 640 and sample.identity == "AAAAAAAAAAA"
     split = datasets.load("celebv-hq", home)
-    assert any("Not looked at" in note for note in split.notes)
+    assert any("Not checked" in note for note in split.notes)
     # More videos: the list is drawn on, and what was there keeps its place.
     shutil.copy(media / "long.mp4", celebv_folder / "CCCCCCCCCCC.mp4")
     assert prepare("celebv-hq", celebv_folder, home).kept == 2
     frozen = declared.read_list(home.data / "celebv-hq" / "splits" / "test.jsonl")
     assert [e["clip_id"] for e in frozen.entries] == ["AAAAAAAAAAA_1", "CCCCCCCCCCC_2_0"]
+
+
+def test_a_complete_list_is_frozen(home, celebv_folder, no_models, monkeypatch, media, tmp_path):
+    monkeypatch.setattr(drawing, "find_program", lambda name: None)
+    small = declared.declared
+
+    def of_two(name):
+        dataset = small(name)
+        return dataclasses.replace(
+            dataset, subsets={"test": dataclasses.replace(dataset.subsets["test"], count=2)}
+        )
+
+    monkeypatch.setattr(declared, "declared", of_two)
+    for name in ("CCCCCCCCCCC", "b_-dEfGhIjK"):
+        shutil.copy(media / "long.mp4", celebv_folder / f"{name}.mp4")
+    account = prepare("celebv-hq", celebv_folder, home)
+    assert (account.kept, account.wanted) == (2, 2)
+    states = {k.name: k for k in datasets.known(home)}
+    assert states["celebv-hq"].state == "ready" and account.digest[:16] in states["celebv-hq"].detail
+    other = prepare("celebv-hq", celebv_folder, Home(tmp_path / "other").ready())
+    assert other.digest == account.digest, "two users with the same media draw the same list"
+    # A clip of it is lost with its source: the list stays, and nothing takes its place.
+    lost = declared.read_list(home.data / "celebv-hq" / "splits" / "test.jsonl").entries[0]
+    (celebv_folder / f"{lost['identity']}.mp4").unlink()
+    shutil.rmtree(home.data / "celebv-hq" / "clips" / safe_id(lost["clip_id"]))
+    gone = prepare("celebv-hq", celebv_folder, home)
+    assert (gone.kept, gone.wanted, gone.digest) == (1, 2, account.digest)
+    assert any("1 of 2" in note for note in datasets.load("celebv-hq", home).notes)
 
 
 def test_celebv_hq_from_clips_that_others_cut(home, celebv_folder, no_models, monkeypatch, media):
@@ -276,11 +364,53 @@ def test_celebv_hq_with_downloads(home, celebv_folder, no_models, youtube, media
     assert all(call[-1].startswith("https://www.youtube.com/watch?v=") for call in calls), "never a bare id"
     assert all("+ba" in next(w for w in call if w.startswith("--format=")) for call in calls), "with sound"
     assert not list((home.data / "celebv-hq" / "source").rglob("*.mp4")), "sources are removed after cutting"
-    # Another day: the video that was refused for the moment is asked for again, the dead one is not... but it
-    # costs nothing to ask once more, because nothing is remembered as dead across folders.
+    # Another day: what was refused for the moment is asked for again, the dead video and the finished one are not.
     answers["b_-dEfGhIjK"] = str(media / "long.mp4")
     table.write_text(json.dumps(answers))
+    log.unlink()
     assert prepare("celebv-hq", celebv_folder, home).kept == 2
+    asked = {json.loads(line)[-1].partition("=")[2] for line in log.read_text().splitlines()}
+    assert asked == {"CCCCCCCCCCC", "b_-dEfGhIjK"}
+
+
+def test_a_video_with_several_clips_is_asked_for_once(home, celebv_folder, no_models, youtube, media):
+    table, log = youtube
+    for path in celebv_folder.glob("*.mp4"):
+        path.unlink()
+    table.write_text(json.dumps({"AAAAAAAAAAA": str(media / "cut.mp4")}))  # both clips of it show a cut
+    account = prepare("celebv-hq", celebv_folder, home)
+    assert account.kept == 0 and account.reasons == {"shot cut": 2, "unavailable": 3}
+    urls = [json.loads(line)[-1] for line in log.read_text().splitlines()]
+    assert len(urls) == len(set(urls)) == 4
+    assert not list((home.data / "celebv-hq" / "source").rglob("*.mp4"))
+
+
+def test_a_video_left_by_a_killed_run_is_used(home, celebv_folder, no_models, youtube, media):
+    table, log = youtube
+    for path in celebv_folder.glob("*.mp4"):
+        path.unlink()
+    table.write_text("{}")
+    left = home.data / "celebv-hq" / "source" / "raw" / "AAAAAAAAAAA.mp4"
+    left.parent.mkdir(parents=True)
+    shutil.copy(media / "long.mp4", left)
+    assert prepare("celebv-hq", celebv_folder, home).kept == 1
+    assert "AAAAAAAAAAA" not in log.read_text() and not left.exists()
+
+
+def test_a_huge_list_without_videos_ends_soon_and_says_what_is_missing(
+    home, celebv_folder, no_models, monkeypatch, tree
+):
+    monkeypatch.setattr(drawing, "find_program", lambda name: None)
+    file = celebv_folder / "celebvhq_info.json"
+    data = json.loads(file.read_text())
+    data["clips"] = {f"{n:011d}_{m}": tree.celebv_clip(f"{n:011d}") for n in range(5000) for m in range(3)}
+    file.write_text(json.dumps(data))
+    began = time.process_time()
+    account = prepare("celebv-hq", celebv_folder, home)
+    assert time.process_time() - began < 15
+    assert account.kept == 0 and account.reasons == {"unavailable": 15000}
+    assert not (home.data / "celebv-hq" / "candidates").exists(), "what is just not there leaves no file each"
+    assert "pip install -U yt-dlp" in account.text()
 
 
 def test_downloads_stop_at_the_rate_limit(home, celebv_folder, no_models, youtube):
@@ -353,6 +483,198 @@ def test_vfhq_train_is_frame_exact(home, tmp_path, no_models, tree, monkeypatch)
     sample = datasets.load("vfhq", home, "train").samples[0]
     shown = [tree.read_code(f) for chunk in chunks(sample.video) for f in chunk]
     assert shown == list(range(30, 130)), "used are F+1 onwards, 100 frames"
+
+
+# Filters that need networks
+
+
+@pytest.fixture
+def three_videos(celebv_folder, media, monkeypatch):
+    """CelebV-HQ with three good videos, in list order A, C, b."""
+    monkeypatch.setattr(drawing, "find_program", lambda name: None)
+    (celebv_folder / "-DDDDDDDDDD.mp4").unlink()
+    for name in ("AAAAAAAAAAA", "CCCCCCCCCCC", "b_-dEfGhIjK"):
+        shutil.copy(media / "long.mp4", celebv_folder / f"{name}.mp4")
+    return celebv_folder
+
+
+@pytest.mark.parametrize(
+    ("answers", "reason"),
+    [
+        ({"sync": (3.0, 6.0)}, "audio out of sync"),
+        ({"sync": (0.0, 1.2)}, "lips do not follow the sound"),
+        ({"speech": 0.4}, "too little speech"),
+        ({"yaw": 60.0}, "face turned away"),
+        ({"yaw": -60.0}, "face turned away"),
+    ],
+)
+def test_networks_decide(answers, reason, home, three_videos, networks):
+    networks(**answers)
+    account = prepare("celebv-hq", three_videos, home)
+    # The first video has two clips, and both are tried.
+    assert account.kept == 0 and account.reasons == {reason: 4, "unavailable": 1}
+
+
+def test_a_change_of_person_is_seen(home, three_videos, networks):
+    people = iter([0.0] * 20 + [90.0] * 5)
+    networks(person=lambda frame: next(people, 90.0))
+    account = prepare("celebv-hq", three_videos, home)
+    assert account.reasons["change of person"] == 1, "cosine to the mean of 20 and 5 frames: 0.24"
+
+
+def test_one_person_under_two_names_stands_in_the_list_once(home, three_videos, networks):
+    networks(person=lambda frame: 0.0)
+    account = prepare("celebv-hq", three_videos, home)
+    # The first in hash order stays; another video has two clips, and both are tried.
+    assert account.kept == 1 and account.reasons == {"same person as another clip": 3, "unavailable": 1}
+    entry = ledger(home, "celebv-hq")["AAAAAAAAAAA_0"]
+    assert entry["state"] == "filtered" and entry["detail"].endswith("_0, cosine 1.00")
+    assert account.not_applied.keys() == {"C4 no music"}, "everything else was looked at"
+    sample = datasets.load("celebv-hq", home).samples[0]
+    assert sample.digests.keys() == {"video", "audio", "image", "reference"}, "the embedding stays here"
+
+
+def test_a_missing_network_is_said_everywhere(home, three_videos, networks):
+    networks(missing=("identity", "sync"))
+    account = prepare("celebv-hq", three_videos, home)
+    assert account.kept == 3
+    assert account.not_applied == {
+        "C2 one person": "no identity network; run: bench prepare",
+        "C4 no music": "bench has no music detector; only the owners' labels speak of music",
+        "C5 synchronisation": "no sync network; run: bench prepare",
+        "C6 another person than in every other clip": "no identity network; run: bench prepare",
+    }
+    assert "NOT CHECKED" in account.text() and "C5 synchronisation: no sync network" in account.text()
+    manifest = (home.data / "celebv-hq" / "manifest.jsonl").read_text().splitlines()
+    for line in map(json.loads, manifest):
+        absent = {f["name"]: f["needs"] for f in line["filters"] if f["passed"] is None}
+        assert absent["C5 synchronisation"] == "no sync network; run: bench prepare"
+    header = declared.read_list(home.data / "celebv-hq" / "splits" / "test.jsonl").header
+    assert header["list_kind"] == "unfiltered" and "C2 one person" in header["not_applied"]
+    split = datasets.load("celebv-hq", home)
+    assert any("Not checked" in note and "C6" in note for note in split.notes)
+    # With the networks the clips are made again: one list never mixes the two.
+    networks(sync=(2.0, 6.0))
+    assert prepare("celebv-hq", three_videos, home).reasons["audio out of sync"] == 4
+
+
+def test_ravdess_reports_sync_and_keeps_the_clip(home, ravdess_zips, networks):
+    networks(sync=(4.0, 6.0))
+    account = prepare("ravdess", ravdess_zips, home, subset="ci")
+    assert account.kept == 3 and "audio out of sync" not in account.reasons
+    assert "only reported for this set: C5 offset (3 clips)" in account.text()
+    assert account.not_applied == {}
+
+
+def test_what_is_here_is_found_out(monkeypatch, tmp_path):
+    monkeypatch.setenv("BENCH_WEIGHTS", str(tmp_path))
+    monkeypatch.setenv("BENCH_HOME", str(tmp_path))
+    tools = normalise.available_tools(declared.declared("celebv-hq"))
+    assert not tools.sync and not tools.identity and not tools.faces
+    assert "bench prepare --metrics sync" in tools.needs["sync"]
+    assert tools.needs["identity"] and tools.needs["faces"]
+    assert tools.speech or "actalker-bench[speech]" in tools.needs["speech"]
+    assert normalise.available_tools(declared.declared("vfhq")) == normalise.Tools()
+
+
+def test_speech_is_told_from_silence():
+    pytest.importorskip("webrtcvad")
+    from bench.data.checks import speech_share
+
+    rng = np.random.default_rng(0)
+    hum = rng.normal(0, 30, 16000).astype(np.int16)
+    t = np.arange(16000) / 16000
+    voiced = sum(np.sin(2 * np.pi * 120 * k * t) / k for k in range(1, 25)) * (1 + np.sin(2 * np.pi * 4 * t))
+    voice = (4000 * voiced).astype(np.int16)
+    assert speech_share(hum) < 0.2 and speech_share(voice) > 0.8
+    assert 0.3 < speech_share(np.concatenate([voice, hum])) < 0.8
+    assert speech_share(np.zeros(0, np.int16)) == 0.0
+
+
+# Odd media
+
+
+def test_sound_that_starts_late_is_out_of_sync(home, tmp_path, no_models, tree):
+    folder = tmp_path / "Actor_07"
+    folder.mkdir()
+    tree.write_video(folder / "01-01-02-01-02-01-07.mp4", 80, 25, delay=0.2)
+    tree.write_video(folder / "01-01-06-01-01-01-07.mp4", 80, 25, delay=0.03)
+    account = prepare("ravdess", tmp_path, home, subset="ci")
+    assert account.kept == 1 and account.reasons == {"audio out of sync": 1, "unavailable": 6}
+
+
+def test_odd_media_in_the_layout_of_ravdess(home, tmp_path, no_models, tree):
+    folder = tmp_path / "ünï 你好" / "Actor_07"
+    folder.mkdir(parents=True)
+    tree.write_video(folder / "01-01-02-01-02-01-07.MP4", 150, 60)
+    tree.write_video(folder / "01-01-06-01-01-01-07.mp4", 40, 15)
+    tree.write_video(folder / "01-01-01-01-02-01-07.mp4", 100, 25, rate=8000)
+    tree.write_video(folder / "01-01-08-01-01-01-07.mp4", 100, 25, width=322, height=180, vary=True)
+    account = prepare("ravdess", tmp_path, home, subset="ci")
+    entries = ledger(home, "ravdess")
+    assert entries["01-01-06-01-01-01-07"]["reason"] == "frame rate too low"
+    assert entries["01-01-01-01-02-01-07"]["reason"] == "no audio", "8 kHz is no speech recording"
+    assert account.kept == 2
+    for sample in datasets.load("ravdess", home, "ci").samples:
+        shown = [tree.read_code(f) for chunk in chunks(sample.video) for f in chunk]
+        assert len(shown) == sample.frames and shown == sorted(shown)
+
+
+def test_a_rotated_clip_is_cut_as_it_is_shown(home, tmp_path, no_models, tree):
+    from bench.media.probe import probe
+
+    folder = tmp_path / "Actor_07"
+    folder.mkdir()
+    path = tree.write_video(folder / "01-01-02-01-02-01-07.mp4", 60, 25)
+    data = bytearray(path.read_bytes())
+    # The track header's display matrix: a quarter turn, as a phone held upright writes it.
+    at = data.index(b"tkhd") + 44
+    data[at : at + 36] = np.array([0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30], ">i4").tobytes()
+    path.write_bytes(data)
+    assert probe(path).rotation in (90, 270) and probe(path).height == 320
+    assert prepare("ravdess", tmp_path, home, subset="ci").kept == 1
+    record = json.loads((home.data / "ravdess" / "candidates" / "01-01-02-01-02-01-07.json").read_text())
+    assert record["clip"]["crop"]["box"] == [0, 70, 180, 180]
+
+
+# Lists and files that are not what they seem
+
+
+def test_clips_cropped_in_two_ways_are_never_one_list(home, ravdess_zips, no_models):
+    prepare("ravdess", ravdess_zips, home, subset="ci")
+    manifest = home.data / "ravdess" / "manifest.jsonl"
+    manifest.write_text(manifest.read_text().replace('"rule": "center"', '"rule": "face"', 1))
+    with pytest.raises(MissingError, match=r"different rules \(center, face\)") as caught:
+        datasets.load("ravdess", home, "ci")
+    assert "bench prepare --split ravdess --subset ci" in caught.value.hint
+
+
+def test_a_clip_whose_files_are_gone_is_not_ready(home, ravdess_zips, no_models):
+    prepare("ravdess", ravdess_zips, home, subset="ci")
+    (home.data / "ravdess" / "clips" / "01-01-02-01-02-01-07" / "audio.wav").write_bytes(b"RIFF")
+    assert len(datasets.load("ravdess", home, "ci").samples) == 2
+
+
+def test_damaged_files_of_ours_say_what_to_do(home, ravdess_zips, no_models):
+    prepare("ravdess", ravdess_zips, home, subset="ci")
+    (home.data / "ravdess" / "manifest.jsonl").write_text('{"clip_id": 1\n')
+    with pytest.raises(UsageError, match="is damaged") as caught:
+        datasets.load("ravdess", home, "ci")
+    assert "bench prepare --split ravdess" in caught.value.hint
+    assert prepare("ravdess", ravdess_zips, home, subset="ci").kept == 3
+
+
+def test_a_list_from_elsewhere_cannot_leave_the_store(home, celebv_folder, no_models, monkeypatch, media, tree):
+    monkeypatch.setattr(drawing, "find_program", lambda name: None)
+    file = celebv_folder / "celebvhq_info.json"
+    data = json.loads(file.read_text())
+    evil = "../../../evil_0"
+    data["clips"] = {evil: tree.celebv_clip("AAAAAAAAAAA", 0.5, 6.5)}
+    file.write_text(json.dumps(data))
+    assert prepare("celebv-hq", celebv_folder, home).kept == 1
+    sample = datasets.load("celebv-hq", home).samples[0]
+    assert (home.data / "celebv-hq" / "clips") in sample.video.resolve().parents
+    assert not [p for p in home.path.parent.rglob("*evil*") if home.data not in p.parents]
 
 
 # What a user sees before anything is prepared

@@ -136,7 +136,7 @@ def test_few_identities_still_catch_a_uniform_regression() -> None:
     new = make(seed=2, identities=4, repeats=1, shift={("mouth-warp", "sync_c"): -2.0})
     check = judge(new, old, {**SYNC, "tolerance": 0.1}).checks[0]
     assert check.verdict == "fail"
-    assert "only 4 identities" in check.why
+    assert "only 4 identities" in check.message
 
 
 def test_few_identities_are_judged_by_their_noise_floor_when_there_is_one() -> None:
@@ -155,8 +155,18 @@ def test_few_identities_are_judged_by_their_noise_floor_when_there_is_one() -> N
     assert gate(worse, old, rules).checks[0].verdict == "inconclusive"
     check = gate(worse, old, rules, noise).checks[0]
     assert check.verdict == "fail"
-    assert "judged by their noise floor" in check.why
+    assert check.basis == "only 2 identities, judged by their noise floor"
     assert gate(make(seed=1, identities=2, clips_per_identity=2), old, rules, noise).checks[0].verdict == "pass"
+
+
+def test_the_largest_losses_in_tolerances_come_first() -> None:
+    methods = {f"m{i}": ("model", ("audio",), 0.5) for i in range(4)}
+    shift = {("m0", "sync_c"): -3.0, ("m1", "sync_c"): -6.0, ("m2", "sync_c"): -4.5}
+    old = make(seed=1, methods=methods)
+    new = without(make(seed=2, methods=methods, shift=shift), method="m3")
+    outcome = judge(new, old, {**SYNC, "tolerance": 0.2})
+    assert [c.difference.cell.method for c in outcome.checks] == ["m3", "m1", "m2", "m0"]
+    assert outcome.checks[0].why.startswith("coverage")
 
 
 def test_a_new_method_is_neutral(reference: Results) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
@@ -48,9 +49,75 @@ def test_junit_has_one_case_per_check_and_the_counts_add_up() -> None:
     failure = suite.find(".//failure")
     assert failure is not None
     assert "blobs/mouth-warp/" in (failure.text or "")
-    for case in cases:
-        assert set(case.attrib) == {"classname", "name", "time"}
-        assert len(case) <= 1
+
+
+COUNT, DECIMAL, TEXT = r"\d+", r"\d+(\.\d+)?", r"[\s\S]*"
+# What the schema of the common JUnit format (Jenkins, junit-10.xsd) allows, as far as a gate can write it:
+# element: (attributes with their patterns, required attributes, children, whether it may hold text)
+JUNIT: dict[str, tuple[dict[str, str], set[str], set[str], bool]] = {
+    "testsuites": (
+        {"name": TEXT, "time": DECIMAL, "tests": COUNT, "failures": COUNT, "errors": COUNT, "disabled": COUNT},
+        set(), {"testsuite"}, False,
+    ),
+    "testsuite": (
+        {"name": TEXT, "time": DECIMAL, "tests": COUNT, "failures": COUNT, "errors": COUNT, "disabled": COUNT,
+         "skipped": COUNT, "timestamp": TEXT, "hostname": TEXT, "id": TEXT, "package": TEXT},
+        {"name", "tests"}, {"testcase", "properties", "system-out", "system-err"}, False,
+    ),
+    "testcase": (
+        {"name": TEXT, "classname": TEXT, "time": DECIMAL, "assertions": COUNT, "status": TEXT},
+        {"name"}, {"skipped", "error", "failure", "system-out", "system-err"}, False,
+    ),
+    "failure": ({"message": TEXT, "type": TEXT}, {"message", "type"}, set(), True),
+    "error": ({"message": TEXT, "type": TEXT}, {"message", "type"}, set(), True),
+    "skipped": ({"message": TEXT}, {"message"}, set(), True),
+}  # fmt: skip
+
+
+def check_junit(element: ET.Element) -> None:
+    attributes, required, children, text = JUNIT[element.tag]
+    assert required <= set(element.attrib) <= set(attributes), element.tag
+    for name, value in element.attrib.items():
+        assert re.fullmatch(attributes[name], value), (element.tag, name, value)
+    assert text or not (element.text or "").strip()
+    assert {child.tag for child in element} <= children
+    for child in element:
+        assert not (child.tail or "").strip()
+        check_junit(child)
+
+
+def every_verdict() -> Outcome:
+    """One run with each of the five verdicts, and with names that need escapes."""
+    methods = dict.fromkeys((NASTY, "shaky", "same"), ("model", ("audio",), 0.5))
+    options: dict[str, Any] = {"protocols": ["sync"], "missing": False, "repeats": 2}
+    old = fakes.make(seed=1, methods=methods, **options)
+    new = fakes.make(
+        seed=2, methods={**methods, "new": ("model", ("audio",), 0.5)},
+        shift={(NASTY, "sync_c"): -3.0, ("shaky", "sync_c"): -0.2}, **options,
+    )  # fmt: skip
+    sync = {"protocol": "sync/*", "column": "sync_c"}
+    rules = [
+        {**sync, "methods": NASTY, "tolerance": 0.2},
+        {**sync, "methods": "shaky", "tolerance": 0.15},
+        {**sync, "methods": ["same", "new"], "tolerance": 5.0},
+        {"protocol": "none/*", "tolerance": 1.0},
+    ]
+    return gate(new, old, parse_rules({"rule": rules}))
+
+
+def test_junit_keeps_to_the_schema_with_every_verdict() -> None:
+    found = every_verdict()
+    assert {c.verdict for c in found.checks} == {"fail", "missing", "inconclusive", "no reference", "pass"}
+    root = ET.fromstring(junit.document(found))
+    assert root.tag == "testsuites"
+    check_junit(root)
+    outcomes = {tag: len(root.findall(f".//{tag}")) for tag in ("failure", "error", "skipped")}
+    assert outcomes == {"failure": 1, "error": 1, "skipped": 2}
+    (suite,) = root
+    assert [suite.attrib[k] for k in ("tests", "failures", "errors", "skipped")] == ["5", "1", "1", "2"]
+    names = [(case.attrib["classname"], case.attrib["name"]) for case in suite]
+    assert len(names) == len(set(names))
+    assert all(len(case) <= 1 for case in suite)
 
 
 def test_junit_survives_any_name() -> None:
@@ -95,7 +162,29 @@ def test_gate_text_lists_the_worst_samples_with_their_clips() -> None:
     text = changes.gate_text(outcome())
     assert "✗ fail" in text
     assert text.count("blobs/mouth-warp/") == 5
-    assert text.rstrip().splitlines()[-1].startswith("gate: 1 fail")
+    assert text.rstrip().splitlines()[-2].startswith("gate: 1 fail")
+
+
+def test_gate_text_stays_short_when_everything_fails() -> None:
+    many = {f"method{i}": ("model", ("audio",), 0.5) for i in range(12)}
+    found = outcome(methods=many)
+    text = changes.gate_text(found)
+    assert found.count("fail") == 12
+    assert text.count("blobs/") == changes.SHOWN_FAILURES * 5
+    assert "those of the other 9 failures" in text
+    assert changes.gate_markdown(found).count("blobs/") == 12 * 5
+
+
+def test_gate_text_says_how_to_accept_a_change_and_on_what_few_identities_rest() -> None:
+    text = changes.gate_text(every_verdict())
+    assert text.rstrip().endswith("bench reference save fake fake")
+    few = gate(
+        fakes.make(seed=2, protocols=["sync"], identities=4, shift={("mouth-warp", "sync_c"): -3.0}),
+        fakes.make(seed=1, protocols=["sync"], identities=4),
+        parse_rules({"rule": [{"protocol": "sync/*", "methods": "mouth-warp", "tolerance": 0.2}]}),
+    )
+    assert changes.gate_text(few).count("Only 4 identities.") == 1
+    assert "bench reference save" not in changes.gate_text(outcome(shift=0.0))
 
 
 def test_gate_markdown_escapes_names() -> None:

@@ -4,14 +4,19 @@ import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import tests_toys as toys
 
+from bench import catalogue
 from bench.catalogue import choose_metrics, find_method
+from bench.flow import Flow
+from bench.methods.base import Video
 from bench.plan import Plan, plan_generation
+from bench.rows import build_rows
 from bench.run import Execution, RunResult, execute
-from bench.spec import Split
+from bench.spec import Cause, Column, MetricSpec, Reason, Split, Unscored
 from bench.store.home import Home
 
 METRICS = ["psnr", "flicker"]
@@ -152,3 +157,114 @@ def test_a_full_disk_stops_the_run_with_a_next_step(
         with pytest.raises(StoreFull, match="run the same command again"):
             go(plan(split, "Still"), tmp_path)
     assert go(plan(split, "Still"), tmp_path).failed == 0
+
+
+class Shaky:
+    """A set metric that fails until it is mended."""
+
+    spec = MetricSpec("shaky/set", "1", "set", (Column("shaky", "Shaky", "none"),))
+    code_modules = ("tests_toys",)
+    mended = False
+
+    def state(self, clip: object) -> dict[str, np.ndarray]:
+        if not self.mended:
+            raise ZeroDivisionError("shaky")
+        return {"n": np.ones(1)}
+
+    def merge(self, states: list) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
+        return {"n": sum(s["n"] for s in states)}
+
+    def compute(self, generated: dict, reference: dict) -> dict[str, float]:  # type: ignore[type-arg]
+        return {"shaky": float(generated["n"][0])}
+
+
+def test_a_metric_that_breaks_is_a_failure_and_retry_does_it_again(
+    split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shaky = Shaky()
+    monkeypatch.setattr(catalogue, "metrics", lambda: {"shaky/set": shaky})
+
+    def again(**how: object) -> RunResult:
+        once = plan(split, "Copy")
+        return execute(once, [shaky], Home(tmp_path), Execution("inline", **how))  # type: ignore[arg-type, list-item]
+
+    broken = again()
+    assert (broken.planned, broken.made, broken.failed) == (3, 3, 1)
+    assert "ZeroDivisionError" in broken.failures[0]
+    monkeypatch.setattr(Shaky, "mended", True)
+    assert again().failed == 1, "an error is a result until asked for again"
+    mended = again(retry=True)
+    assert mended.failed == 0
+    assert rows(mended)["value"].tolist() == [3.0]
+
+
+def test_a_method_that_lacks_weights_is_not_recorded_as_a_result(
+    split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def needy(*_: object) -> Video:
+        raise Unscored(Reason.MISSING_WEIGHTS, "run: bench prepare --metrics faces")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(catalogue.load_method(toys.target("Still"))), "generate", needy)
+        result = go(plan(split, "Still"), tmp_path)
+    assert set(rows(result)["reason"]) == {Cause.ENVIRONMENT}
+    assert "bench prepare" in rows(result)["detail"].iloc[0]
+    assert go(plan(split, "Still"), tmp_path).failed == 0
+
+
+def test_a_set_metric_that_was_given_up_says_why(
+    split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shaky = Shaky()
+    monkeypatch.setattr(catalogue, "metrics", lambda: {"shaky/set": shaky})
+
+    def starved(self: object, clip: object) -> None:
+        raise MemoryError("too many clips")
+
+    monkeypatch.setattr(Shaky, "state", starved)
+    result = execute(plan(split, "Copy"), [shaky], Home(tmp_path), Execution("inline"))  # type: ignore[list-item]
+    assert rows(result)["reason"].tolist() == [Cause.OOM]
+    assert "shaky/set of copy (visual)" in result.failures[0]
+
+
+def test_a_time_limit_ends_a_method_that_catches_every_exception(
+    split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import time
+
+    def stubborn(*_: object) -> Video:
+        try:
+            time.sleep(5)
+        except Exception:
+            time.sleep(5)
+        raise AssertionError("not reached within the limit")
+
+    monkeypatch.setattr(type(catalogue.load_method(toys.target("Still"))), "generate", stubborn)
+    one = dataclasses.replace(split, samples=split.samples[:1])
+    result = go(plan(one, "Still", gates=["audio"], limit=0.2), tmp_path)
+    assert set(rows(result)["reason"]) == {Cause.TIMEOUT}
+
+
+def test_clips_are_swapped_only_with_samples_that_have_a_driving_video(split: Split) -> None:
+    first, second, third = split.samples
+    mute = dataclasses.replace(
+        second, video=None, digests={k: v for k, v in second.digests.items() if k != "video"}
+    )
+    mixed = dataclasses.replace(split, samples=(first, mute, third))
+    made = plan(mixed, "Still", gates=["audio+visual"], swaps=True)
+    assert len(made.swaps) == 2
+    videos = {swap["visual"].sample.digests["video"] for swap in made.swaps.values()}
+    assert videos == {first.digests["video"], third.digests["video"]}
+
+
+def test_before_anything_ran_every_number_is_not_run(split: Split, tmp_path: Path) -> None:
+    flow = Flow(plan(split, "Still", "Copy"), [*choose_metrics("real", METRICS), Shaky()], Home(tmp_path))  # type: ignore[list-item]
+    table = build_rows(flow, [], [])
+    assert set(table["kind"]) == {"clip", "set"}
+    assert set(table["reason"]) == {"not_run"}
+
+
+def test_without_metrics_clips_are_made_and_nothing_is_scored(split: Split, tmp_path: Path) -> None:
+    result = execute(plan(split, "Still"), [], Home(tmp_path), Execution("inline"))
+    assert (result.made, result.failed) == (6, 0)
+    assert rows(result).empty

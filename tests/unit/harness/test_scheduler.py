@@ -25,12 +25,10 @@ def nothing(task: Task, outcome: Outcome | None) -> list[Task]:
 def drain(scheduler: Scheduler, answer: Outcome = OK) -> list[str]:
     order = []
     while not scheduler.finished:
-        for lane in scheduler.waiting:
-            task = scheduler.take(lane)
-            if task is not None:
-                order.append(task.key)
-                scheduler.settle(task, answer)
-                break
+        task = scheduler.take(scheduler.ready[-1])
+        assert task is not None
+        order.append(task.key)
+        scheduler.settle(task, answer)
     return order
 
 
@@ -76,13 +74,24 @@ def test_out_of_memory_is_tried_once_more_alone() -> None:
     assert [f.cause for f in scheduler.failures] == [Cause.OOM]
 
 
-def test_a_lonely_task_of_one_lane_does_not_block_the_others_forever() -> None:
-    gpu = Lane("gpu-method", 1, 1.0)
-    scheduler = Scheduler([clip("g", "g", lane=gpu), clip("c")], nothing)
-    g = scheduler.take(gpu)
-    assert g is not None
+GPU = Lane("gpu-method", 1, 1.0)
+
+
+def test_a_lonely_task_goes_before_the_other_lanes_which_then_go_on() -> None:
+    scheduler = Scheduler([clip("g", "g", lane=GPU), clip("c"), clip("d")], nothing)
+    g, c = scheduler.take(GPU), scheduler.take(CPU_LANE)
+    assert g is not None and c is not None
     scheduler.settle(g, Outcome("error", Cause.OOM))
-    assert sorted(drain(scheduler)) == ["c", "g"]
+    assert scheduler.ready == [], "c still runs"
+    scheduler.settle(c, OK)
+    assert scheduler.ready == [GPU], "otherwise the lonely task would wait for every task of the other lanes"
+    assert drain(scheduler) == ["g", "d"]
+
+
+def test_lanes_that_need_a_gpu_are_offered_first() -> None:
+    # Or the workers that need none would take every CPU, and the GPU would stand idle until they are done.
+    scheduler = Scheduler([clip("c"), clip("g", "g", lane=GPU)], nothing)
+    assert scheduler.ready == [GPU, CPU_LANE]
 
 
 def test_a_method_that_cannot_start_is_quarantined_and_the_others_go_on() -> None:

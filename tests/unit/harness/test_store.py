@@ -89,3 +89,10 @@ def test_a_file_as_home_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "f").write_text("")
     with pytest.raises(UsageError, match="is a file"):
         Home(tmp_path / "f")
+
+
+def test_a_damaged_record_counts_as_missing(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    home.records.put("gen", "ab" * 32, {"status": "ok"})
+    home.records.path("gen", "ab" * 32).write_text('{"status": "o')
+    assert home.records.get("gen", "ab" * 32) is None

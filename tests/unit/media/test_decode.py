@@ -192,6 +192,34 @@ def test_mp3_inside_mp4(mux):
     assert click_time(audio, 1.2) - click_time(audio, 0.5) == pytest.approx(0.7, abs=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("name", "codec", "sound", "rate"),
+    [
+        ("a.mp4", "libx264", "aac", 44100),
+        ("a.webm", "libvpx", "libopus", 48000),
+        ("a.avi", "mpeg4", "pcm_u8", 8000),
+        ("a.mov", "libx264", "pcm_s24le", 96000),
+        ("a.mkv", "libx264", "flac", 48000),
+    ],
+)
+def test_a_stretch_of_sound_is_that_of_the_whole(mux, name, codec, sound, rate):
+    track = np.sin(np.arange(3 * rate) * 2 * np.pi * 300 / rate).astype(np.float32) * np.linspace(0, 0.5, 3 * rate)
+    path = mux(name, n=75, codec=codec, audio=track.astype(np.float32), audio_codec=sound, audio_rate=rate)
+    whole = read_audio(path)
+    assert whole is not None and np.abs(whole.astype(int)).max() > 10000
+    for start, end in ((0.0, 1.0), (1.37, 2.11), (2.5, 9.0), (5.0, 6.0)):
+        part = read_audio(path, start, end)
+        assert part is not None
+        assert np.array_equal(part, whole[round(start * 16000) : round(end * 16000)])
+
+
+def test_a_stretch_across_late_sound_keeps_its_place(mux):
+    path = mux("late.mkv", n=75, audio=click_track(2, [0.2]), audio_start=0.7)
+    whole, part = read_audio(path), read_audio(path, 0.5, 1.1)
+    assert whole is not None and part is not None
+    assert np.array_equal(part, whole[8000:17600]) and not part[:2000].any() and part.any()
+
+
 def test_missing_audio_is_none(mux):
     path = mux()
     assert read_audio(path) is None
@@ -249,3 +277,18 @@ def test_every_real_clip_can_be_read(shared_media):
         found = probe(path)
         assert found.has_audio == (read_audio(path) is not None)
         assert resample_plan(path).frames == round(found.duration * 25)
+
+
+def test_a_raw_stream_without_times_can_be_read_and_cut(tmp_path, mux):
+    from bench.media.cut import cut
+
+    source, path = mux(n=100, options={"bf": "0"}), tmp_path / "raw.h264"
+    with av.open(str(source)) as packed, av.open(str(path), "w", format="h264") as raw:
+        stream = raw.add_stream_from_template(packed.streams.video[0])
+        to_annexb = av.bitstream.BitStreamFilterContext("h264_mp4toannexb", packed.streams.video[0], stream)
+        for packet in packed.demux(video=0):
+            for piece in to_annexb.filter(packet if packet.size else None):
+                piece.stream = stream
+                raw.mux(piece)
+    assert [read_number(f) for chunk in chunks(path) for f in chunk] == list(range(100))
+    assert [read_number(f) for f in cut(path, 2.4, 2.8)] == list(range(60, 70))

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import bench.metrics
+from bench.catalogue import metrics, plain_protocols
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "metrics.md"
 
@@ -22,9 +23,16 @@ def protocols():
 @pytest.mark.parametrize("metric", protocols(), ids=lambda metric: metric.__name__)
 def test_protocol_is_explained(metric):
     spec = metric().spec
-    assert f"`{spec.id}`" in PAGE.read_text(encoding="utf-8")
+    assert f"`{spec.id.partition('+')[0]}`" in PAGE.read_text(encoding="utf-8")
     assert spec.summary
     assert spec.source
+
+
+@pytest.mark.parametrize("name", plain_protocols())
+def test_columns_and_default_are_explained(name):
+    page, spec = PAGE.read_text(encoding="utf-8"), metrics()[name].spec
+    assert [c.label for c in spec.columns if c.label not in page and f"`{c.key}`" not in page] == []
+    assert (f"`{name}` ●" in page) is spec.default
 
 
 def test_the_sign_of_the_offset_is_explained():

@@ -109,7 +109,6 @@ def weights_for(random_weights, monkeypatch, tmp_path):
 
     monkeypatch.setenv("BENCH_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("BENCH_WEIGHTS", str(random_weights.folder))
-    monkeypatch.setenv("BENCH_PRECISION", "")
     return provide
 
 

@@ -18,7 +18,7 @@ EXTRACTORS = [kind for module in MODULES for kind in module.EXTRACTORS]
 
 
 def test_protocol_ids():
-    assert {kind().spec.id for kind in PROTOCOLS} == {
+    assert {i for kind in PROTOCOLS if "+" not in (i := kind().spec.id)} == {
         "sync/longest_track",
         "sync/wav2lip_real",
         "sync/short",
@@ -53,12 +53,34 @@ def test_declarations_are_complete(kind):
     assert {w.name for w in spec.weights} <= set(weights.needed([spec.id]))
 
 
-def test_bf16_is_a_protocol_of_its_own(monkeypatch):
-    plain = {kind().spec.id for kind in PROTOCOLS}
-    monkeypatch.setenv("BENCH_PRECISION", "bf16")
-    lane = [kind().spec for kind in fid.METRICS]
-    assert all(spec.id.endswith("+bf16") and spec.features[0].endswith("+bf16") for spec in lane)
-    assert not plain & {spec.id for spec in lane}
+@pytest.mark.parametrize("module", [sync, fid, fvd, lpips])
+def test_bf16_is_a_protocol_of_its_own(module):
+    plain, rough = ({s.id: s for k in module.METRICS if ("+" in (s := k().spec).id) is bf16} for bf16 in (0, 1))
+    assert {f"{name}+bf16" for name in plain} == set(rough)
+    names = {kind().spec.name for kind in EXTRACTORS}
+    for name, spec in plain.items():
+        twin = rough[f"{name}+bf16"]
+        assert twin.features == tuple(f"{f}+bf16" for f in spec.features) and set(twin.features) <= names
+        assert (twin.columns, twin.weights, twin.needs) == (spec.columns, spec.weights, spec.needs)
+        assert twin.params == {**spec.params, "precision": "bf16"} and "bfloat16" in twin.summary
+        assert not twin.default
+
+
+def test_features_read_features_of_their_own_precision(memory_clip, noise):
+    """Faces of the float32 detector must not end up in a bfloat16 row."""
+    asked = []
+
+    class Clip(memory_clip):
+        def features(self, name):
+            asked.append(name)
+            raise Unscored(Reason.NO_FACE)
+
+    clip = Clip(noise(60, 128), np.random.default_rng(0).normal(0, 2000, 640 * 60).astype(np.int16))
+    for kind in EXTRACTORS:
+        if kind().spec.name in ("syncnet_tracks+bf16", "inception2048_face+bf16"):
+            with pytest.raises(Unscored):
+                kind().extract(clip)
+    assert asked == ["s3fd+bf16"] * 2
 
 
 def test_importing_the_protocols_leaves_torch_alone():
@@ -71,7 +93,9 @@ def test_importing_the_protocols_leaves_torch_alone():
     assert shown.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("kind", [k for k in EXTRACTORS if k not in (sync.TrackSync, fid.InceptionFaces)])
+@pytest.mark.parametrize(
+    "kind", [k for k in EXTRACTORS if not issubclass(k, (sync.TrackSync, fid.InceptionFaces))]
+)
 def test_missing_weights_name_the_command(kind, no_weights, memory_clip, noise):
     speech = (np.random.default_rng(0).normal(0, 2000, 640 * 20)).astype(np.int16)
     clip = memory_clip(noise(20, 128), speech)

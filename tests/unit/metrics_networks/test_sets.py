@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from bench.catalogue import extractors
 from bench.metrics import fid, fvd
+from bench.metrics.precision import Precision
 from bench.spec import Reason, Unscored
 
 
@@ -56,17 +58,13 @@ def test_frame_features_do_not_depend_on_the_batch(weights_for, memory_clip, noi
 
 
 @pytest.mark.parametrize(
-    ("family", "kind", "weight", "frames"),
-    [(fid, fid.InceptionFrames, "inception_fid", 2), (fvd, fvd.WholeClipI3d, "i3d_kinetics400", 10)],
+    ("name", "weight", "frames"),
+    [("inception2048", "inception_fid", 2), ("i3d", "i3d_kinetics400", 10)],
 )
-def test_bfloat16_stays_near_float32(family, kind, weight, frames, weights_for, memory_clip, noise, monkeypatch):
+def test_bfloat16_stays_near_float32(name, weight, frames, weights_for, memory_clip, noise):
     weights_for(weight)
     clip = memory_clip(noise(frames, 64))
-    exact = kind().extract(clip)["features"]
-    monkeypatch.setenv("BENCH_PRECISION", "bf16")
-    family._network.cache_clear()
-    rough = kind().extract(clip)["features"]
-    family._network.cache_clear()
+    exact, rough = (extractors()[n].extract(clip)["features"] for n in (name, f"{name}+bf16"))
     deviation = np.abs(rough - exact).max() / np.abs(exact).max()
     assert 1e-5 < deviation < 0.1
 
@@ -89,7 +87,7 @@ def test_i3d_features_do_not_depend_on_the_pieces(weights_for, memory_clip, nois
     frames = noise(19, 64)
     whole = fvd.WholeClipI3d().extract(memory_clip(frames))["features"]
     assert whole.shape == (1, 400)
-    network = fvd._network("WholeClip")
+    network = fvd._network("WholeClip", Precision.FP32)
     pieces = network(iter([frames[:3], frames[3:16], frames[16:]]), 19)
     assert np.abs(whole - pieces).max() < 1e-5 * np.abs(whole).max()
 
@@ -101,7 +99,9 @@ def test_segments_repeat_the_last_frame(frames, weights_for, memory_clip, noise)
     whole = fvd.Segments3dResNet().extract(memory_clip(pixels))["features"]
     assert whole.shape == (1, 2048)
     filled = np.concatenate([pixels, pixels[-1:].repeat(-frames % 16, 0)])
-    expected = np.mean([fvd._network("Segments")([s]) for s in filled.reshape(-1, 16, 64, 64, 3)], axis=0)
+    expected = np.mean(
+        [fvd._network("Segments", Precision.FP32)([s]) for s in filled.reshape(-1, 16, 64, 64, 3)], axis=0
+    )
     assert np.abs(whole - expected).max() < 1e-5 * np.abs(expected).max()
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from bench.metrics import sync
+from bench.metrics.precision import Precision
 from bench.spec import Reason, Unscored
 
 FACE = (40, 40, 180, 190)
@@ -122,7 +123,7 @@ def test_tracks_are_cropped_and_searched_over_their_own_audio(weights_for, memor
     track = face_tracks.Track(4, np.tile(np.array(FACE, float), (56, 1)))
     path = face_tracks.smooth(track.boxes)
     crops = np.stack([face_tracks.crop(frames[4 + i], *path[i]) for i in range(56)])
-    embedder = sync._embedder()
+    embedder = sync._embedder(Precision.FP32)
     expected = search(embedder.lips(crops)[:51], embedder.voice(mfcc(audio[4 * 640 : 60 * 640]), 51), sync.VSHIFT)
     assert arrays["curve"][0] == pytest.approx(expected.distances, rel=1e-6)
     assert arrays["confidence"][0] == pytest.approx(expected.confidence, abs=1e-5)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
 import pytest
 
+from bench.cli import invoke
 from bench.errors import UsageError
 from bench.media.encode import write_clip
 from bench.metrics import pixels, references, verify
+from bench.metrics.deviation import deviations
 
 
 @pytest.fixture
@@ -40,6 +43,38 @@ def test_a_missing_package_is_a_row_with_the_command(clip, monkeypatch):
     (row,) = verify.verify([clip], ["lpips"])
     assert row.ok is None and math.isnan(row.difference)
     assert "pip install --no-deps lpips" in row.note
+
+
+def test_bfloat16_is_measured_against_float32_and_not_judged(clip):
+    rows = deviations([clip], ["fvd", "lpips/alex_v0.1"])
+    assert [row.metric for row in rows] == ["fvd features+bf16", "lpips alex+bf16"]
+    for row in rows:
+        assert 1e-5 < row.difference < 0.1 and row.ok is None
+        assert "to float32" in row.note
+    with pytest.raises(UsageError, match="no reference for 'psnr'"):
+        deviations([clip], ["psnr"])
+
+
+def test_the_table_has_a_verdict_and_an_exit_code(clip, monkeypatch, capsys):
+    pytest.importorskip("python_speech_features")
+    command = ["verify-metrics", str(clip), "--metrics", "mfcc,psnr"]
+    assert invoke(command) == 0
+    shown = capsys.readouterr()
+    assert "2 of 2 comparisons agree." in shown.err and shown.out.count(" yes ") == 2
+    monkeypatch.setattr(pixels, "psnr", lambda a, b: np.full(len(a), 28.0))
+    assert invoke(command) == 1
+    shown = capsys.readouterr()
+    assert "1 of 2 comparisons agree." in shown.err and " NO " in shown.out
+    assert invoke([*command, "--json"]) == 1
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["ok"] for row in rows] == [True, False]
+
+
+def test_values_without_a_reference_are_null_for_programs(clip, monkeypatch, capsys):
+    monkeypatch.setitem(__import__("sys").modules, "lpips", None)
+    assert invoke(["verify-metrics", str(clip), "--metrics", "lpips", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert row["ok"] is None and row["difference"] is None
 
 
 def test_mistakes_are_explained(clip):

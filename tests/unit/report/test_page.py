@@ -16,9 +16,11 @@ from urllib.parse import unquote
 
 import fakes
 import numpy as np
+import pandas as pd
 import pytest
 
 from bench import report
+from bench.report import sheets
 from bench.report.results import Results
 from bench.report.summary import Summary
 
@@ -120,6 +122,7 @@ def test_a_thousand_clips_stay_below_two_megabytes(tmp_path: Path) -> None:
             "fps": 25, "mouth": [0.1234 * ((k * n) % 7) for k in range(250)], "reference_mouth": [0.4] * 250,
             "sync_curve": [0.01 * n + k for k in range(31)],
             "mel": f"data:image/png;base64,{noise}{n % 100:04d}",
+            "sheet": f"sheets/{sha[:16]}-10000.jpg",
         }
         for n, sha in enumerate(shas)
     }  # fmt: skip
@@ -234,9 +237,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = results.rows.copy()
     rows.loc[(rows["method"] == "mouth-warp") & (rows["kind"] == "clip"), "clip_path"] = "media/gone.mp4"
     rows.loc[rows["method"] == "actalker", "clip_path"] = "media/2.mp4"
-    extras = {
+    extras: dict[str, dict[str, Any]] = {
         s: {"mouth": [0.1 * (k % 5) for k in range(40)], "mel": PIXEL} for s in set(rows["clip_sha256"]) - {""}
     }
+    clips = rows[rows["method"] != "frozen"].drop_duplicates("clip_sha256")
+    for sha256, sheet in sheets.write(clips[clips["clip_sha256"] != ""], folder).items():
+        extras[sha256]["sheet"] = sheet
+    rows.to_parquet(folder / "kept.parquet")
+    (folder / "kept.json").write_text(json.dumps(extras), encoding="utf-8")
     provenance = {**results.provenance, "notes": [EVIL]}
     return report.write(
         Results.from_rows(rows, provenance, folder=folder, clips=extras), folder, formats=("html",)
@@ -367,8 +375,130 @@ def test_links_to_a_clip_open_it_with_its_reasons(tab: Any) -> None:
     assert "no triangle" in tab.locator("#players").inner_text()
     tab.locator("#pick-list button").first.click()
     assert tab.locator("#curve-plot svg path").count() >= 1
-    tab.locator("#plot circle").first.click()
+    tab.locator("#plot circle").first.dispatch_event("click")  # neighbours may lie on top of it
     assert tab.locator("#now").inner_text() != ""
+
+
+@browser_only
+def test_the_contact_sheet_has_the_ground_truth_on_top_and_leads_to_a_moment(tab: Any) -> None:
+    tab.locator("#frames").scroll_into_view_if_needed()
+    labels = tab.locator("#sheet span").all_inner_texts()
+    assert labels[0].split()[0] == "ground-truth"
+    assert [line.split()[0] for line in labels[1:4]] == ["actalker"] * 3
+    # The clips of mouth-warp are gone and frozen ones got no strip.
+    assert not {"mouth-warp", "frozen"} & {line.split()[0] for line in labels}
+    tab.wait_for_function("[...document.querySelectorAll('#sheet img')].every(i => i.naturalWidth === 768)")
+    strip = tab.locator("#sheet .strip").first
+    box = strip.bounding_box()
+    strip.click(position={"x": box["width"] * 0.5, "y": 5})
+    tab.wait_for_timeout(200)
+    assert all(abs(t - 0.8) < 0.05 for t in times(tab))
+    line = tab.evaluate("getComputedStyle(document.querySelector('#sheet .strip'), '::after').left")
+    assert float(line.removesuffix("px")) == pytest.approx(box["width"] / 2, rel=0.05)
+
+
+@browser_only
+def test_controls_come_after_the_methods_everywhere(tab: Any, site: Path) -> None:
+    controls = [row["control"] for row in embedded(site.read_text(encoding="utf-8"))["rows"]]
+    assert controls == sorted(controls)
+    assert tab.locator("#plot .name").last.text_content() in ("ground-truth", "shuffled-audio", "frozen")
+
+
+@browser_only
+def test_a_footnote_opens_the_protocol_it_names(tab: Any) -> None:
+    where = tab.locator("#protocol-sync-synthetic-v1")
+    assert not where.is_visible()
+    tab.locator("#table-summary .footnotes a").first.click()
+    where.wait_for(state="visible")
+
+
+@browser_only
+def test_the_keyboard_reaches_everything_in_reading_order(tab: Any) -> None:
+    focus = "document.activeElement.textContent.trim() || document.activeElement.ariaLabel"
+    reached = []
+    for _ in range(8):
+        tab.keyboard.press("Tab")
+        reached.append(tab.evaluate(focus))
+    sections = ["Tables", "Gates", "Spread", "Samples", "Missing", "Provenance"]
+    assert reached == ["Skip to the tables", *sections, "Switch between light and dark"]
+    # One tab stop for the four tabs; arrows move and choose among them.
+    tab.locator("[data-tab=worst]").focus()
+    tab.keyboard.press("ArrowRight")
+    assert tab.evaluate(focus) == "Best"
+    assert tab.locator("[data-tab=best]").get_attribute("aria-selected") == "true"
+    tab.keyboard.press("Tab")
+    assert tab.evaluate("document.activeElement.id") == "pick-metric"
+    tab.locator("#table-sync button", has_text="Sync-C").focus()
+    tab.keyboard.press("Enter")
+    assert tab.locator("#table-sync th[aria-sort]").get_attribute("aria-sort") == "descending"
+
+
+CONTRASTS = """() => {
+  const rgba = (text) => {
+    const n = text.match(/-?[\\d.]+(e-?\\d+)?/g).map(Number);
+    const scale = text.startsWith("color(") ? 255 : 1;
+    return [n[0] * scale, n[1] * scale, n[2] * scale, n.length > 3 ? n[3] : 1];
+  };
+  const over = (top, under) => [0, 1, 2].map((i) => top[i] * top[3] + under[i] * (1 - top[3])).concat(1);
+  const behind = (node) => {
+    const own = rgba(getComputedStyle(node).backgroundColor);
+    return own[3] === 1 ? own : over(own, node.parentElement ? behind(node.parentElement) : [255, 255, 255, 1]);
+  };
+  const light = (c) => {
+    const [r, g, b] = c.slice(0, 3).map((v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const found = new Map();
+  for (const node of document.querySelectorAll("body *")) {
+    const said = [...node.childNodes].some((c) => c.nodeType === 3 && c.data.trim());
+    if (!said || node.closest("script, style, svg, option, select, .skip") || !node.checkVisibility()) continue;
+    const back = behind(node);
+    const [a, b] = [light(over(rgba(getComputedStyle(node).color), back)), light(back)].sort((x, y) => y - x);
+    const ratio = (a + 0.05) / (b + 0.05);
+    const name = `${node.closest("[class]")?.className} ${node.tagName}`;
+    if (ratio < (found.get(name) ?? 99)) found.set(name, ratio);
+  }
+  return [...found].filter(([, ratio]) => ratio < 4.5);
+}"""
+
+
+@browser_only
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_all_text_stands_out_from_its_background(browser: Any, site: Path, scheme: Any) -> None:
+    context = browser.new_context(color_scheme=scheme)
+    page = context.new_page()
+    page.goto(site.as_uri())
+    page.wait_for_selector("#players .player")
+    page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+    # 4.5 is what WCAG 2.1 asks of body text (1.4.3, level AA).
+    assert page.evaluate(CONTRASTS) == []
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor").startswith("rgb(1")
+    assert dark == (scheme == "dark")
+    context.close()
+
+
+@browser_only
+def test_a_zipped_report_plays_where_it_is_unpacked(browser: Any, site: Path, tmp_path: Path) -> None:
+    clips = json.loads((site.parent / "kept.json").read_text(encoding="utf-8"))
+    rows = pd.read_parquet(site.parent / "kept.parquet")
+    results = Results.from_rows(rows, fakes.make().provenance, folder=site.parent, clips=clips)
+    report.write(results, tmp_path / "out", formats=("html",), copy_media=True)
+    archive = shutil.make_archive(str(tmp_path / "page"), "zip", tmp_path / "out")
+    elsewhere = tmp_path / "été & co #1"
+    shutil.unpack_archive(archive, elsewhere)
+    shutil.rmtree(tmp_path / "out")
+    context = browser.new_context(offline=True)
+    page = context.new_page()
+    requests: list[str] = []
+    page.on("request", lambda request: requests.append(unquote(request.url)))
+    page.goto((elsewhere / "report.html").as_uri())
+    page.wait_for_function(
+        "(all => all.length > 3 && all.every(v => v.readyState > 1))([...document.querySelectorAll('video')])"
+    )
+    page.locator("#frames").scroll_into_view_if_needed()
+    page.wait_for_function("document.querySelector('#sheet img').naturalWidth === 768")
+    assert {r for r in requests if not r.startswith((f"file://{elsewhere}/", "data:"))} == set()
+    context.close()
 
 
 @browser_only

@@ -7,17 +7,20 @@ import re
 import shlex
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import click
 import fakes
 import pytest
 import typer
 
-from bench import report
+from bench import catalogue, report
 from bench.cli import app
 from bench.errors import ExitCode
 from bench.gate import FLOORS, VERDICTS, Rule, load_rules, parse_rules
 from bench.report import recipes
+from bench.report.recipes import matches
+from bench.spec import Domain
 
 ROOT = Path(__file__).parents[3]
 DOCS = {name: (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8") for name in ("reports", "gate", "ci")}
@@ -85,10 +88,49 @@ def test_every_recipe_format_verdict_and_key_is_documented() -> None:
         assert f"| {int(code)} |" in DOCS["ci"]
 
 
-def test_the_workflow_is_valid_yaml_with_two_lanes() -> None:
+@pytest.fixture
+def workflow() -> dict[str, Any]:
     yaml = pytest.importorskip("yaml")
-    data = yaml.safe_load((ROOT / "docs" / "ci" / "bench.yml").read_text(encoding="utf-8"))
-    assert set(data["jobs"]) == {"cpu", "gpu"}
-    for job in data["jobs"].values():
-        assert all("uses" in step or "run" in step for step in job["steps"])
-        assert any("bench gate" in step.get("run", "") for step in job["steps"])
+    data: dict[str, Any] = yaml.safe_load((ROOT / "docs" / "ci" / "bench.yml").read_text(encoding="utf-8"))
+    return data
+
+
+def commands(job: dict[str, Any]) -> list[str]:
+    return [line.strip() for step in job["steps"] for line in step.get("run", "").splitlines()]
+
+
+def test_the_workflow_has_two_lanes_that_end_with_the_gate(workflow: dict[str, Any]) -> None:
+    # YAML 1.1 reads the key `on` as true.
+    triggers = workflow.get("on", workflow.get(True))
+    assert {"pull_request", "schedule"} <= set(triggers)
+    assert set(workflow["jobs"]) == {"cpu", "gpu"}
+    for job in workflow["jobs"].values():
+        assert all(("uses" in step) != ("run" in step) for step in job["steps"])
+        assert any(line.startswith("bench gate latest") for line in commands(job))
+        assert all(re.search(r"@v\d+$", step["uses"]) for step in job["steps"] if "uses" in step)
+    cpu, gpu = workflow["jobs"]["cpu"], workflow["jobs"]["gpu"]
+    assert "self-hosted" in gpu["runs-on"]
+    assert any("--split celebv-hq --subset ci" in line for line in commands(gpu))
+    assert any("--split synthetic-ci" in line for line in commands(cpu))
+    cached = next(step["with"]["path"] for step in cpu["steps"] if "cache@" in step.get("uses", ""))
+    assert cpu["env"]["BENCH_HOME"].endswith("/" + cached)
+
+
+@pytest.mark.parametrize(("rules", "domain"), [(".ci/gate.toml", "synthetic"), ("docs/ci/gate-gpu.toml", "real")])
+def test_every_rule_to_copy_is_about_a_number_its_lane_has(rules: str, domain: Domain) -> None:
+    measured = {
+        (m.spec.id, c.key): c.direction for m in catalogue.choose_metrics(domain, None) for c in m.spec.columns
+    }
+    for rule in load_rules(ROOT / rules).rule:
+        for pattern in rule.protocol:
+            found = [d for (p, c), d in measured.items() if matches(p, (pattern,)) and matches(c, rule.column)]
+            assert set(found) - {"none"}, (rules, pattern)
+
+
+def test_the_workflow_names_the_rules_and_references_the_page_tells_to_make(workflow: dict[str, Any]) -> None:
+    gates = [line for job in workflow["jobs"].values() for line in commands(job) if line.startswith("bench gate")]
+    for line in gates:
+        words = shlex.split(line)
+        rules, reference = words[words.index("--rules") + 1], words[words.index("--reference") + 1]
+        assert re.search(rf"to `{rules}`", DOCS["ci"])
+        assert f"bench reference save {reference} " in DOCS["ci"]

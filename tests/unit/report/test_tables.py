@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import math
 import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from bench.errors import MissingError, UsageError
 from bench.report import latex, markdown, published, recipes, text
 from bench.report.results import Results, load, merge
 from bench.report.summary import Summary
-from bench.report.table import Column, Row, Table, Value
+from bench.report.table import Column, Row, Table, Value, all_reasons
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "report"
 NASTY = "we_i&rd%#${}~^\\<b>\"|`*'x"
@@ -389,6 +391,39 @@ def test_the_same_rows_give_the_same_bytes_in_any_order(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.partial"))
 
 
+SCRIPT = """
+import sys
+from pathlib import Path
+import fakes
+from bench import report
+report.write(fakes.make(media={"clip": "c/{method}{i}.mp4"}), Path(sys.argv[1]), formats=tuple(report.FORMATS))
+"""
+
+
+def test_the_same_rows_give_the_same_bytes_in_every_process(tmp_path: Path) -> None:
+    paths = [str(Path(fakes.__file__).parent), str(Path(report.__file__).parents[2])]
+    found = []
+    for seed in ("1", "2"):
+        out = tmp_path / "out"
+        environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(paths)}
+        subprocess.run([sys.executable, "-c", SCRIPT, str(out)], env=environment, check=True, cwd=tmp_path)
+        found.append({f.name: f.read_bytes() for f in out.iterdir()})
+    assert found[0].keys() == set(report.FORMATS.values())
+    assert found[0] == found[1]
+
+
+def test_a_name_with_every_special_character_survives_in_every_format(tmp_path: Path) -> None:
+    results = fakes.make(methods={NASTY: ("model", ("audio",), 0.4)}, protocols=["psnr"], dataset=NASTY)
+    written = report.write(results, tmp_path, recipe="summary", formats=tuple(report.FORMATS))
+    raw = {name: path.read_text(encoding="utf-8") for name, path in written.items() if name != "parquet"}
+    assert pd.read_parquet(written["parquet"])["method"].tolist() == [NASTY]
+    assert [r["method"] for r in csv.DictReader(io.StringIO(raw["csv"]))] == [NASTY]
+    assert NASTY in re.findall(r'<th scope="row"><span>(.*?)</span>', html.unescape(raw["html"]))
+    assert latex.escape(NASTY) in raw["latex"]
+    assert markdown.escape(NASTY) in raw["md"]
+    assert NASTY in report.text_table(results, "summary")
+
+
 def test_nothing_in_a_report_is_silent_about_missing_results() -> None:
     out = markdown.document("t", report.build_tables(fakes.make(), "full"), {})
     assert "no_speech: 3 results of frozen (none)" in out
@@ -406,6 +441,20 @@ def test_columns_without_any_value_are_named_not_drawn() -> None:
     assert "CSIM" not in [c.label for c in table.columns]
     assert "Columns without any value are left out: CSIM." in table.notes
     assert any("bench prepare --metrics csim" in str(r) for r in table.reasons)
+
+
+def test_every_command_that_gets_something_is_said() -> None:
+    results = fakes.make(missing=False)
+    rows = results.rows.copy()
+    for column in ("csim", "fid"):
+        rows.loc[rows["column"] == column, ["status", "reason", "detail", "value"]] = [
+            "unscored", "missing_weights", f"run: bench prepare --metrics {column}", float("nan"),
+        ]  # fmt: skip
+    tables = report.build_tables(Results.from_rows(rows, results.provenance), "full")
+    said = [str(r) for r in all_reasons(tables)]
+    for label, command in (("CSIM", "csim"), ("FID", "fid")):
+        (reason,) = (s for s in said if s.endswith(f"bench prepare --metrics {command}."))
+        assert f"in {label}" in reason
 
 
 def test_an_unscored_protocol_does_not_hide_a_scored_one() -> None:

@@ -1,0 +1,68 @@
+"""The papers' numbers: complete, sourced, and equal to what was read in the paper."""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from bench.methods.external import systems
+from bench.methods.external.contract import contract_paths
+from bench.report import published
+from bench.resources import data_folder
+
+SPECS = Path(os.environ.get("BENCH_SHARED") or Path(__file__).parents[4] / "shared") / "specs" / "actalker.md"
+OURS = {"memo": "MEMO", "vexpress": "V-Express", "followyouremoji": "Follow-Your-Emoji"}
+
+
+@pytest.mark.parametrize("paper", published.papers())
+def test_every_cell_names_its_table_and_what_is_known_of_the_protocol(paper):
+    for cell in published.load(paper):
+        assert float(cell.value) >= 0 and cell.scale in (1, 10, 100)
+        assert re.search(r"\(.*\d{4}\).*, Table \d+$", cell.source), cell.source
+        assert "protocol" in cell.note
+        assert cell.gate in ("audio", "visual", "audio+visual")
+
+
+def read_tables(text):
+    """Yield (table, dataset or "", row label, values as printed) of section 6.3."""
+    section = text.split("### 6.3")[1].split("### 6.4")[0]
+    table = dataset = ""
+    for line in section.splitlines():
+        if found := re.match(r"\*\*Table (\d)", line):
+            table, dataset = f"table{found[1]}", ""
+        cells = [c.strip() for c in line.strip("|").split("|")]
+        if not line.startswith("|") or set(cells[0]) == {"-"}:
+            continue
+        if not re.fullmatch(r"[\d.]+", cells[-1]):
+            dataset = cells[0]
+            continue
+        yield table, dataset, cells[0], cells[1:]
+
+
+@pytest.mark.skipif(not SPECS.is_file(), reason="the tables as read from the paper are not here")
+def test_the_numbers_are_those_of_the_paper():
+    cells = published.load("actalker")
+    count = 0
+    for table, dataset, label, values in read_tables(SPECS.read_text(encoding="utf-8")):
+        gate = "audio+visual" if "Audio-Visual" in label else "visual" if table == "table2" else "audio"
+        system = re.sub(r" \((Only Audio|Audio-Visual)\)", "", label).replace("Ours", "ACTalker")
+        system = OURS.get(system.lower(), system)
+        where = dataset.lower() or {"table2": "vfhq", "table3": "celebv-hq"}[table]
+        wanted = (table, system, gate, where)
+        ours = [c.value for c in cells if (c.table, c.system, c.gate, c.dataset) == wanted]
+        assert [float(v) for v in ours] == [float(v) for v in values], (table, dataset, label)
+        count += len(values)
+    assert count == len(cells) == 176
+
+
+def test_overview_says_whose_numbers_there_are_and_whose_not():
+    recorded = systems.numbers()
+    assert recorded["sadtalker"] == ("ACTalker, Table 1",)
+    assert recorded["actalker-release"] == ("ACTalker, Table 1", "ACTalker, Table 2", "ACTalker, Table 3")
+    assert recorded["MEMO"] == ("ACTalker, Table 1",)
+    text = (data_folder("baselines") / "SYSTEMS.md").read_text(encoding="utf-8")
+    without = next(line for line in text.splitlines() if line.startswith("None are recorded"))
+    for name in ("vasa-1", "omnitalker", "emo2", "flap", "im-portrait"):
+        assert name not in recorded and f" {name}" in without
+    assert set(recorded) - set(contract_paths((data_folder("baselines"),))) == {"MEMO"}
