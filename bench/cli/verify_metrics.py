@@ -70,7 +70,7 @@ def _conclusion(rows: list[VerifyRow]) -> str:
     if judged:
         parts.append(f"{sum(row.ok is True for row in judged)} of {len(judged)} comparisons agree.")
     if measured:
-        parts.append(f"{measured} deviations of bfloat16 from float32; nothing is judged.")
+        parts.append(f"{measured} deviations of bfloat16 from float32; whether they matter is for you to judge.")
     if absent:
         parts.append(f"{absent} had nothing to compare with; the note says what to install.")
     if any("random weights" in row.note for row in rows):
