@@ -267,6 +267,7 @@ def browser() -> Iterator[Any]:
 def tab(browser: Any, site: Path) -> Iterator[Any]:
     """The page in a desktop window, with everything that went wrong or left the machine collected."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
+    context.set_default_timeout(90_000)
     page = context.new_page()
     page.trouble = []
     page.requests = []
@@ -315,8 +316,8 @@ def test_players_run_together_and_follow_the_slider(tab: Any) -> None:
     # One player falls behind: the page brings it back to the others.
     tab.evaluate("document.querySelectorAll('#players video')[2].currentTime = 0")
     tab.wait_for_function(
-        "(t => Math.min(...t) > 0.1 && Math.max(...t) - Math.min(...t) < 0.15)"
-        "([...document.querySelectorAll('#players video')].map(v => v.currentTime))"
+        "() => { const t = [...document.querySelectorAll('#players video')].map(v => v.currentTime);"
+        " return Math.min(...t) > 0.1 && Math.max(...t) - Math.min(...t) < 0.15; }"
     )
     assert not tab.eval_on_selector("#players video", "v => v.paused")
     tab.locator("#play").click()
@@ -473,6 +474,7 @@ CONTRASTS = """() => {
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_all_text_stands_out_from_its_background(browser: Any, site: Path, scheme: Any) -> None:
     context = browser.new_context(color_scheme=scheme)
+    context.set_default_timeout(90_000)
     page = context.new_page()
     page.goto(site.as_uri())
     page.wait_for_selector("#players .player")
@@ -495,12 +497,14 @@ def test_a_zipped_report_plays_where_it_is_unpacked(browser: Any, site: Path, tm
     shutil.unpack_archive(archive, elsewhere)
     shutil.rmtree(tmp_path / "out")
     context = browser.new_context(offline=True)
+    context.set_default_timeout(90_000)
     page = context.new_page()
     requests: list[str] = []
     page.on("request", lambda request: requests.append(unquote(request.url)))
     page.goto((elsewhere / "report.html").as_uri())
     page.wait_for_function(
-        "(all => all.length > 3 && all.every(v => v.readyState > 1))([...document.querySelectorAll('video')])"
+        "() => { const all = [...document.querySelectorAll('video')];"
+        " return all.length > 3 && all.every(v => v.readyState > 1); }"
     )
     page.locator("#frames").scroll_into_view_if_needed()
     page.wait_for_function("document.querySelector('#sheet img').naturalWidth === 768")
@@ -520,6 +524,7 @@ def test_the_theme_switches(tab: Any) -> None:
 @pytest.mark.parametrize("width", [360, 768, 1280])
 def test_no_window_scrolls_sideways(browser: Any, site: Path, width: int) -> None:
     context = browser.new_context(viewport={"width": width, "height": 800})
+    context.set_default_timeout(90_000)
     page = context.new_page()
     page.goto(site.as_uri())
     page.wait_for_selector("#players .player")
