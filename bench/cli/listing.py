@@ -63,15 +63,15 @@ def _methods(home: object) -> Listing:
     rows: Rows = []
     for name, target in method_targets().items():
         spec = find_method(name).spec
-        partial: set[str] = set()
+        partial: list[str] = []
         licence = ""
         if target.startswith(CONTRACT):
             contract = find(name)
             licence = contract.source.licence if contract.source.repository else ""
-            partial = {gate for gate, commands in contract.gates.items() if commands.support == "partial"}
-        gates = ", ".join(f"{gate} (partial)" if gate in partial else gate for gate in spec.gates)
-        rows.append((name, spec.kind, gates or "-", licence, state(target), spec.summary))
-    return ("method", "kind", "gates", "licence", "state", "summary"), rows
+            partial = [gate for gate, commands in contract.gates.items() if commands.support == "partial"]
+        gates = ", ".join(spec.gates) or "-"
+        rows.append((name, spec.kind, gates, ", ".join(partial), licence, state(target), spec.summary))
+    return ("method", "kind", "gates", "partial", "licence", "state", "summary"), rows
 
 
 def _show_methods(rows: Rows) -> None:
@@ -82,8 +82,8 @@ def _show_methods(rows: Rows) -> None:
         ("method", "gates", "licence", "state"),
         [
             # The lines under the table give the command.
-            (name, gates.replace(" (partial)", "*"), re.split(r" \(|;", licence)[0], state.partition(". Run: ")[0])
-            for name, _, gates, licence, state, _ in rows
+            (name, _starred(gates, partial), re.split(r" \(|;", licence)[0], state.partition(". Run: ")[0])
+            for name, _, gates, partial, licence, state, _ in rows
         ],
     )
     for line in (
@@ -93,6 +93,10 @@ def _show_methods(rows: Rows) -> None:
         "All about one: bench show method NAME",
     ):
         output.print(line, soft_wrap=True)
+
+
+def _starred(gates: str, partial: str) -> str:
+    return ", ".join(f"{gate}*" if gate in partial.split(", ") else gate for gate in gates.split(", "))
 
 
 def _metrics(home: object) -> Listing:

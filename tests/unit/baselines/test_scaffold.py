@@ -48,6 +48,16 @@ def test_a_contract_is_used_by_its_folder(tmp_path, monkeypatch, capfd):
     assert "none is named: pass --checkout DIR" in capfd.readouterr().out
 
 
+def test_methods_are_listed_with_gates_licence_and_what_they_lack(monkeypatch, capfd):
+    monkeypatch.setenv("COLUMNS", "110")
+    assert invoke(["list", "methods"]) == ExitCode.OK
+    lines = capfd.readouterr().out.splitlines()
+    line = {words[0]: " ".join(words) for words in map(str.split, lines) if words}
+    assert line["sadtalker"] == "sadtalker audio, audio+visual* Apache-2.0 not prepared"
+    assert line["vasa-1"].startswith("vasa-1 - videos only: No official")
+    assert "bench prepare --methods NAME" in line["not"] and "only approximated" in line["*"]
+
+
 def test_a_file_without_a_class_says_how_to_name_it(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     invoke(["new", "method", "nod"])
