@@ -100,6 +100,21 @@ def choose_face(faces: list[Face], what: str, *, largest: bool) -> Face:
     return faces[0]
 
 
+def check_box(box: Box, image: npt.NDArray[np.uint8], what: str) -> None:
+    """Refuse a face box that does not lie inside the picture.
+
+    Raises:
+        InputError: saying how large the picture is.
+    """
+    x1, y1, x2, y2 = box
+    height, width = image.shape[:2]
+    if not (0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height):
+        raise InputError(
+            f"face box {box} does not lie inside {what} ({width}x{height})",
+            "Give x1,y1,x2,y2 in pixels with x1 < x2 and y1 < y2.",
+        )
+
+
 def find_face(
     finder: FaceFinder | None, image: npt.NDArray[np.uint8], given: Box | None, what: str, *, largest: bool
 ) -> Face:
@@ -110,13 +125,7 @@ def find_face(
         MissingPackageError: no box given and nothing to find one with.
     """
     if given is not None:
-        x1, y1, x2, y2 = given
-        height, width = image.shape[:2]
-        if not (0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height):
-            raise InputError(
-                f"face box {given} does not lie inside {what} ({width}x{height})",
-                "Give x1,y1,x2,y2 in pixels with x1 < x2 and y1 < y2.",
-            )
+        check_box(given, image, what)
         return Face(box=given)
     return choose_face((finder or MediaPipeFaces()).find(image), what, largest=largest)
 

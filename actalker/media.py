@@ -17,6 +17,7 @@ from actalker.errors import InputError
 Frame = npt.NDArray[np.uint8]
 Waveform = npt.NDArray[np.float32]
 
+_CONTAINERS = (".mp4", ".mov", ".mkv")
 _DECODE_ERRORS = (av.FFmpegError, OSError, IndexError)
 
 
@@ -116,11 +117,16 @@ def write_video(path: str | Path, frames: Iterable[Frame], fps: float, audio: Wa
         audio: mono float32 at 16 kHz, cut to the clip's length.
 
     Raises:
-        InputError: no frames.
+        InputError: no frames, or a file name of another kind than `.mp4`, `.mov` or `.mkv`.
     """
     path = Path(path)
+    if path.suffix.lower() not in _CONTAINERS:
+        raise InputError(
+            f"cannot write {path}: {path.suffix or 'a name without ending'} is no container for H.264",
+            f"Choose one of: {', '.join(_CONTAINERS)}.",
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.stem}.partial{path.suffix or '.mp4'}")
+    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
     count = 0
     try:
         with av.open(str(partial), "w") as container:

@@ -28,6 +28,7 @@ from actalker.conditions import Conditioner, Conditions, ConditionStream, Reques
 from actalker.config import from_json
 from actalker.control import cast
 from actalker.errors import CheckpointError, InputError, OutOfMemoryError
+from actalker.faces import check_box
 from actalker.gates import GATES, Gates
 from actalker.guidance import Guidance
 from actalker.masks import Box, MaskMode
@@ -149,8 +150,12 @@ class ACTalkerPipeline:
         (folder / INDEX_FILE).write_text(json.dumps(index, indent=2) + "\n")
 
     def to(self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> Self:
-        """Move to a device and precision (defaults as in `from_pretrained`); encoders stay in float32."""
-        chosen = torch.device(device) if device is not None else best_device()
+        """Move to a device and precision (defaults as in `from_pretrained`); encoders stay in float32.
+
+        Raises:
+            InputError: there is no such device here.
+        """
+        chosen = choose_device(device)
         if dtype is None:
             dtype = torch.float16 if chosen.type == "cuda" else torch.float32
         self.unet.to(chosen).eval()
@@ -203,7 +208,8 @@ class ACTalkerPipeline:
             The clip, computed while it is iterated over.
 
         Raises:
-            InputError: an input is missing, unreadable, silent, too short, or shows no (single) face.
+            InputError: an input is missing, unreadable, silent, too short, or shows no (single) face, or a
+                setting is out of range.
             OutOfMemoryError: raised while iterating; names the setting that halves the need.
         """
         gates = _gates(gate, audio is not None, video is not None)
@@ -217,8 +223,11 @@ class ACTalkerPipeline:
         if gates.visual and video is not None:
             lengths["video"], driving = _driving(video, fps)
         count = _frame_count(frames, lengths, fps, shortest)
+        portrait = image if isinstance(image, np.ndarray) else media.read_image(image)
+        if face is not None:
+            check_box(face, portrait, "the image")
         request = Request(
-            image=image if isinstance(image, np.ndarray) else media.read_image(image),
+            image=portrait,
             waveform=waveform,
             driving=driving,
             gates=gates,
@@ -229,6 +238,9 @@ class ACTalkerPipeline:
             largest_face=largest_face,
         )
         sampler = self.config.sampler
+        for name, value in (("steps", steps), ("items_per_call", items_per_call)):
+            if value is not None and value < 1:
+                raise InputError(f"{name}={value}: at least 1 is needed")
         if steps is not None:
             sampler = replace(sampler, schedule=replace(sampler.schedule, steps=steps))
         if guidance is not None:
@@ -289,11 +301,26 @@ class ACTalkerPipeline:
             yield from pictures.permute(0, 2, 3, 1).cpu().numpy()
 
 
-def best_device() -> torch.device:
-    """cuda, else mps, else cpu."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+def choose_device(name: str | torch.device | None = None) -> torch.device:
+    """The device named, by default the best there is: cuda, else mps, else cpu.
+
+    Raises:
+        InputError: there is no such device here.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name is None:
+        return torch.device(next(kind for kind, is_there in there.items() if is_there))
+    usable = ", ".join(kind for kind, is_there in there.items() if is_there)
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"unknown device {name!r}", f"Choose one of: {usable}.") from error
+    if not there.get(device.type, True):
+        raise InputError(
+            f"there is no {device.type} device here, or PyTorch was installed without it",
+            f"Choose one of: {usable}.",
+        )
+    return device
 
 
 def component_target(component: Any) -> str:

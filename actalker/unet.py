@@ -7,6 +7,7 @@ the same class. Source: paper Fig. 2 and the released checkpoint's key list.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,11 +15,14 @@ from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from torch import Tensor, nn
 
 from actalker.attention import Context
-from actalker.blocks import DownStage, MakeTransformer, MidStage, Stage, UpStage
+from actalker.blocks import DownStage, MakeTransformer, MidStage, SpatioTemporalResBlock, Stage, UpStage
 from actalker.config import Configured
 from actalker.control import ControlConfig
 from actalker.masks import ControlMasks
-from actalker.transformer import Conditioning, SpatioTemporalTransformer
+from actalker.transformer import Conditioning, SpatialBlock, SpatioTemporalTransformer, TemporalBlock
+
+_SIZES = 256
+"""More than a UNet has different blocks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +141,21 @@ class ACTalkerUNet(Configured):
         for module in self.modules():
             if isinstance(module, Stage):
                 module.gradient_checkpointing = on
+
+    def compile_blocks(self, **options: Any) -> None:
+        """Compile the residual, spatial and temporal blocks, each as a whole; equal to rounding.
+
+        What lies between their matrix products and convolutions is fused, which saves reading and writing it. The
+        control layers are left alone: their scan is fused already. The first call with new sizes compiles.
+
+        Args:
+            options: of `torch.compile`, e.g. `backend` or `mode`.
+        """
+        # One compiled function per size; PyTorch gives up after eight by default.
+        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _SIZES)
+        for module in self.modules():
+            if isinstance(module, SpatioTemporalResBlock | SpatialBlock | TemporalBlock):
+                module.compile(fullgraph=True, dynamic=False, **options)
 
     def forward(
         self,

@@ -15,4 +15,6 @@ def train(
     from actalker.training.command import train as run
     from actalker.training.config import load_config
 
-    typer.echo(run(load_config(config)))
+    folder = run(load_config(config))
+    if folder.is_dir():  # not after a stop by `max_minutes`
+        typer.echo(folder)

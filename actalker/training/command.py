@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from actalker.errors import InputError, MissingPackageError
 from actalker.gates import GATES
 from actalker.media import write_video
+from actalker.pipeline import ACTalkerPipeline, choose_device
 from actalker.training.ablation import ablate, rebuild
 from actalker.training.config import TrainConfig
 from actalker.training.data import (
@@ -43,7 +44,7 @@ class System(Protocol):
         ...
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents (n, c, h, w) to pictures (n, 3, H, W) in [-1, 1]."""
+        """Latents (n, c, h, w) of consecutive frames to pictures (n, 3, H, W) in [-1, 1]."""
         ...
 
     def save(self, folder: Path) -> None:
@@ -65,10 +66,9 @@ def build_system(config: TrainConfig) -> System:
         raise InputError(
             f"model {config.model!r} is neither `embedded:FOLDER` nor the folder of a stored pipeline"
         )
-    from actalker.pipeline import ACTalkerPipeline
     from actalker.training.full import FullSystem
 
-    pipeline = ACTalkerPipeline.from_pretrained(config.model, dtype=torch.float32)
+    pipeline = ACTalkerPipeline.from_pretrained(config.model, _device(config), torch.float32)
     unet, masks = ablate(config.ablation, pipeline.unet.config, masks)
     torch.manual_seed(config.run.seed)
     pipeline.unet = rebuild(pipeline.unet, unet)
@@ -92,17 +92,13 @@ def train(config: TrainConfig, source: ClipSource | None = None, build: Build = 
 
         run_on_ray(config, _work, source, build)
     else:
-        _work(config, source, build, 0, 1, choose_device(config.run.device), None)
+        _work(config, source, build, 0, 1, _device(config), None)
     return config.run.out / "model"
 
 
-def choose_device(name: str) -> torch.device:
-    """Return the named device; `auto` takes CUDA, then MPS, then the CPU."""
-    if name != "auto":
-        return torch.device(name)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+def _device(config: TrainConfig) -> torch.device:
+    name = config.run.device
+    return choose_device(None if name == "auto" else name)
 
 
 class _Shard:
@@ -225,7 +221,8 @@ def validate(
         window = sampler.draw(config.run.validation_clips, frames, gates, generator).to(device)
         made = sample(system.parts, window, gates, generator)
         latents = (window.clean, window.reference.expand_as(made), made)
-        truth, copy, result = (system.decode(x.flatten(0, 1)).clamp(-1, 1).cpu() for x in latents)
+        # Clip by clip: a codec may look at neighbouring frames.
+        truth, copy, result = (torch.cat([system.decode(c) for c in x]).clamp(-1, 1).cpu() for x in latents)
         numbers[f"validation/{gates.name}"] = _psnr(truth, result, frames)
         numbers[f"copy/{gates.name}"] = _psnr(truth, copy, frames)
         pair = torch.cat([truth, result], 3).add(1).mul(127.5).round().byte().permute(0, 2, 3, 1).numpy()

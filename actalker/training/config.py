@@ -163,6 +163,10 @@ def load_config(path: Path) -> TrainConfig:
     config = _build(TrainConfig, values, str(path))
     if not config.phases or min(p.steps for p in config.phases) < 1:
         raise InputError(f"{path}: [[phases]] needs at least one entry with steps >= 1")
+    for i, phase in enumerate(config.phases):
+        for name in ("batch", "frames", "accumulation"):
+            if getattr(phase, name) < 1:
+                raise InputError(f"{path}, phases[{i}], {name}: at least 1 is needed")
     gates = config.gates
     if min(gates.audio, gates.visual, gates.both) < 0 or gates.audio + gates.visual + gates.both <= 0:
         raise InputError(f"{path}: [gates] needs non-negative weights with a positive sum")

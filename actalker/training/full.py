@@ -180,8 +180,10 @@ class FullSystem:
         )
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Scaled latents (n, c, h, w) to pictures (n, 3, H, W)."""
-        return self.pipeline.codec.decode(latents / self.pipeline.codec.scaling)
+        """Scaled latents (n, c, h, w) of consecutive frames to pictures (n, 3, H, W), chunked as at inference."""
+        codec = self.pipeline.codec
+        chunks = (latents / codec.scaling).split(self.pipeline.config.decode_chunk)
+        return torch.cat([codec.decode(chunk) for chunk in chunks])
 
     def save(self, folder: Path) -> None:
         """Store the pipeline with its present weights."""

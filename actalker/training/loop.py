@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -43,6 +44,15 @@ def learning_rate(phase: PhaseConfig, step: int, warm_up: int) -> float:
 def _attention(device: torch.device) -> AbstractContextManager[Any]:
     """Plain attention on the CPU: over the short sequences of small models its backward pass is the faster one."""
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
+
+
+def _any_worker(flag: bool, device: torch.device) -> bool:
+    """Whether `flag` holds on any worker: one that stopped alone would leave the others waiting for gradients."""
+    if not dist.is_initialized():
+        return flag
+    flags = torch.tensor(float(flag), device=device)
+    dist.all_reduce(flags, dist.ReduceOp.MAX)
+    return bool(flags)
 
 
 class Trainer:
@@ -139,7 +149,9 @@ class Trainer:
             if self.step % run.log_every == 0 or done:
                 on_log(self.step, {name: sum(v) / len(v) for name, v in sums.items()})
                 sums.clear()
-            late = run.max_minutes > 0 and time.monotonic() - start > 60 * run.max_minutes
+            late = run.max_minutes > 0 and _any_worker(
+                time.monotonic() - start > 60 * run.max_minutes, self.device
+            )
             if self.step % run.checkpoint_every == 0 or done or late:
                 on_checkpoint(self.step)
             if late and not done:

@@ -1,7 +1,9 @@
 """Selective scan: time of every backend against the plain loop that Mamba publishes as its reference.
 
 python tests/performance/actalker_scan.py                   B=1 D=128 L=4096 N=16, one CPU thread
-python tests/performance/actalker_scan.py --device cuda     the model's largest layer, fp16
+python tests/performance/actalker_scan.py --device cuda     the model's largest layer, fp16, also with gradients
+
+Where mamba-ssm is installed its kernel is also timed alone, on tensors that already lie as it wants them.
 """
 
 from __future__ import annotations
@@ -73,6 +75,42 @@ def run(device: str) -> None:
             if reference is not None and expected is not None and not reverse:
                 line += f"   {reference / taken:.1f}x, largest difference {float((y - expected).abs().max()):.1e}"
             print(line, flush=True)
+    if device == "cuda":
+        kernels(u, delta, A, B, C, D)
+
+
+def kernels(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> None:
+    """Print what the fused kernels take alone, forwards, and forwards and backwards on a third of the rows."""
+    calls: dict[str, Callable[[tuple[Tensor, ...]], Tensor]] = {}
+    if "triton" in available_backends("cuda"):
+        calls["triton"] = lambda x: selective_scan(*x, backend="triton")
+    mamba = "mamba_ssm" in available_backends("cuda")
+    if mamba:
+        from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
+
+        calls["mamba-ssm"] = lambda x: selective_scan_fn(*x, delta_softplus=True)
+    else:
+        print("mamba-ssm is not installed: its kernel is not measured")
+    taken: dict[tuple[str, bool], float] = {}
+    for name, call in calls.items():
+        for gradients in (False, True):
+            rows = len(u) // 3 if gradients else len(u)
+            inputs = [t[:rows] for t in (u, delta)] + [A] + [t[:rows] for t in (B, C)] + [D]
+            if name == "mamba-ssm":
+                inputs = [t.transpose(1, 2).contiguous() if t.ndim == 3 else t for t in inputs]
+            with torch.inference_mode(False), torch.set_grad_enabled(gradients):
+                leaves = tuple(t.clone().requires_grad_(gradients) for t in inputs)
+
+                def once(call=call, leaves=leaves, gradients=gradients) -> Tensor:
+                    y = call(leaves)
+                    return torch.autograd.grad(y.sum(), leaves)[0] if gradients else y
+
+                taken[name, gradients], _ = best(once, "cuda")
+            what = "forward and backward" if gradients else "forward"
+            print(f"{name:12s} {taken[name, gradients] * 1e3:9.2f} ms   {what}, {rows} rows", flush=True)
+    for gradients in (False, True) if len(calls) == 2 else ():
+        ratio = taken["triton", gradients] / taken["mamba-ssm", gradients]
+        print(f"triton takes {ratio:.2f} of mamba-ssm's time ({'with' if gradients else 'without'} gradients)")
 
 
 if __name__ == "__main__":

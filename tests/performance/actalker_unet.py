@@ -2,22 +2,30 @@
 
     python tests/performance/actalker_unet.py                    small model, CPU
     python tests/performance/actalker_unet.py --device cuda      the full model at 576x576, 25 frames, fp16
-    python tests/performance/actalker_unet.py --flops            FLOPs of the full model, nothing is run
+    python tests/performance/actalker_unet.py --count            work of the full model, nothing is run
+    ... --dtype bfloat16   precision on CUDA       ... --compile   ours with its blocks compiled
 
-"Straightforward" is `actalker_straightforward.py`: the same modules in the released code's order of work.
-FLOPs are those of matrix products, convolutions and attention (2 per multiply-add); the scan is not counted.
+"Straightforward" is `actalker_straightforward.py`: the same modules in the released code's order of work. Both use
+the same fused attention and scan; what the released code does besides (index arrays, masks resampled in every
+layer) is left out. Counted are TFLOP of matrix products, convolutions and attention (2 per multiply-add, no scan),
+operations that start a kernel, and TB they read and write at half precision, each operation on its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
+from typing import Any
 from unittest.mock import patch
 
 import torch
 from actalker_straightforward import four_rows, straightforward
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from actalker.attention import Context
@@ -88,19 +96,68 @@ def calls(
     return plain, ours
 
 
-def flops(call: Callable[[], torch.Tensor], plain: bool) -> float:
-    """TFLOP of a call on the meta device; the scan is replaced by a tensor of its output's shape."""
+@dataclass
+class Work:
+    """What a call asks of a device: TFLOP, operations that start a kernel, TB read and written by them."""
 
-    def no_scan(u: torch.Tensor, *args: object, outputs: int | None = None, **kwargs: object) -> torch.Tensor:
-        return u if outputs is None else u[:, :outputs]
+    tflop: float = 0.0
+    kernels: int = 0
+    terabytes: float = 0.0
+
+
+class _Counter(TorchDispatchMode):
+    """Counts operations and the memory they touch, each on its own as eager execution runs them."""
+
+    def __init__(self, work: Work) -> None:
+        super().__init__()
+        self.work = work
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        name = func.name().split("::")[1].split(".")[0]
+        if not func.is_view and name not in _FREE:
+            add(self.work, *tree_leaves((args, kwargs, result)))
+        return result
+
+
+_FREE = {"_unsafe_view", "detach", "dropout", "empty", "new_empty", "empty_like", "empty_strided", "_to_copy"}
+"""Operations without a kernel in inference; conversions occur here only for constants."""
+
+
+def add(work: Work, *touched: object) -> None:
+    """Count one kernel that reads or writes each of these tensors once; a broadcast dimension costs nothing."""
+    work.kernels += 1
+    for tensor in touched:
+        if isinstance(tensor, torch.Tensor):
+            sizes = [n for n, stride in zip(tensor.shape, tensor.stride(), strict=True) if stride]
+            work.terabytes += math.prod(sizes) * tensor.element_size() / 1e12
+
+
+def count(call: Callable[[], torch.Tensor], plain: bool) -> Work:
+    """Work of a call on the meta device; scan and attention count as one fused kernel each."""
+    work = Work()
+
+    def scan(u: torch.Tensor, delta: torch.Tensor, A: torch.Tensor, B: torch.Tensor, C: torch.Tensor,
+             *args: object, outputs: int | None = None, **kwargs: object) -> torch.Tensor:  # fmt: skip
+        y = u if outputs is None else u[:, :outputs]
+        add(work, u, delta, B, C, y)
+        return y
+
+    def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        add(work, q, k, v, q)
+        work.tflop += 4 * q.numel() * k.shape[-2] / 1e12
+        return q
 
     counter = FlopCounterMode(display=False)
     with ExitStack() as stack:
-        stack.enter_context(patch("actalker.control.selective_scan", no_scan))
+        stack.enter_context(patch("actalker.control.selective_scan", scan))
+        stack.enter_context(patch("torch.nn.functional.scaled_dot_product_attention", attention))
         stack.enter_context(straightforward() if plain else nullcontext())
         stack.enter_context(counter)
+        stack.enter_context(_Counter(work))
         call()
-    return counter.get_total_flops() / 1e12
+    work.tflop += counter.get_total_flops() / 1e12
+    return work
 
 
 def seconds(
@@ -123,31 +180,40 @@ def seconds(
     return best, peak, result
 
 
-def run(device: str, only_flops: bool, repeats: int) -> None:
+def run(device: str, only_count: bool, repeats: int, dtype: torch.dtype, compiled: bool) -> None:
     """Print one line per gate."""
-    full = only_flops or device == "cuda"
+    full = only_count or device == "cuda"
     config, frames, side, tokens = (UNetConfig(), 25, 72, 32) if full else (SMALL, 8, 24, 8)
     with torch.device("meta"):
         meta = ACTalkerUNet(config).eval().requires_grad_(False)
+    cast(meta, torch.float16)
     unet = None
-    if not only_flops:
+    if not only_count:
         torch.manual_seed(0)
         with torch.device(device):
             unet = ACTalkerUNet(config).eval().requires_grad_(False)
         if device == "cuda":
-            cast(unet, torch.float16)
+            cast(unet, dtype)
+    precision = dtype if device == "cuda" else torch.float32
     print(f"{'full' if full else 'small'} model, {frames} frames, {side * 8}x{side * 8} pixels, {device}, "
-          f"{torch.get_num_threads()} CPU threads, masks 'released'")  # fmt: skip
+          f"{precision}, {torch.get_num_threads()} CPU threads, masks 'released'")  # fmt: skip
     for gate in GATES:
-        counted = [
-            flops(call, plain)
+        before, after = (
+            count(call, plain)
             for call, plain in zip(calls(meta, gate, frames, side, tokens, "meta"), (True, False), strict=True)
-        ]
-        line = f"{gate:13s} TFLOP {counted[0]:8.3f} -> {counted[1]:8.3f} ({counted[0] / counted[1]:.2f}x less)"
+        )
+        line = f"{gate:13s}"
+        for name, unit, digits in (("tflop", "TFLOP", 3), ("kernels", "kernels", 0), ("terabytes", "TB", 3)):
+            a, b = getattr(before, name), getattr(after, name)
+            line += f"   {unit} {a:.{digits}f} -> {b:.{digits}f} ({a / b:.2f}x less)"
         if unet is not None:
             plain, ours = calls(unet, gate, frames, side, tokens, device)
             slow, slow_gib, expected = seconds(plain, True, device, repeats)
+            if compiled:
+                unet.compile_blocks()
             fast, fast_gib, got = seconds(ours, False, device, repeats)
+            for block in unet.modules():
+                block._compiled_call_impl = None  # the straightforward path of the next gate runs as written
             worst = float((got - expected).abs().max() / expected.abs().max())
             line += (
                 f"   s {slow:7.3f} -> {fast:7.3f} ({slow / fast:.2f}x)   largest relative difference {worst:.1e}"
@@ -160,8 +226,10 @@ def run(device: str, only_flops: bool, repeats: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--flops", action="store_true")
+    parser.add_argument("--count", action="store_true")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--dtype", default="float16", choices=["float16", "bfloat16", "float32"])
+    parser.add_argument("--compile", action="store_true")
     options = parser.parse_args()
     with torch.inference_mode():
-        run(options.device, options.flops, options.repeats)
+        run(options.device, options.count, options.repeats, getattr(torch, options.dtype), options.compile)

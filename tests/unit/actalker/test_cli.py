@@ -73,3 +73,10 @@ def test_unknown_mask_mode(tmp_path, monkeypatch, tiny_pipeline):
     )
     assert isinstance(result.exception, InputError)
     assert "paper, overlap, released, none" in str(result.exception)
+
+
+@pytest.mark.parametrize("name", ["clip.xyz", "clip"])
+def test_a_file_name_of_an_unknown_kind_is_refused(name, portrait, tmp_path):
+    with pytest.raises(InputError, match=r"Choose one of: \.mp4, \.mov, \.mkv"):
+        media.write_video(tmp_path / name, [portrait], 25.0)
+    assert not list(tmp_path.iterdir())

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from actalker.attention import Context
 from actalker.control import ControlConfig, ParallelControl
 from actalker.masks import ControlMask, ControlMasks, box_mask, control_masks, mouth_box
+from actalker.transformer import Conditioning, SpatioTemporalTransformer, TimeMixer
 
 LIKE = torch.zeros(1)
 
@@ -158,3 +160,25 @@ def test_residual_layer_starts_as_the_identity():
     layer = ParallelControl(32, 16, ControlConfig(residual=True))
     x, identity, audio, motion = layer_inputs(1, 16)
     assert torch.equal(layer(x, identity, audio, motion, None, None, frames=1), x)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("masked", [False, True])
+def test_temporal_cross_attention_is_unmasked_unless_told(masked):
+    """As released, a driving signal reaches every position through the temporal block."""
+    torch.manual_seed(0)
+    layer = SpatioTemporalTransformer(32, 16, 1, 8, 1.25, ControlConfig())
+    for mixer in layer.modules():
+        if isinstance(mixer, TimeMixer):
+            mixer.mix_factor.zero_()
+    _, identity, _, motion = layer_inputs(1, 16)
+    nowhere, top = torch.zeros(1, 1, 32, 32), box_mask((0, 0, 32, 16), 32, 32)
+    x = torch.randn(1, 32, 4, 4)
+
+    def run(motion):
+        context = Context(identity, None, motion)
+        masks = ControlMasks(ControlMask(nowhere), ControlMask(top))
+        return layer(x, Conditioning(context, context.over_time(), masks, 1, 1, temporal_masks=masked))
+
+    changed = (run(motion) - run(motion + 1)).abs().amax(1)[0] > 1e-7
+    assert changed[:2].all() and bool(changed[2:].any()) != masked

@@ -10,14 +10,16 @@ import pytest
 import torch
 
 from actalker import media
+from actalker.attention import Context
 from actalker.conditioning.portrait import PortraitConditioner
 from actalker.conditions import Conditions
 from actalker.errors import CheckpointError, InputError, MissingPackageError, OutOfMemoryError
 from actalker.gates import GATES
 from actalker.guidance import Guidance, guidance_rows
-from actalker.pipeline import ACTalkerPipeline, load_component
+from actalker.pipeline import ACTalkerPipeline, choose_device, load_component
 from actalker.sampler import SamplerConfig, denoise
 from actalker.schedule import ScheduleConfig
+from actalker.unet import ACTalkerUNet, UNetConfig
 
 
 def clip(pipeline, *args, **kwargs) -> np.ndarray:
@@ -272,10 +274,6 @@ class TestBadInput:
         with pytest.raises(InputError, match="no face found in the first 12 frames of the driving video"):
             list(generated)
 
-    def test_face_box_outside_the_picture(self, tiny_pipeline, portrait, speech):
-        with pytest.raises(InputError, match="does not lie inside"):
-            tiny_pipeline(portrait, audio=speech, face=(0, 0, 500, 20))
-
     def test_out_of_memory_names_the_setting(self, tiny_pipeline, portrait, speech, monkeypatch):
         def full(*args, **kwargs):
             raise torch.OutOfMemoryError("CUDA out of memory")
@@ -331,3 +329,49 @@ def test_conditioner_is_a_module_with_stored_parts(tiny_conditioner, tmp_path, s
     tiny_conditioner.save_pretrained(tmp_path)
     assert isinstance(PortraitConditioner.from_pretrained(tmp_path), PortraitConditioner)
     assert {p.name for p in Path(tmp_path).iterdir() if p.is_dir()} == set(PortraitConditioner.parts)
+
+
+def test_devices_are_checked():
+    assert choose_device("cpu").type == "cpu"
+    assert choose_device().type in ("cuda", "mps", "cpu")
+    with pytest.raises(InputError, match="unknown device 'gpu'"):
+        choose_device("gpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(InputError, match="there is no cuda device here"):
+            choose_device("cuda:1")
+
+
+@pytest.mark.parametrize("setting", ["steps", "items_per_call"])
+def test_settings_below_one_are_refused(tiny_pipeline, portrait, speech, setting):
+    with pytest.raises(InputError, match=f"{setting}=0"):
+        tiny_pipeline(portrait, speech, **{setting: 0})
+
+
+@pytest.mark.parametrize("box", [(5, 5, 5, 20), (0, 0, 41, 20), (-1, 0, 10, 10), (float("nan"), 0, 10, 10)])
+def test_a_face_box_outside_the_picture_is_refused(tiny_pipeline, portrait, speech, box):
+    with pytest.raises(InputError, match=r"does not lie inside the image \(40x48\)"):
+        tiny_pipeline(portrait, speech, face=box)
+
+
+def test_portrait_and_location_are_encoded_once_per_clip(tiny_pipeline, portrait, speech, driving, monkeypatch):
+    codec, guider = tiny_pipeline.codec, tiny_pipeline.conditioner.pose_guider
+    calls = []
+    for name, part, method in (("codec", codec, "encode"), ("guider", guider, "forward")):
+        inner = getattr(part, method)
+        monkeypatch.setattr(part, method, lambda x, name=name, inner=inner: (calls.append(name), inner(x))[1])
+    tiny_pipeline.config = replace(tiny_pipeline.config, segment_frames=4, segment_overlap=1)
+    assert len(clip(tiny_pipeline, portrait, audio=speech, video=driving, frames=9)) == 9
+    assert sorted(calls) == ["codec", "guider"]
+
+
+@torch.no_grad()
+def test_compiled_blocks_compute_the_same():
+    """Whole blocks are captured; nothing depends on which compiler then takes them."""
+    torch.manual_seed(0)
+    config = UNetConfig(channels=(32, 32), heads=(1, 1), attention=(False, True), layers=1, condition=24)
+    unet = ACTalkerUNet(config).eval()
+    context = Context(torch.randn(2, 1, 1, 24), torch.randn(2, 2, 3, 24), torch.randn(2, 2, 1, 24))
+    sample, ids = torch.randn(2, 2, 8, 8, 8), torch.tensor([[12.5, 12, 20]])
+    expected = unet(sample, 0.3, context, time_ids=ids)
+    unet.compile_blocks(backend="eager")
+    torch.testing.assert_close(unet(sample, 0.3, context, time_ids=ids), expected)

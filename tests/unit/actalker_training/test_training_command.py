@@ -10,7 +10,7 @@ import pytest
 import tiny_system as tiny
 
 from actalker.errors import InputError, MissingPackageError
-from actalker.training.command import build_system, choose_device, train
+from actalker.training.command import build_system, train
 from actalker.training.config import DataConfig
 
 
@@ -58,11 +58,13 @@ def test_tensorboard_is_optional(tmp_path, monkeypatch):
         train(tiny.config(tmp_path, tensorboard=True), tiny.clips(), build)
 
 
+def test_tensorboard_gets_every_number(tmp_path):
+    pytest.importorskip("tensorboard", reason="the tensorboard package is not installed")
+    train(tiny.config(tmp_path, tensorboard=True, log_every=2), tiny.clips(), build)
+    (events,) = (tmp_path / "tensorboard").iterdir()
+    assert all(name in events.read_bytes() for name in (b"loss", b"lr", b"gradient_norm"))
+
+
 def test_an_unknown_model_is_named(tmp_path):
     with pytest.raises(InputError, match="'tiny' is neither"):
         build_system(tiny.config(tmp_path))
-
-
-def test_devices_can_be_named():
-    assert choose_device("cpu").type == "cpu"
-    assert choose_device("auto").type in ("cpu", "cuda", "mps")

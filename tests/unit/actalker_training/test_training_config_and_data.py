@@ -50,6 +50,8 @@ def test_phases_follow_each_other(tmp_path):
         (("[run]", "[run]\nprecision = 'fp8'"), "fp32, bf16, fp16"),
         (('train = "clips.jsonl"', ""), "missing keys 'train'"),
         (("steps = 3", "steps = 0"), "steps >= 1"),
+        (("steps = 3", "steps = 3\nbatch = 0"), r"phases\[0\], batch: at least 1"),
+        (("model", "ablation = 'pcm'\nmodel"), "none, no-pcm, no-mask-drop, no-identity"),
         (("[data]", "[gates]\naudio = 0\nvisual = 0\nboth = 0\n[data]"), "positive sum"),
         (("model", "model ="), "not valid TOML"),
     ],

@@ -127,3 +127,23 @@ def test_training_moves_exactly_the_trained_parts(tmp_path):
         k.split(".")[0] for k, v in made.pipeline.conditioner.state_dict().items() if not torch.equal(v, before[k])
     }
     assert moved == {"audio_projection", "motion_projection", "identity_projection", "pose_guider"}
+
+
+def test_a_model_is_stored_with_the_masks_it_was_trained_with():
+    assert pipeline().config.masks == "released"
+    assert system().pipeline.config.masks == "paper"
+
+
+def test_pictures_are_decoded_in_the_models_chunks():
+    made = system()
+    latents = torch.randn(23, 48, 4, 4)
+    sizes = []
+    decode = made.pipeline.codec.decode
+
+    def watched(chunk):
+        sizes.append(len(chunk))
+        return decode(chunk)
+
+    made.pipeline.codec.decode = watched
+    assert torch.equal(made.decode(latents), decode(latents / made.pipeline.codec.scaling))
+    assert sizes == [10, 10, 3]

@@ -148,6 +148,17 @@ def test_generators_of_steps_ranks_and_streams_differ():
     assert len(drawn) == 5
 
 
-def test_bf16_autocast_trains(tmp_path):
-    numbers = trainer(tmp_path, precision="bf16").train_step()
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_mixed_precision_trains(tmp_path, precision):
+    numbers = trainer(tmp_path, precision=precision).train_step()
     assert 0 < numbers["loss"] < 10
+
+
+def test_every_worker_stops_when_one_is_late(tmp_path, monkeypatch):
+    from actalker.training import loop
+
+    monkeypatch.setattr(loop.dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(loop.dist, "all_reduce", lambda flags, op: flags.fill_(1))  # another worker is late
+    made = trainer(tmp_path, max_minutes=1e6)
+    assert not made.run(lambda *_: None, lambda _: None)
+    assert made.step == 1
