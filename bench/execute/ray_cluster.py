@@ -336,7 +336,7 @@ def connected(address: str | None, workers: int | None = None) -> Iterator[Any]:
                     object_store_memory=200 * 1024**2,
                     **quiet,
                 )
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except Exception as error:  # Ray raises that very class when a node takes too long to start
             raise MissingError(
                 f"Cannot {'reach the Ray cluster at ' + address if address else 'start Ray'}: {error}",
                 "Check --ray-address, or run without a cluster: --executor inline",

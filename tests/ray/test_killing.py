@@ -103,7 +103,7 @@ def test_one_ctrl_c_finishes_what_runs_and_exits_130(truth: tuple[Path, pd.DataF
     split, expected = truth
     process = start(tmp_path, split, "inline")
     deadline = time.monotonic() + 60
-    while not list(tmp_path.glob("records/gen/*/*.json")) and time.monotonic() < deadline:
+    while not list(tmp_path.glob("records/score/*/*.json")) and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
