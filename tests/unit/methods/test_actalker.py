@@ -57,7 +57,7 @@ def defaults():
 
 @pytest.mark.parametrize("name", ABLATIONS)
 def test_an_untrained_ablation_names_the_command_that_trains_it(name, stored):
-    needs = state(name)
+    needs = state(find_method(name).target)
     assert f"--ablation {name.removeprefix('actalker-')}" in needs and "python -m actalker.embedded.train" in needs
     with pytest.raises(MissingError, match=name) as error:
         require_ready([name])
@@ -69,7 +69,7 @@ def test_an_untrained_ablation_names_the_command_that_trains_it(name, stored):
 def test_a_trained_ablation_runs_when_asked_for_and_never_by_default(name, stored, tmp_path):
     stored(name)
     importlib.reload(adapter)
-    assert state(name) == "ready"
+    assert state(find_method(name).target) == "ready"
     assert name not in defaults() and "actalker" in defaults()
     entry = find_method(name)
     assert entry.spec.gates == ("audio", "visual", "audio+visual") and entry.spec.weights
