@@ -179,13 +179,14 @@ def choose_metrics(
     chosen = _by_name(domain, wanted)
     if precision is Precision.FP32:
         return [known[i] for i in chosen]
-    variants = [i + precision.suffix for i in chosen]
+    variants = [i.removesuffix(precision.suffix) + precision.suffix for i in chosen]
     if not any(i in known for i in variants):
         raise UsageError(
             f"None of these metrics has a variant in {precision}: {', '.join(chosen)}.",
             "It exists for the networks of real faces: sync, fid, fvd, lpips. Leave out --precision.",
         )
-    return [known[new if new in known else old] for old, new in zip(chosen, variants, strict=True)]
+    kept = (new if new in known else old for old, new in zip(chosen, variants, strict=True))
+    return [known[i] for i in dict.fromkeys(kept)]
 
 
 def _by_name(domain: Domain, wanted: Iterable[str] | None) -> list[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -113,19 +114,22 @@ class Flow:
         if not fresh:
             known = self.home.records.read("gen", self._jobs)
             self.generated = {k: r for k, r in known.items() if self._counts(r) and self._clip_is_there(r)}
-        keys = [
-            key
+        keys = {
+            gen: [key for _, key, _ in self._score_keys(self._jobs[gen], record)]
             for gen, record in self.generated.items()
             if record["status"] == "ok"
-            for _, key, _ in self._score_keys(self._jobs[gen], record) + self._swap_keys(gen)
-        ]
-        self.scores = {k: r for k, r in self.home.records.read("score", keys).items() if self._counts(r)}
+        }
+        swap_keys = [key for base in self._swaps for _, key, _ in self._swap_keys(base)]
+        found = self.home.records.read("score", [*chain.from_iterable(keys.values()), *swap_keys])
+        self.scores = {k: r for k, r in found.items() if self._counts(r)}
         tasks: list[Task] = []
         for job in self._jobs.values():
-            if job.key in self.generated:
-                tasks += self._after_clip(job)
-            else:
+            if job.key not in self.generated:
                 tasks.append(job)
+            elif all(key in self.scores for key in keys.get(job.key, ())):
+                tasks += self._close(job.key)
+            else:
+                tasks += self._after_clip(job)
         for base in self._swaps:
             tasks += self._swap_tasks(base)
         return _batched(tasks)
@@ -209,12 +213,13 @@ class Flow:
         pairs = self._pairs(cell)
         tasks: list[Task] = []
         for metric in self.set_metrics:
-            key, fields = self.set_key(metric.spec, pairs)
+            key, fields = self._set_key(metric.spec, pairs)
             record = self.home.records.get("set", key)
             if record is not None and self._counts(record):
                 self.sets[key] = record
             elif pairs:
-                generated, reference = zip(*pairs, strict=True)
+                generated = tuple(self.clip_ref(job, self.generated[job.key]) for job in pairs)
+                reference = tuple(ref for job in pairs if (ref := self.reference(job)) is not None)
                 title = f"{metric.spec.id} of {cell[0]} ({cell[1]})"
                 tasks.append(SetTask(key, metric.spec.id, generated, reference, fields, title))
         return tasks
@@ -227,7 +232,7 @@ class Flow:
         """Return each set metric with its task's key for the cell and the record, or None when it has none."""
         pairs = self._pairs(cell)
         for metric in self.set_metrics:
-            key, _ = self.set_key(metric.spec, pairs)
+            key, _ = self._set_key(metric.spec, pairs)
             yield metric.spec, key, self.sets.get(key)
 
     def task_keys(self, job: Job, spec: MetricSpec) -> tuple[str, ...]:
@@ -236,14 +241,14 @@ class Flow:
             return (job.key,)
         return (job.key, *(swap.key for swap in self._swaps[job.key].values()), _swap_task(job.key))
 
-    def _pairs(self, cell: Cell) -> list[tuple[ClipRef, ClipRef]]:
-        """Return the cell's stored clips, each with its ground truth."""
+    def _pairs(self, cell: Cell) -> list[Job]:
+        """Return the cell's jobs that have a clip in the store and a ground truth to compare it with."""
         return [
-            (self.clip_ref(job, record), reference)
+            job
             for job in self._cell_jobs[cell]
             if (record := self.generated.get(job.key)) is not None
             and record["status"] == "ok"
-            and (reference := self.reference(job)) is not None
+            and self.sample(job).reference is not None
         ]
 
     def clip_scores(self, job: Job) -> Iterable[tuple[MetricSpec, Record | None]]:
@@ -278,14 +283,14 @@ class Flow:
             return None
         return ClipRef(sample.digests["reference"], sample.reference, _picture(sample), sample.truth)
 
-    def set_key(self, spec: MetricSpec, pairs: Sequence[tuple[ClipRef, ClipRef]]) -> tuple[str, dict[str, Any]]:
-        """Return the record key of a set metric over clips, and the key's fields."""
+    def _set_key(self, spec: MetricSpec, pairs: Sequence[Job]) -> tuple[str, dict[str, Any]]:
+        """Return the record key of a set metric over the clips of jobs, and the key's fields."""
         fields = {
             "kind": "set",
             "protocol": spec.id,
             "protocol_digest": self._protocol_digests[spec.id],
-            "generated": [g.sha256 for g, _ in pairs],
-            "reference": [r.sha256 for _, r in pairs],
+            "generated": [self.generated[job.key]["clip"]["sha256"] for job in pairs],
+            "reference": [self.sample(job).digests["reference"] for job in pairs],
         }
         return digest(fields), fields
 

@@ -25,7 +25,7 @@ from typing import Any
 
 from bench import statistics
 from bench.compare import Difference, compare
-from bench.errors import ExitCode, MissingError, UsageError
+from bench.errors import ExitCode, MissingError, UsageError, did_you_mean
 from bench.report.recipes import check_keys, matches, one_of, strings
 from bench.report.reference import Noise
 from bench.report.results import Results
@@ -234,7 +234,8 @@ def gate(
         for index, ((rule, d), (tolerance, _)) in enumerate(zip(pairs, limits, strict=True))
     ]
     used = {id(r) for r, _ in pairs}
-    checks += [_unused(r) for r in rules.rule if id(r) not in used]
+    measured = sorted(set(reference.rows["protocol"]) | set(new.rows["protocol"]))
+    checks += [_unused(r, measured) for r in rules.rule if id(r) not in used]
     checks.sort(key=lambda c: (VERDICTS.index(c.verdict), -c.severity))
     return Outcome(tuple(checks), reference.name, new.name, rules.alpha)
 
@@ -358,6 +359,9 @@ def _g(value: float) -> str:
     return f"{value:.3g}"
 
 
-def _unused(rule: Rule) -> Check:
+def _unused(rule: Rule, measured: list[str]) -> Check:
+    hints = [did_you_mean(p, measured) for p in rule.protocol if not any(matches(m, (p,)) for m in measured)]
     nothing = Difference(Cell("", "", "", "", "", " ".join(rule.protocol), ""), "", "none", 3, 1.0, "clip")
-    return Check(rule, nothing, math.nan, "missing", "matches no number of the reference or of this run")
+    return Check(
+        rule, nothing, math.nan, "missing", "matches no number of the reference or of this run" + "".join(hints)
+    )

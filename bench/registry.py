@@ -11,7 +11,6 @@ import importlib.util
 import sys
 from collections.abc import Mapping
 from difflib import get_close_matches
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -100,4 +99,6 @@ def _module_from_file(path: Path) -> Any:
 
 def targets(builtin: Mapping[str, str], group: str) -> dict[str, str]:
     """Return built-in names and those that installed packages add under an entry-point group."""
+    from importlib.metadata import entry_points  # slow to import, and `bench --help` needs no names
+
     return {**builtin, **{e.name: e.value for e in entry_points(group=group)}}

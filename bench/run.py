@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -124,6 +125,9 @@ def execute(
 ) -> RunResult:
     """Do what the plan still lacks and write the run folder.
 
+    While it goes on, the folder holds the numbers that are there so far, so that `bench status` and `bench report`
+    can be asked from elsewhere, and after the driver was killed.
+
     Args:
         plan: clips to make.
         metrics: numbers to compute; those that cannot run here become `unscored` rows.
@@ -135,28 +139,47 @@ def execute(
         report: writes reports into the run folder, given rows and provenance there.
 
     Raises:
+        UsageError: the name is a path.
         StoreFull: the disk is full; finished results are safe.
     """
+    if Path(name).name != name:
+        raise UsageError(f"'{name}' cannot name a run: it is a path.", f"For example: --name {Path(name).name}")
     home.ready()
     missing = [u for m in metrics if (u := unavailable(m)) is not None]
     blocked = {u.spec.id for u in missing}
     usable = [m for m in metrics if m.spec.id not in blocked]
     flow = Flow(plan, usable, home, fresh=how.fresh, retry=how.retry)
     scheduler = Scheduler(flow.initial, flow.follow)
-    sweep(home.path / "blobs", older_than=_day_ago())
+    sweep(home.path / "blobs", older_than=time.time() - 86400)
+    folder = home.runs / (name or default_name(plan))
+
+    def write() -> pd.DataFrame:
+        rows = build_rows(flow, scheduler.failures, missing)
+        _write(folder, flow, rows, missing, command)
+        return rows
+
+    next_write = 0.0
+
+    def observe(task: Task, outcome: Outcome) -> None:
+        nonlocal next_write
+        if progress is not None:
+            progress.settled(task, outcome)
+        if (start := time.monotonic()) >= next_write:
+            write()
+            end = time.monotonic()
+            next_write = end + max(60.0, 50 * (end - start))
+
     with Interrupt() as interrupt:
         if not scheduler.finished:
             if progress is not None:
                 progress.start(flow)
             try:
-                _drive(scheduler, home, how, progress, interrupt)
+                _drive(scheduler, home, how, observe, interrupt)
             finally:
                 if progress is not None:
                     progress.stop()
         stopped = interrupt.requested and not scheduler.finished
-    folder = home.runs / (name or default_name(plan))
-    rows = build_rows(flow, scheduler.failures, missing)
-    _write(folder, flow, rows, missing, command)
+    rows = write()
     made = sum(flow.generated.get(job.key, {}).get("status") == "ok" for job in plan.jobs)
     failures = _summarise(flow, scheduler)
     result = RunResult(folder, stopped, len(plan.jobs), made, _broken(rows), failures, missing)
@@ -172,12 +195,12 @@ def default_name(plan: Plan) -> str:
 
 
 def _drive(
-    scheduler: Scheduler, home: Home, how: Execution, progress: Progress | None, interrupt: Interrupt
+    scheduler: Scheduler,
+    home: Home,
+    how: Execution,
+    observe: Callable[[Task, Outcome], None],
+    interrupt: Interrupt,
 ) -> None:
-    def observe(task: Task, outcome: Outcome) -> None:
-        if progress is not None:
-            progress.settled(task, outcome)
-
     executor = how.executor
     if executor == "auto":
         executor = "ray" if how.address or scheduler.waiting > 4 else "inline"
@@ -317,12 +340,6 @@ def _now() -> str:
     from datetime import UTC, datetime
 
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _day_ago() -> float:
-    import time
-
-    return time.time() - 86400.0
 
 
 def command_line(arguments: Iterable[str] | None = None) -> str:

@@ -63,7 +63,8 @@ def finish(result: RunResult, as_json: bool, max_failures: int) -> ExitCode:
     if len(result.failures) > 10:
         errors.print(f"  and {len(result.failures) - 10} more kinds of failure; see {result.folder}")
     errors.print(f"{result.made} of {result.planned} clips made. Run folder: {result.folder}", soft_wrap=True)
-    for kind, path in result.report.items():
+    # The page last: it is what people open.
+    for kind, path in sorted(result.report.items(), key=lambda item: item[0] == "html"):
         errors.print(f"  {kind}: {path}", soft_wrap=True)
     if result.interrupted:
         errors.print(f"Interrupted. Resume with: {command_line()}", soft_wrap=True)

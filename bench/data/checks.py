@@ -45,6 +45,13 @@ MIN_CONFIDENCE = 3.0
 FACE, PERSON, SIZE, YAW = "C1 one face", "C2 one person", "C3 face size", "C3 yaw"
 SPEECH, MUSIC = "C4 speech", "C4 no music"
 SYNC, OTHERS = "C5 synchronisation", "C6 another person than in every other clip"
+TOOL_OF = {
+    **dict.fromkeys((FACE, SIZE, YAW), "faces"),
+    **dict.fromkeys((PERSON, OTHERS), "identity"),
+    SPEECH: "speech",
+    SYNC: "sync",
+}
+"""The attribute of `bench.data.normalise.Tools` that each stands on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +63,12 @@ class Finding:
         value: what was measured; None when it could not be.
         passed: False makes the clip unusable; None means not looked at.
         reason: category of the final account: `too short`, `no face`, `several faces`, ...
-        needs: what a filter that was not applied lacks.
     """
 
     name: str
     value: float | None
     passed: bool | None
     reason: str = ""
-    needs: str = ""
 
 
 def check_source(
@@ -182,9 +187,9 @@ def look_at(frames: Sequence[Frame], fps: float = 25.0) -> list[Frame]:
     return list(frames[::step])
 
 
-def not_applied(name: str, needs: str) -> Finding:
-    """Return the finding of a filter that could not be applied, with what it lacks."""
-    return Finding(name, None, None, needs=needs)
+def not_applied(name: str) -> Finding:
+    """Return the finding of a filter that could not be applied."""
+    return Finding(name, None, None)
 
 
 def check_faces(found: Sequence[Sequence[tuple[float, float, float, float]]], side: int) -> list[Finding]:
@@ -248,7 +253,7 @@ def check_speech(share: float) -> Finding:
 def check_sync(measured: tuple[float, float] | None) -> list[Finding]:
     """Return C5 from offset and confidence; None when SyncNet found nothing to measure."""
     if measured is None:
-        return [not_applied(SYNC, "SyncNet found no face track of more than 50 frames")]
+        return [not_applied(SYNC)]
     offset, confidence = measured
     return [
         Finding("C5 offset", offset, abs(offset) <= MAX_OFFSET, "audio out of sync"),
@@ -306,9 +311,10 @@ def _metric_missing(protocol: str) -> str:
 
 class _ArcFace:
     def __init__(self) -> None:
-        from bench.metrics.networks.arcface import Embedder
+        from bench.metrics.networks import arcface
 
-        self._network = Embedder()
+        self._network = arcface.Embedder()
+        self._size = arcface.SIZE
 
     def embeddings(self, frames: Iterable[Frame]) -> npt.NDArray[np.float32]:
         rows = []
@@ -316,7 +322,7 @@ class _ArcFace:
             if (found := self._network.find(frame)) is not None:
                 shown, face, _ = found
                 rows.append(self._network.embed([shown], [face.landmarks])[0])
-        return np.array(rows, np.float32).reshape(len(rows), -1)
+        return np.array(rows, np.float32).reshape(len(rows), self._size)
 
 
 class _SyncNet:

@@ -23,7 +23,7 @@ from bench.store.home import Home
 
 Progress = Callable[[int, int], None]
 
-OWN_LIST = "The clips are our own draw, not the papers': their lists were never published."
+OWN_LIST = "Clips, windows and pairs are our own draw, not the papers': theirs were never published."
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ def _counted(title: str, counts: Mapping[str, int]) -> list[str]:
 def _by_need(not_applied: Mapping[str, str]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for name, needs in sorted(not_applied.items()):
-        found.setdefault(needs or "what it needs is not here", []).append(name)
+        found.setdefault(needs, []).append(name)
     return found
 
 
@@ -126,7 +126,9 @@ def known(home: Home) -> list[Known]:
 def _progress(dataset: Dataset, subset: str, frozen: FrozenList | None, ready: Collection[str]) -> tuple[int, int]:
     """Return how many clips of a list are ready, and how many it has (or asks for, before it is drawn)."""
     entries = frozen.entries if frozen else ()
-    return sum(str(e["clip_id"]) in ready for e in entries), len(entries) or dataset.subsets[subset].count
+    whole = frozen is not None and frozen.header.get("complete", True)
+    wanted = len(entries) if entries and whole else dataset.subsets[subset].count
+    return sum(str(e["clip_id"]) in ready for e in entries), wanted
 
 
 def command(dataset: Dataset, subset: str | None = None, source: Path | None = None) -> str:
@@ -285,9 +287,9 @@ def _unprepared(dataset: Dataset, subset: str, rule: Subset, entries: Sequence[M
     return Split(dataset.name, dataset.domain, samples, notes=tuple(notes))
 
 
-def unchecked(lines: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """Return the filters that could not be applied to some clip, with what they need, from manifest lines."""
-    return {f["name"]: f.get("needs", "") for line in lines for f in line["filters"] if f["passed"] is None}
+def unchecked(lines: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the filters that could not be applied to some clip, from manifest lines."""
+    return sorted({f["name"] for line in lines for f in line["filters"] if f["passed"] is None})
 
 
 def list_digest(frozen: FrozenList) -> str:
@@ -308,8 +310,10 @@ def _notes(
         notes.append("The list is drawn from annotations; media filters remove clips from it, none is replaced.")
     if frozen.header.get("mirror"):
         notes.append("Clips were cut by somebody else (source = mirror); crops and lengths are not the owners'.")
-    if left := {**unchecked(lines), **frozen.header.get("not_applied", {})}:
+    if left := {*unchecked(lines), *frozen.header.get("not_applied", ())}:
         notes.append(f"Not checked when the clips were prepared: {', '.join(sorted(left))}.")
+    if not frozen.header.get("complete", True):
+        notes.append(f"The list has {len(frozen.entries)} clips where {frozen.header['count']} are asked for.")
     if rejected:
         notes.append(f"{len(samples)} of {len(samples) + len(rejected)} clips of the list are here.")
     return tuple(notes)

@@ -33,6 +33,9 @@ from bench.methods.external.environment import find_program
 from bench.store.files import write_bytes
 from bench.store.home import Home
 
+WITHDRAWN = "withdrawn.txt"
+"""File of the user's, below the data set's folder: ids that were asked to be taken out, one per line."""
+
 
 def prepare(
     name: str,
@@ -72,17 +75,21 @@ def prepare(
         )
     tools = available_tools(dataset)
     layout, groups, header = _layout(dataset, chosen, rule, source, root)
-    with Preparer(dataset, rule.seconds, root, tools, layout, home, workers) as preparer:
+    withdrawn = _withdrawn(root)
+    with Preparer(dataset, rule.seconds, root, tools, layout, home, workers, withdrawn) as preparer:
         frozen = frozen_list(dataset, chosen, home)
-        if frozen is not None and frozen.entries and frozen.header.get("complete", True):
-            by_id = {c.clip_id: c for group in groups for c in group}
-            listed = [[by_id[i]] for e in frozen.entries if (i := str(e["clip_id"])) in by_id]
-            preparer.fill(listed, len(listed), progress)
-        else:
-            compare = dataset.identities == "faces"
-            accepted = preparer.fill(groups, rule.count, progress, partial(_twin, root) if compare else None)
-            frozen = _freeze(root, chosen, header | _verdict(dataset, rule, tools, accepted), accepted)
-    return _close(dataset, chosen, root, frozen, preparer.tried, layout.refused)
+        try:
+            if frozen is not None and frozen.entries and frozen.header.get("complete", True):
+                by_id = {c.clip_id: c for group in groups for c in group}
+                listed = [[by_id[i]] for e in frozen.entries if (i := str(e["clip_id"])) in by_id]
+                preparer.fill(listed, len(listed), progress)
+            else:
+                compare = partial(_twin, root) if dataset.identities == "faces" else None
+                accepted = preparer.fill(groups, rule.count, progress, compare)
+                frozen = _freeze(root, chosen, header | _verdict(dataset, rule, tools, accepted), accepted)
+        finally:  # also when a download breaks off or the user stops it: what is finished can be used
+            manifest = _record(root, preparer.tried, layout.refused)
+    return _account(dataset, chosen, root, frozen, tools, preparer.tried, layout.refused, manifest)
 
 
 def _twin(root: Path, result: Result, accepted: Sequence[Result]) -> Refused | None:
@@ -104,9 +111,9 @@ def _twin(root: Path, result: Result, accepted: Sequence[Result]) -> Refused | N
 
 def _verdict(dataset: Dataset, rule: Subset, tools: Tools, accepted: Sequence[Result]) -> dict[str, Any]:
     """Return what a drawn list's header says of how far it was checked."""
-    left = {name: needs for r in accepted for name, needs in unchecked([r.clip]).items()}
+    left = unchecked(r.clip for r in accepted)
     if dataset.identities == "faces" and not tools.identity:
-        left[OTHERS] = tools.needs.get("identity", "")
+        left.append(OTHERS)
     return {
         "complete": len(accepted) == rule.count,
         "list_kind": "unfiltered" if left else "filtered",
@@ -174,6 +181,15 @@ def _youtube(
     return layout, groups, {**header, "mirror": layout.mirror}
 
 
+def _withdrawn(root: Path) -> frozenset[str]:
+    """Return the clip and source ids that must not be kept here any more."""
+    try:
+        lines = (root / WITHDRAWN).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return frozenset()
+    return frozenset(line.strip() for line in lines if line.strip())
+
+
 def _can_download() -> bool:
     return find_program("yt-dlp") is not None
 
@@ -226,15 +242,10 @@ def _freeze(root: Path, subset: str, header: Mapping[str, Any], accepted: Sequen
     return frozen
 
 
-def _close(
-    dataset: Dataset,
-    subset: str,
-    root: Path,
-    frozen: FrozenList,
-    tried: Sequence[Result],
-    refused: Sequence[tuple[str, str]],
-) -> Account:
-    """Write manifest and ledger, and return the account."""
+def _record(
+    root: Path, tried: Sequence[Result], refused: Sequence[tuple[str, str]]
+) -> dict[str, Mapping[str, Any]]:
+    """Write manifest and ledger; return the manifest's lines by clip id."""
     stored = read_results(root)
     results = stored | {r.clip_id: r for r in tried}
     ledger = [
@@ -252,7 +263,20 @@ def _close(
     ]
     _write_lines(root / "manifest.jsonl", manifest)
     _write_lines(root / "ledger.jsonl", ledger)
-    ready = {line["clip_id"]: line for line in manifest}
+    return {line["clip_id"]: line for line in manifest}
+
+
+def _account(
+    dataset: Dataset,
+    subset: str,
+    root: Path,
+    frozen: FrozenList,
+    tools: Tools,
+    tried: Sequence[Result],
+    refused: Sequence[tuple[str, str]],
+    ready: Mapping[str, Mapping[str, Any]],
+) -> Account:
+    """Return what the preparation came to."""
     entries = [str(e["clip_id"]) for e in frozen.entries]
     listed = [ready[i] for i in entries if i in ready]
     wanted = dataset.subsets[subset].count
@@ -278,7 +302,7 @@ def _close(
         tuple(notes),
         sum(r.state in ("retry", "blocked") for r in tried),
         dict(Counter(reason.partition(":")[0] for _, reason in refused)),
-        {**unchecked(listed), **frozen.header.get("not_applied", {})},
+        {name: tools.lacking(name) for name in (*unchecked(listed), *frozen.header.get("not_applied", ()))},
     )
 
 

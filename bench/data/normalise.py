@@ -71,11 +71,17 @@ class Tools:
 
     def present(self) -> list[str]:
         """Return the names of those that are used."""
-        return [name for name in TOOLS if getattr(self, name)]
+        return [name for name in ("faces", "identity", "speech", "sync") if getattr(self, name)]
 
+    def lacking(self, filter_name: str) -> str:
+        """Return why a filter was not applied, and what to type where that helps."""
+        from bench.data.checks import MUSIC, SYNC, TOOL_OF
 
-TOOLS = ("faces", "identity", "speech", "sync")
-NO_MUSIC_DETECTOR = "bench has no music detector; only the owners' labels speak of music"
+        if filter_name == MUSIC:
+            return "bench has no music detector; only the owners' labels speak of music"
+        if filter_name == SYNC and self.sync:
+            return "SyncNet found no face track of more than 50 frames in some clips"
+        return self.needs.get(TOOL_OF[filter_name]) or "its network was not here when the clip was made"
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,10 +173,7 @@ def make_clip(job: Job, work: Path) -> dict[str, Any]:
         "cut": {"start": raw.start, "seconds": raw.seconds, "frames": candidate.frames},
         "crop": {"box": raw.box, "rule": raw.rule},
         "url": candidate.url,
-        "filters": [
-            {"name": f.name, "value": f.value, "passed": f.passed, **({"needs": f.needs} if f.needs else {})}
-            for f in findings
-        ],
+        "filters": [{"name": f.name, "value": f.value, "passed": f.passed} for f in findings],
         "warnings": list(job.media.warnings),
         "licence": dataset.licence,
         "version": VERSION,
@@ -285,7 +288,7 @@ def _face_findings(job: Job, frames: Sequence[Any]) -> list[Any]:
         return []
     if not job.tools.faces:
         names = (checks.FACE, checks.SIZE, checks.YAW)[: 3 if job.dataset.shots else 2]
-        return [checks.not_applied(name, job.tools.needs.get("faces", "")) for name in names]
+        return [checks.not_applied(name) for name in names]
     looked, finder = checks.look_at(frames), _finder()
     found = checks.check_faces([finder.boxes(frame) for frame in looked], job.dataset.size)
     return [*found, checks.check_pose(finder.read(looked))] if job.dataset.shots else found
@@ -297,10 +300,8 @@ def _speech_findings(job: Job, sound: Any) -> list[Any]:
 
     if not job.dataset.shots or sound is None:
         return []
-    music = checks.not_applied(checks.MUSIC, NO_MUSIC_DETECTOR)
-    if not job.tools.speech:
-        return [checks.not_applied(checks.SPEECH, job.tools.needs.get("speech", "")), music]
-    return [checks.check_speech(_speech(sound)), music]
+    speech = checks.check_speech(_speech(sound)) if job.tools.speech else checks.not_applied(checks.SPEECH)
+    return [speech, checks.not_applied(checks.MUSIC)]
 
 
 def _person(job: Job, frames: Sequence[Any], work: Path) -> list[Any]:
@@ -312,7 +313,7 @@ def _person(job: Job, frames: Sequence[Any], work: Path) -> list[Any]:
     if not job.dataset.shots:
         return []
     if not job.tools.identity:
-        return [checks.not_applied(checks.PERSON, job.tools.needs.get("identity", ""))]
+        return [checks.not_applied(checks.PERSON)]
     finding, mean = checks.check_person(_embedder().embeddings(checks.look_at(frames)))
     if mean is not None:
         np.save(work / FILES["identity"], mean)
@@ -325,7 +326,7 @@ def _sync(job: Job, frames: Sequence[Any], sound: Any, work: Path) -> list[Any]:
     from bench.media.encode import write_clip
 
     if not job.tools.sync:
-        return [checks.not_applied(checks.SYNC, job.tools.needs.get("sync", ""))]
+        return [checks.not_applied(checks.SYNC)]
     clip = work / "sync.mp4"
     write_clip(clip, frames, job.dataset.fps, sound)
     try:

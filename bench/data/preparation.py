@@ -10,7 +10,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -153,6 +153,7 @@ class Preparer:
         layout: finds media.
         home: of the benchmark.
         workers: clips made at a time; 1 works in this process, more start Ray.
+        withdrawn: clip and source ids that are removed and never made again.
 
     Attributes:
         tried: results of every candidate so far.
@@ -167,11 +168,13 @@ class Preparer:
         layout: Layout,
         home: Home,
         workers: int = 1,
+        withdrawn: Collection[str] = (),
     ) -> None:
         self._dataset, self._seconds, self._root, self._tools = dataset, seconds, root, tools
         self._layout = layout
         self._home = home
         self._workers = workers
+        self._withdrawn = withdrawn
         self._stack = ExitStack()
         self._scratch = root / f".scratch-{os.getpid()}"
         self.tried: list[Result] = []
@@ -189,6 +192,10 @@ class Preparer:
         # Alone now, so whatever is half made was left by a process that was killed.
         for left in (*self._root.glob(".scratch-*"), *(self._root / "clips").glob(".*.part")):
             shutil.rmtree(left, ignore_errors=True)
+        for result in read_results(self._root).values() if self._withdrawn else ():
+            if result.clip_id in self._withdrawn or result.source_id in self._withdrawn:
+                shutil.rmtree(self._root / "clips" / safe_id(result.clip_id), ignore_errors=True)
+                record_path(self._root, result.clip_id).unlink()
         self._scratch.mkdir(parents=True)
         self._stack.callback(shutil.rmtree, self._scratch, ignore_errors=True)
         return self
@@ -285,11 +292,13 @@ class Preparer:
             wish = [asdict(candidate), self._seconds, self._dataset.size, self._tools.present()]
             return digest([VERSION, *wish, self._layout.stamp(candidate)])
 
+        result = Result(candidate.clip_id, candidate.source_id, candidate.identity, "ok")
+        if candidate.clip_id in self._withdrawn or candidate.source_id in self._withdrawn:
+            return replace(result, state="dead", reason="withdrawn")
         # What is simply not there is found out again in no time, so it leaves no file.
         lasting = self._layout.stamp(candidate) is not None
         if lasting and (known := _known(self._root, candidate.clip_id, request())) is not None:
             return known
-        result = Result(candidate.clip_id, candidate.source_id, candidate.identity, "ok")
         try:
             media = self._layout.media(candidate, self._scratch)
         except Refused as no:

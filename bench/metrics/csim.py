@@ -156,8 +156,7 @@ class GroundTruthFrame(_Csim):
 
         Raises:
             Unscored: no ground truth, lengths differ by more than two frames, no frame with a face in both, or
-            missing
-                weights or package.
+                missing weights or package.
         """
         truth = require_reference(reference)
         pairs = check_lengths(clip.frames, truth.frames)

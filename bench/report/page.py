@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from bench.report import sheets
 from bench.report.results import Results, gate_order
 from bench.report.summary import Summary
 from bench.report.table import Column
@@ -61,7 +62,8 @@ def payload(summary: Summary, media: Media, first: Sequence[tuple[str, str]] = (
 
     `rows` are methods under gates, `samples` the clips' ids with reference media, `metrics` the columns.
     `values[m][r]` lists the score of each sample (null: none); `clips[r]` the link of each sample's clip;
-    `why[r]` the reason of what is missing; `curves` what accompanies single clips. Metrics come in the order
+    `why[r]` the reason of what is missing; `curves` what accompanies single clips; `sheet_frames` how many
+    frames a strip of the contact sheet has. Metrics come in the order
     of `first`, (protocol, column) pairs, then in that of the provenance.
     """
     results = summary.results
@@ -100,6 +102,7 @@ def payload(summary: Summary, media: Media, first: Sequence[tuple[str, str]] = (
         "clips": links,
         "why": _why(clips, place, order),
         "curves": _curves(results.clips, hashes, media),
+        "sheet_frames": sheets.FRAMES,
     }
 
 

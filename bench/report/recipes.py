@@ -128,14 +128,17 @@ def load(recipe: str | Path) -> Recipe:
 def parse(data: Mapping[str, Any], name: str, origin: str = "recipe") -> Recipe:
     """Turn parsed TOML into a recipe; see `load` for the errors."""
     check_keys(data, Recipe, origin, hidden=("name", "origin"))
+    _texts(data, ("title", "caption", "mark"), origin)
     include = strings(data.get("include", []), f"{origin}: include")
     tables = [table for other in include for table in load(other).table]
     for number, raw in enumerate(_list(data, "table", origin), start=1):
         where = f"{origin}, table {number}"
         check_keys(raw, TableSpec, where)
+        _texts(raw, ("id", "title", "caption", "layout"), where)
         columns = []
-        for item in raw.get("column", []):
-            check_keys(item, ColumnSpec, f"{where}, column '{item.get('name', '?')}'")
+        for place, item in enumerate(_list(raw, "column", where), start=1):
+            check_keys(item, ColumnSpec, f"{where}, column {place}")
+            _texts(item, ("name", "group"), f"{where}, column {place}")
             if "name" not in item or "protocol" not in item:
                 raise UsageError(f"{where}: every column needs a name and a protocol.")
             patterns = {k: strings(item[k], f"{where}: {k}") for k in ("protocol", "column", "split") if k in item}
@@ -145,6 +148,9 @@ def parse(data: Mapping[str, Any], name: str, origin: str = "recipe") -> Recipe:
         published = raw.get("published")
         if published is not None:
             check_keys(published, PublishedSpec, f"{where}, published")
+            _texts(published, ("paper", "table"), f"{where}, published")
+            if "paper" not in published:
+                raise UsageError(f"{where}: published must name a paper.", 'For example: { paper = "actalker" }')
             published = PublishedSpec(**published)
         lists = {k: strings(raw[k], f"{where}: {k}") for k in ("columns", "gates", "methods") if k in raw}
         table = TableSpec(
@@ -183,6 +189,12 @@ def one_of(value: str, known: Sequence[str], where: str) -> None:
         raise UsageError(
             f"{where} is '{value}'.{did_you_mean(str(value), list(known))}", f"It can be {', '.join(known)}."
         )
+
+
+def _texts(data: Mapping[str, Any], keys: Sequence[str], where: str) -> None:
+    for key in keys:
+        if not isinstance(data.get(key, ""), str):
+            raise UsageError(f"{where}: {key} must be text in quotes, not {data[key]!r}.")
 
 
 def _list(data: Mapping[str, Any], key: str, where: str) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -40,12 +41,15 @@ class Blobs:
 
     def path(self, blob: Blob) -> Path:
         """Return where a blob lies (whether or not it is there)."""
-        return self.root / blob.sha256[:2] / f"{blob.sha256}{blob.suffix}"
+        return Path(self._place(blob))
+
+    def _place(self, blob: Blob) -> str:
+        return f"{self.root}/{blob.sha256[:2]}/{blob.sha256}{blob.suffix}"
 
     def has(self, blob: Blob) -> bool:
         """Tell whether the blob is there with its recorded size. `verify` checks the digest too."""
         try:
-            return self.path(blob).stat().st_size == blob.size
+            return os.stat(self._place(blob)).st_size == blob.size  # noqa: PTH116  asked 40,000 times at a start
         except OSError:
             return False
 

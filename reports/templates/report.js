@@ -123,7 +123,7 @@
     const height = top + shown.length * H + 28;
     const svg = draw("svg", { viewBox: `0 0 ${W} ${height}`, role: "img", "aria-label": `Spread of ${metrics[m].label}` });
     const scale = metrics[m].scale;
-    for (const t of ticks(low * scale, high * scale, narrow ? 3 : 6)) {
+    for (const t of ticks(low * scale, high * scale, narrow ? 5 : 6)) {
       const at = x(t / scale);
       svg.append(draw("line", { class: "axis", x1: at, x2: at, y1: top, y2: height - 24 }));
       const label = draw("text", { x: at, y: height - 8, "text-anchor": "middle" });
@@ -520,7 +520,9 @@
   }
   function playhead(t) {
     if (curveTime) curveTime(t);
-    $("sheet").style.setProperty("--at", length() ? t / length() : 0);
+    const frames = data.sheet_frames, now = length() ? Math.min(frames - 1, Math.floor((frames * t) / length())) : 0;
+    $("sheet").style.setProperty("--at", now / frames);
+    $("sheet").style.setProperty("--step", 1 / frames);
   }
 
   // ---------------------------------------------------------------- opening a clip

@@ -396,8 +396,8 @@ def _check_batch(contract: Contract) -> None:
     if contract.batch.size < 2 or not all("{sample_id}" in pattern for pattern in contract.batch.glob):
         raise ValueError("batch needs a size of 2 or more, and {sample_id} in every pattern of batch.glob")
     for gate, commands in contract.gates.items():
-        if not (commands.config and commands.config.each) or commands.stage:
-            raise ValueError(f"batch: gates.{gate} needs config.each, which names every sample, and no stage")
+        if not (commands.config and commands.config.each) or commands.stage or commands.prepare:
+            raise ValueError(f"batch: gates.{gate} needs config.each, and can have neither stage nor prepare")
         if own := set(placeholders(commands.command)) - _SHARED:
             raise ValueError(f"batch: gates.{gate}: {{{min(own)}}} is one sample's; put it into config.each")
 

@@ -112,8 +112,6 @@ class ExternalMethod:
                 # A sample that cannot be handed out fails alone, later, with its own message.
                 with contextlib.suppress(BenchError, Unscored):
                     self._supply(inputs, sample, cwd)
-                    for line in inputs.commands.prepare:
-                        inputs.argv(line)
                     inputs.entries()
                     members[index] = inputs
             if len(members) < 2:
@@ -123,9 +121,6 @@ class ExternalMethod:
             frames = sum(jobs[index][0].frames for index in members)
             limit = contract.run.timeout + 4 * contract.run.seconds_per_frame * frames
             with self._turn(checkout):
-                for inputs in members.values():
-                    for line in inputs.commands.prepare:
-                        self._run(state, inputs, inputs.argv(line), cwd, log, limit)
                 self._run(state, leader, leader.argv(leader.commands.command), cwd, log, limit)
             for index, inputs in members.items():
                 sample, _, seed = jobs[index]

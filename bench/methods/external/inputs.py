@@ -25,6 +25,7 @@ from bench.spec import Cause, Gate, Sample
 
 FPS = 25
 _PER_FRAME = SAMPLE_RATE // FPS
+_REWRITTEN = {".aac", ".avi", ".mp4", ".wav"}
 
 Frame = npt.NDArray[np.uint8]
 
@@ -265,8 +266,9 @@ def link_checkout(contract: Contract, checkout: Path, shadow: Path) -> Path:
     """Make a working folder that looks like the checkout but keeps what a run writes to itself.
 
     Everything is linked except the folders on the way to the working folder and those that the contract
-    declares as private (`run.empty_folders`, `run.own_folders`): they are real. So programs that write
-    under fixed names in their repository run side by side, and the checkout stays as it was.
+    declares as private (`run.empty_folders`, `run.own_folders`): they are real. Sound and video files in the
+    working folder itself are left out, because a run that writes them again would write through the link. So
+    programs that write under fixed names in their repository run side by side, and the checkout stays as it was.
 
     Returns:
         The working folder (`run.cwd` inside the copy).
@@ -289,6 +291,8 @@ def link_checkout(contract: Contract, checkout: Path, shadow: Path) -> Path:
             if name in real or name in empty or child.name == ".git":
                 continue
             if relative in own and not child.is_dir():
+                continue
+            if name.parent == Path(run.cwd) and child.suffix.lower() in _REWRITTEN and child.is_file():
                 continue
             (target / child.name).symlink_to(child)
 

@@ -36,6 +36,7 @@ from bench.store.home import Home
 
 MANAGERS = ("venv", "conda", "docker")
 _STEP_LIMIT = 3 * 3600.0
+# Unlike a run, a setup step keeps the user's settings of pip and uv: mirrors and proxies are needed here.
 _FOREIGN = ("PYTHON", "VIRTUAL_ENV", "CONDA")
 
 

@@ -12,6 +12,25 @@ import av
 import numpy as np
 import pytest
 
+from bench.data import datasets
+from bench.store.home import Home
+
+
+@pytest.fixture
+def home(tmp_path):
+    return Home(tmp_path / "home").ready()
+
+
+def prepare(name, source, home, **options):
+    """Prepare with the terms accepted."""
+    return datasets.prepare(name, source, home, accept_terms=True, **options)
+
+
+def ledger(home, name):
+    """Return the ledger's lines by clip id."""
+    lines = (home.data / name / "ledger.jsonl").read_text().splitlines()
+    return {line["clip_id"]: line for line in map(json.loads, lines)}
+
 
 def code_frame(number, width, height):
     """A picture that carries its number as eight bright or dark blocks, over a moving texture."""

@@ -191,9 +191,10 @@ def test_a_changed_protocol_is_missing_not_compared(reference: Results) -> None:
 
 
 def test_a_rule_that_matches_nothing_is_missing(reference: Results) -> None:
-    outcome = judge(reference, reference, {"protocol": "snyc/*", "tolerance": 0.5})
+    outcome = judge(reference, reference, {"protocol": "snyc/synthetic_v1", "tolerance": 0.5})
     assert outcome.exit_code() == ExitCode.MISSING
     assert "matches no number" in outcome.checks[0].why
+    assert "Did you mean 'sync/synthetic_v1'?" in outcome.checks[0].why
 
 
 def test_failure_outranks_missing(reference: Results) -> None:

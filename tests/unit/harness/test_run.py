@@ -11,6 +11,7 @@ import tests_toys as toys
 
 from bench import catalogue
 from bench.catalogue import choose_metrics, find_method
+from bench.errors import UsageError
 from bench.flow import Flow
 from bench.methods.base import Video
 from bench.plan import Plan, plan_generation
@@ -268,3 +269,36 @@ def test_without_metrics_clips_are_made_and_nothing_is_scored(split: Split, tmp_
     result = execute(plan(split, "Still"), [], Home(tmp_path), Execution("inline"))
     assert (result.made, result.failed) == (6, 0)
     assert rows(result).empty
+
+
+class Killer:
+    """Stands in for a driver that dies after its first task."""
+
+    def start(self, flow: Flow) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def settled(self, task: object, outcome: object) -> None:
+        if self.tasks:
+            raise KeyboardInterrupt
+        self.tasks += 1
+
+    tasks = 0
+
+
+def test_a_run_that_was_killed_is_known_with_the_command_that_resumes_it(split: Split, tmp_path: Path) -> None:
+    once = plan(split, "Still")
+    with pytest.raises(KeyboardInterrupt):
+        execute(
+            once, choose_metrics("real", METRICS), Home(tmp_path), Execution("inline"), "x", "bench run", Killer()
+        )
+    details = json.loads((tmp_path / "runs" / "x" / "run.json").read_text())
+    assert details["command"] == "bench run"
+    assert details["counts"]["error"] == details["counts"]["planned"] > 0
+    table = pd.read_parquet(tmp_path / "runs" / "x" / "rows.parquet")
+    assert set(table["reason"]) == {"not_run"}
+
+
+def test_a_path_is_no_name_for_a_run(split: Split, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot name a run"):
+        execute(plan(split, "Still"), [], Home(tmp_path), Execution("inline"), name="../outside")

@@ -41,6 +41,11 @@ def test_both_can_be_asked_for_at_once():
     ]
 
 
+def test_written_twice_it_is_computed_once():
+    both = ["lpips/alex_v0.1", "lpips/alex_v0.1+bf16"]
+    assert ids("real", both, BF16) == ids("real", both[1:], BF16) == ["lpips/alex_v0.1+bf16"]
+
+
 def test_a_precision_without_effect_is_refused():
     with pytest.raises(UsageError, match="psnr/rgb_float64") as caught:
         choose_metrics("real", ["psnr"], BF16)

@@ -278,9 +278,13 @@ def tab(browser: Any, site: Path) -> Iterator[Any]:
     context.close()
 
 
-def times(tab: Any) -> list[float]:
-    found: list[float] = tab.eval_on_selector_all("#players video", "all => all.map(v => v.currentTime)")
-    return found
+def wait_for_time(tab: Any, seconds: float, slack: float = 0.03) -> None:
+    """Wait until every player shows this moment; a busy machine may take its time."""
+    tab.wait_for_function(
+        "([t, slack]) => [...document.querySelectorAll('#players video')]"
+        ".every(v => Math.abs(v.currentTime - t) < slack)",
+        arg=[seconds, slack],
+    )
 
 
 @browser_only
@@ -305,15 +309,20 @@ def test_a_heading_sorts_its_table_within_the_groups(tab: Any) -> None:
 
 @browser_only
 def test_players_run_together_and_follow_the_slider(tab: Any) -> None:
+    tab.locator("#speed").select_option("0.25")
     tab.locator("#play").click()
-    tab.wait_for_timeout(700)
-    running = times(tab)
-    assert min(running) > 0.1
-    assert max(running) - min(running) < 0.15
+    tab.wait_for_function("[...document.querySelectorAll('#players video')].every(v => v.currentTime > 0.1)")
+    # One player falls behind: the page brings it back to the others.
+    tab.evaluate("document.querySelectorAll('#players video')[2].currentTime = 0")
+    tab.wait_for_function(
+        "(t => Math.min(...t) > 0.1 && Math.max(...t) - Math.min(...t) < 0.15)"
+        "([...document.querySelectorAll('#players video')].map(v => v.currentTime))"
+    )
+    assert not tab.eval_on_selector("#players video", "v => v.paused")
     tab.locator("#play").click()
     tab.locator("#scrub").fill("500")
-    tab.wait_for_timeout(200)
-    assert all(abs(t - 0.8) < 0.03 for t in times(tab))
+    wait_for_time(tab, 0.8)
+    assert tab.eval_on_selector_all("#players video", "all => all.every(v => v.paused)")
 
 
 @browser_only
@@ -322,8 +331,7 @@ def test_keys_step_frames_and_clips(tab: Any) -> None:
     tab.locator("#now").click()
     tab.keyboard.press("ArrowRight")
     tab.keyboard.press("ArrowRight")
-    tab.wait_for_timeout(150)
-    assert all(abs(t - 0.08) < 0.02 for t in times(tab))
+    wait_for_time(tab, 0.08, slack=0.02)
     before = tab.locator("#now").inner_text()
     tab.keyboard.press("j")
     assert tab.locator("#now").inner_text() != before
@@ -332,7 +340,6 @@ def test_keys_step_frames_and_clips(tab: Any) -> None:
     tab.keyboard.press("m")
     assert tab.eval_on_selector_all("#players video", "all => all.filter(v => !v.muted).length") == 1
     tab.keyboard.press(" ")
-    tab.wait_for_timeout(100)
     assert tab.locator("#play").get_attribute("aria-label") == "Pause"
 
 
@@ -390,11 +397,11 @@ def test_the_contact_sheet_has_the_ground_truth_on_top_and_leads_to_a_moment(tab
     tab.wait_for_function("[...document.querySelectorAll('#sheet img')].every(i => i.naturalWidth === 768)")
     strip = tab.locator("#sheet .strip").first
     box = strip.bounding_box()
-    strip.click(position={"x": box["width"] * 0.5, "y": 5})
-    tab.wait_for_timeout(200)
-    assert all(abs(t - 0.8) < 0.05 for t in times(tab))
-    line = tab.evaluate("getComputedStyle(document.querySelector('#sheet .strip'), '::after').left")
-    assert float(line.removesuffix("px")) == pytest.approx(box["width"] / 2, rel=0.05)
+    strip.click(position={"x": box["width"] * 0.55, "y": 5})
+    wait_for_time(tab, 0.88, slack=0.05)
+    # The frame of the moment is framed: the fifth of eight.
+    frame = tab.evaluate("getComputedStyle(document.querySelector('#sheet .strip'), '::after').left")
+    assert float(frame.removesuffix("px")) == pytest.approx(box["width"] / 2, abs=2)
 
 
 @browser_only

@@ -202,6 +202,12 @@ def test_a_recipe_of_your_own(tmp_path: Path) -> None:
         ("[[table]]\n[[table.column]]\nname = 'x'", "needs a name and a protocol"),
         ("mark = 'bets'\n[[table]]\ncolumns = ['*']", "Did you mean 'best'"),
         ("[[table]]\ncolumns = 3", "string or a list"),
+        ("[[table]]\ncolumn = 'sync_c'", "written as"),
+        ("[[table]]\ncolumn = ['sync_c']", "column 1 must be a table"),
+        ("title = 3\n[[table]]\ncolumns = ['*']", "title must be text"),
+        ("[[table]]\nid = 3\ncolumns = ['*']", "id must be text"),
+        ("[[table]]\ncolumns = ['*']\npublished = {table = 'table1'}", "must name a paper"),
+        ("[[table]]\ncolumns = ['*']\npublished = 'actalker'", "must be a table"),
         ("[[table", "not valid TOML"),
     ],
 )
