@@ -66,8 +66,11 @@ def plan(
         title=f"{prepared.plan.split.name}: {len(prepared.plan.split.samples)} samples",
     )
     output.print(f"Metrics: {', '.join(m.spec.id for m in prepared.metrics) or 'none'}")
+    needs: dict[str, list[str]] = {}
     for name, what in ({u.spec.id: u.detail for u in missing} | stuck).items():
-        output.print(f"  cannot run here: {name}: {what}", soft_wrap=True)
+        needs.setdefault(what, []).append(name)
+    for what, names in needs.items():
+        output.print(f"  cannot run here: {', '.join(names)}: {what}", soft_wrap=True)
     for note in prepared.plan.split.notes:
         output.print(f"  {note}", soft_wrap=True)
     clips = f"{sum(todo.values())} of {len(prepared.plan.jobs)} clips to make"

@@ -127,13 +127,9 @@ class AblatedACTalker:
 
     def state(self) -> str:
         """Return `ready`, or what is missing and how to get it."""
-        folder = self.folder()
-        if (folder / _INDEX).is_file():
+        if (self.folder() / _INDEX).is_file():
             return READY
-        return (
-            f"no model in {folder}; train it with `python -m actalker.embedded.train --data DATA --out OUT"
-            f" --ablation {self.ablation}` and copy OUT/ablation/{self.ablation}/model there, see docs/training.md"
-        )
+        return f"not trained: python -m actalker.embedded.train --ablation {self.ablation}, see docs/training.md"
 
     def generate(self, sample: Sample, gate: Gate, seed: int) -> Video:
         """See `bench.methods.base.Method.generate`."""
@@ -180,10 +176,9 @@ class FullACTalker:
     @classmethod
     def state(cls) -> str:
         """Return `ready`, or what is missing and how to get it."""
-        folder = model_folder()
-        if (folder / _INDEX).is_file():
+        if (model_folder() / _INDEX).is_file():
             return READY
-        return f"no model in {folder}; convert checkpoints with `python -m actalker convert`, or set ${_MODEL}"
+        return f"not there: python -m actalker convert, or set ${_MODEL}; see docs/actalker.md"
 
     def generate(self, sample: Sample, gate: Gate, seed: int) -> Video:
         """See `bench.methods.base.Method.generate`."""
