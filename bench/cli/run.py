@@ -54,7 +54,9 @@ def run(
         from bench.weights import use_folder
 
         use_folder(weights)
-    prepared = prepare_run(store, split, subset, methods, gates, metrics, precision, seed, repeats, job_limit)
+    prepared = prepare_run(
+        store, split, subset, methods, gates, metrics, precision, seed, repeats, job_limit, quiet=quiet
+    )
     result = execute(
         prepared.plan,
         prepared.metrics,

@@ -45,11 +45,13 @@ def prepare_run(
     repeats: int,
     limit: float,
     plan_only: bool = False,
+    quiet: bool = False,
 ) -> Prepared:
     """Load the split, find methods and metrics, and list the jobs.
 
     Args:
         plan_only: nothing will be made, so methods and data sets need not be prepared.
+        quiet: draw no progress.
 
     Raises:
         UnknownName, UsageError, MissingError: see the functions behind the options.
@@ -69,7 +71,8 @@ def prepare_run(
     asked = None if gates == "all" else names(gates)
     match_metrics(names(metrics) or ())
     check_gates(asked or ())
-    loaded = load_split(split, home, subset, StepProgress("split"), media=not plan_only)
+    progress = None if quiet else StepProgress("split")
+    loaded = load_split(split, home, subset, progress, media=not plan_only)
     entries = wanted or [find_method(name) for name in default_methods(loaded)]
     chosen = choose_metrics(loaded.domain, names(metrics), precision)
     if metrics is not None:
