@@ -129,7 +129,7 @@ class AblatedACTalker:
         """Return `ready`, or what is missing and how to get it."""
         if (self.folder() / _INDEX).is_file():
             return READY
-        return f"not trained: python -m actalker.embedded.train --ablation {self.ablation}, see docs/training.md"
+        return f"not trained. Run: python -m actalker.embedded.train --ablation {self.ablation} (docs/training.md)"
 
     def generate(self, sample: Sample, gate: Gate, seed: int) -> Video:
         """See `bench.methods.base.Method.generate`."""
@@ -178,7 +178,7 @@ class FullACTalker:
         """Return `ready`, or what is missing and how to get it."""
         if (model_folder() / _INDEX).is_file():
             return READY
-        return f"not there: python -m actalker convert, or set ${_MODEL}; see docs/actalker.md"
+        return f"not there. Run: python -m actalker convert, or set ${_MODEL} (docs/actalker.md)"
 
     def generate(self, sample: Sample, gate: Gate, seed: int) -> Video:
         """See `bench.methods.base.Method.generate`."""

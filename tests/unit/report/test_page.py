@@ -9,6 +9,7 @@ import json
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -274,17 +275,29 @@ def tab(browser: Any, site: Path) -> Iterator[Any]:
     page.on("pageerror", lambda error: page.trouble.append(str(error)))
     page.on("request", lambda request: page.requests.append(request.url))
     page.goto(site.as_uri())
-    page.wait_for_function("document.querySelectorAll('#players video').length > 3")
+    wait_until(page, "document.querySelectorAll('#players video').length > 3")
     yield page
     context.close()
 
 
+def wait_until(tab: Any, condition: str, arg: Any = None, limit: float = 90.0) -> None:
+    """Wait until a JavaScript expression is true; a busy machine may take its time.
+
+    Playwright's own waiting evaluates text inside the page, which the page's security policy forbids.
+    """
+    end = time.monotonic() + limit
+    while not tab.evaluate(condition, arg):
+        assert time.monotonic() < end, f"never true: {condition}"
+        tab.wait_for_timeout(50)
+
+
 def wait_for_time(tab: Any, seconds: float, slack: float = 0.03) -> None:
-    """Wait until every player shows this moment; a busy machine may take its time."""
-    tab.wait_for_function(
+    """Wait until every player shows this moment."""
+    wait_until(
+        tab,
         "([t, slack]) => [...document.querySelectorAll('#players video')]"
         ".every(v => Math.abs(v.currentTime - t) < slack)",
-        arg=[seconds, slack],
+        [seconds, slack],
     )
 
 
@@ -312,12 +325,13 @@ def test_a_heading_sorts_its_table_within_the_groups(tab: Any) -> None:
 def test_players_run_together_and_follow_the_slider(tab: Any) -> None:
     tab.locator("#speed").select_option("0.25")
     tab.locator("#play").click()
-    tab.wait_for_function("[...document.querySelectorAll('#players video')].every(v => v.currentTime > 0.1)")
+    wait_until(tab, "[...document.querySelectorAll('#players video')].every(v => v.currentTime > 0.1)")
     # One player falls behind: the page brings it back to the others.
     tab.evaluate("document.querySelectorAll('#players video')[2].currentTime = 0")
-    tab.wait_for_function(
+    wait_until(
+        tab,
         "() => { const t = [...document.querySelectorAll('#players video')].map(v => v.currentTime);"
-        " return Math.min(...t) > 0.1 && Math.max(...t) - Math.min(...t) < 0.15; }"
+        " return Math.min(...t) > 0.1 && Math.max(...t) - Math.min(...t) < 0.15; }",
     )
     assert not tab.eval_on_selector("#players video", "v => v.paused")
     tab.locator("#play").click()
@@ -379,7 +393,7 @@ def test_a_missing_clip_says_so_and_the_rest_plays(tab: Any) -> None:
 def test_links_to_a_clip_open_it_with_its_reasons(tab: Any) -> None:
     tab.locator("#missing summary").first.click()
     tab.locator("#missing a", has_text="clip003_0").first.click()
-    tab.wait_for_function("document.getElementById('now').textContent === 'clip003_0'")
+    wait_until(tab, "document.getElementById('now').textContent === 'clip003_0'")
     assert "no triangle" in tab.locator("#players").inner_text()
     tab.locator("#pick-list button").first.click()
     assert tab.locator("#curve-plot svg path").count() >= 1
@@ -395,7 +409,7 @@ def test_the_contact_sheet_has_the_ground_truth_on_top_and_leads_to_a_moment(tab
     assert [line.split()[0] for line in labels[1:4]] == ["actalker"] * 3
     # The clips of mouth-warp are gone and frozen ones got no strip.
     assert not {"mouth-warp", "frozen"} & {line.split()[0] for line in labels}
-    tab.wait_for_function("[...document.querySelectorAll('#sheet img')].every(i => i.naturalWidth === 768)")
+    wait_until(tab, "[...document.querySelectorAll('#sheet img')].every(i => i.naturalWidth === 768)")
     strip = tab.locator("#sheet .strip").first
     box = strip.bounding_box()
     strip.click(position={"x": box["width"] * 0.55, "y": 5})
@@ -502,12 +516,13 @@ def test_a_zipped_report_plays_where_it_is_unpacked(browser: Any, site: Path, tm
     requests: list[str] = []
     page.on("request", lambda request: requests.append(unquote(request.url)))
     page.goto((elsewhere / "report.html").as_uri())
-    page.wait_for_function(
+    wait_until(
+        page,
         "() => { const all = [...document.querySelectorAll('video')];"
-        " return all.length > 3 && all.every(v => v.readyState > 1); }"
+        " return all.length > 3 && all.every(v => v.readyState > 1); }",
     )
     page.locator("#frames").scroll_into_view_if_needed()
-    page.wait_for_function("document.querySelector('#sheet img').naturalWidth === 768")
+    wait_until(page, "document.querySelector('#sheet img').naturalWidth === 768")
     assert {r for r in requests if not r.startswith((f"file://{elsewhere}/", "data:"))} == set()
     context.close()
 
