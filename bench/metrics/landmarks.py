@@ -35,7 +35,7 @@ class MouthLMD:
         id="lmd/mouth_iod",
         version="1",
         kind="clip",
-        columns=(Column("m_lmd", "M-LMD", "lower", "x1e-2 IOD", digits=3, scale=100.0),),
+        columns=(Column("m_lmd", "M-LMD", "lower", "IOD", digits=3, scale=100.0),),
         domains=("real",),
         needs=("reference",),
         features=(FACES,),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
@@ -281,13 +280,10 @@ def test_ids_are_unique_even_without_case(names):
     assert len({i.lower() for i in ids}) == len(names)
 
 
-def test_real_clips(tmp_path):
-    root = Path(os.environ.get("BENCH_SHARED") or Path(__file__).resolve().parents[3] / "shared")
-    if not (root / "media" / "talking").is_dir():
-        pytest.skip("no real clips")
+def test_real_clips(shared, tmp_path):
     (tmp_path / "in").mkdir()
     for name in ("talking/hunyuan_driving_512_30fps.mp4", "talking/megactor_entf2_512_25fps_mp3audio.mp4"):
-        (tmp_path / "in" / Path(name).name).symlink_to(root / "media" / name)
+        (tmp_path / "in" / Path(name).name).symlink_to(shared / "media" / name)
     split = load_folder(tmp_path / "in", tmp_path / "cache")
     assert [s.frames for s in split.samples] == [100, 95]
     assert split.rejected == ()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import math
-import os
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -86,12 +85,9 @@ def golden() -> type[Golden]:
 
 
 @pytest.fixture(scope="session")
-def shared_keys() -> Path:
+def shared_keys(shared: Path) -> Path:
     """Folder of the official key lists; tests that need it are skipped where it is absent."""
-    folder = Path(os.environ.get("BENCH_SHARED", ROOT.parent / "shared")) / "specs" / "keys"
-    if not folder.is_dir():
-        pytest.skip("the official key lists are not here")
-    return folder
+    return shared / "specs" / "keys"
 
 
 @pytest.fixture(scope="session")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -100,13 +97,10 @@ def test_speech_windows_follow_the_released_indices():
     assert take_steps(features[:0], index).abs().sum() == 0
 
 
-def test_mediapipe_finds_the_face(tmp_path):
+def test_mediapipe_finds_the_face(shared, tmp_path):
     pytest.importorskip("mediapipe")
-    shared = Path(os.environ.get("BENCH_SHARED", Path(__file__).resolve().parents[4] / "shared"))
     model = shared / "weights" / "face_landmarker_v2_with_blendshapes.task"
     portrait = shared / "media" / "portraits" / "liveportrait_s9.jpg"
-    if not (model.is_file() and portrait.is_file()):
-        pytest.skip("the face model or the portrait is not here")
     from actalker.media import read_image
 
     picture = read_image(portrait)

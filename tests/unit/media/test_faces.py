@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -38,16 +37,8 @@ def test_landmark_sets_are_consistent():
 
 
 @pytest.fixture(scope="module")
-def shared() -> Path:
-    pytest.importorskip("mediapipe")
-    root = Path(os.environ.get("BENCH_SHARED") or Path(__file__).resolve().parents[4] / "shared")
-    if not (root / "weights" / "face_landmarker_v2_with_blendshapes.task").is_file():
-        pytest.skip("no face landmarker model")
-    return root
-
-
-@pytest.fixture(scope="module")
 def model(shared) -> Path:
+    pytest.importorskip("mediapipe")
     return shared / "weights" / "face_landmarker_v2_with_blendshapes.task"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from pathlib import Path
 
 import numpy as np
@@ -253,15 +252,12 @@ class TestOnSyntheticFaces:
 
 
 @pytest.fixture(scope="module")
-def portrait(tmp_path_factory) -> Sample:
+def portrait(shared) -> Sample:
     pytest.importorskip("mediapipe")
-    root = Path(os.environ.get("BENCH_SHARED") or Path(__file__).resolve().parents[4] / "shared")
-    if not (root / "weights" / "face_landmarker_v2_with_blendshapes.task").is_file():
-        pytest.skip("no face landmarker model")
-    weights.use_folder(root / "weights")
-    image = root / "media" / "portraits" / "anitalker_aiface4.png"
-    audio = root / "media" / "speech" / "anitalker_english_female.wav"
-    video = root / "media" / "talking" / "megactor_entf2_512_25fps_mp3audio.mp4"
+    weights.use_folder(shared / "weights")
+    image = shared / "media" / "portraits" / "anitalker_aiface4.png"
+    audio = shared / "media" / "speech" / "anitalker_english_female.wav"
+    video = shared / "media" / "talking" / "megactor_entf2_512_25fps_mp3audio.mp4"
     return Sample("folder", "s", "x", "x", image, audio, video, None, 20)
 
 

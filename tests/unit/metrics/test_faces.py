@@ -256,14 +256,6 @@ def test_blinks_need_two_seconds(make_face):
 # --- the extractor on a real picture ---
 
 
-@pytest.fixture(scope="module")
-def shared() -> Path:
-    root = Path(os.environ.get("BENCH_SHARED") or Path(__file__).resolve().parents[4] / "shared")
-    if not (root / "weights").is_dir():
-        pytest.skip("no shared media and weights")
-    return root
-
-
 def test_extractor_on_real_frames(shared, monkeypatch, array_clip):
     pytest.importorskip("mediapipe")
     monkeypatch.setenv("BENCH_WEIGHTS", str(shared / "weights"))
