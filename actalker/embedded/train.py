@@ -4,7 +4,7 @@
 DATA/clips.jsonl, then the UNet with its projections by the common trainer (`train.toml`), and stores the model
 in OUT/run/model. Every stage continues where it was interrupted. `bench.synthetic.actalker_data` writes DATA.
 
-`--ablation NAME` trains a row of the ablation table on the shorter schedule of `ablation.toml` and stores it in
+`--ablation NAME` trains a row of the ablation table on a shorter schedule (`ABLATION_STEPS`) and stores it in
 OUT/ablation/NAME/model; `none` is the whole model on that schedule, which the other rows compare with.
 """
 
@@ -32,7 +32,9 @@ from actalker.training.encoders import (
 )
 
 CONFIG = Path(__file__).with_name("train.toml")
-ABLATION_CONFIG = Path(__file__).with_name("ablation.toml")
+ABLATION_STEPS = (500, 60)
+"""Steps of the config's phases in an ablation: a fifth, the same for every row of the table."""
+
 PLANS = {
     "audio": Fit(700, batch=32, lr=2e-3),
     "pose": Fit(1500, bf16=True),
@@ -94,23 +96,26 @@ def main() -> int:
         train_encoders(args.data, args.out / "encoders")
         if args.encoders_only:
             return 0
-        config = load_config(ABLATION_CONFIG if args.ablation else CONFIG)
+        config = load_config(CONFIG)
         config = replace(
             config,
             model=f"embedded:{args.out / 'encoders'}",
-            ablation=args.ablation or "none",
             data=replace(
                 config.data,
                 train=args.data / "clips.jsonl",
                 validation=args.validation / "clips.jsonl" if args.validation else Path(),
                 cache=args.out / "features",
             ),
-            run=replace(
-                config.run,
-                out=args.out / "ablation" / args.ablation if args.ablation else args.out / "run",
-                max_minutes=args.minutes,
-            ),
+            run=replace(config.run, out=args.out / "run", max_minutes=args.minutes),
         )
+        if args.ablation:
+            phases = zip(config.phases, ABLATION_STEPS, strict=True)
+            config = replace(
+                config,
+                ablation=args.ablation,
+                run=replace(config.run, out=args.out / "ablation" / args.ablation, validate_every=0),
+                phases=tuple(replace(phase, steps=steps) for phase, steps in phases),
+            )
         print(f"stored the model in {train(config)}")
     except ActalkerError as error:
         print(error)
