@@ -174,7 +174,7 @@ def _find(root: Path) -> tuple[list[_Item], list[Rejected]]:
     """Group the files below `root` by directory and stem."""
     rejected: list[Rejected] = []
     groups: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
-    for file in _files(root, rejected):
+    for file in visible_files(root, rejected):
         kind = _KINDS.get(file.suffix.lower())
         name = str(file.relative_to(root))
         if kind is None:
@@ -211,8 +211,14 @@ def _other_case(groups: Mapping[str, Mapping[str, list[Path]]], name: str, kind:
     return f" ({near} differs in upper and lower case)" if near else ""
 
 
-def _files(root: Path, rejected: list[Rejected]) -> Iterator[Path]:
-    """Yield every file below `root` in a fixed order; names that begin with a dot are passed over."""
+def visible_files(root: Path, rejected: list[Rejected]) -> Iterator[Path]:
+    """Yield every file below `root` in a fixed order; names that begin with a dot are passed over.
+
+    Folders that cannot be listed are added to `rejected`.
+
+    Raises:
+        UsageError: `root` itself cannot be listed.
+    """
 
     def refuse(error: OSError) -> None:
         if Path(error.filename) == root:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.data.folder import VIDEO_SUFFIXES, few, safe_id
+from bench.data.folder import VIDEO_SUFFIXES, few, safe_id, visible_files
 from bench.errors import BenchError, UsageError
 from bench.keys import file_digest
 from bench.spec import Rejected, Sample, Split
@@ -117,5 +117,4 @@ def own_split(folder: Path) -> tuple[Split, dict[str, Path]]:
 
 def _files(folder: Path) -> list[Path]:
     """Return the files below a folder but not those in hidden ones, such as a `.bench` of our own."""
-    found = (p for p in folder.rglob("*") if not any(part.startswith(".") for part in p.relative_to(folder).parts))
-    return sorted(p for p in found if p.is_file())
+    return sorted(p for p in visible_files(folder, []) if p.is_file())
