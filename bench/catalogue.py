@@ -10,14 +10,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from bench import registry
-from bench.errors import MissingError, UsageError
-from bench.keys import code_digest
+from bench.core import registry
+from bench.core.errors import MissingError, UsageError
+from bench.core.keys import code_digest, digest
+from bench.core.registry import UnknownName
+from bench.core.spec import Domain, MethodSpec, MetricSpec
+from bench.core.views import ClipMetric, Extractor, SetMetric
 from bench.methods.base import Method
-from bench.metrics.base import ClipMetric, Extractor, SetMetric
 from bench.metrics.precision import Precision
-from bench.registry import UnknownName
-from bench.spec import Domain, MethodSpec, MetricSpec
 
 CONTRACT = "contract:"
 
@@ -39,7 +39,7 @@ class MethodEntry:
 
 def method_targets() -> dict[str, str]:
     """Return every known method name with what to load for it."""
-    from bench.methods.external.contract import contract_paths
+    from bench.systems.contract import contract_paths
 
     python = registry.targets(registry.METHODS, "bench.methods")
     return python | {name: f"{CONTRACT}{name}" for name in contract_paths() if name not in python}
@@ -71,7 +71,7 @@ def find_method(name: str) -> MethodEntry:
 
 def _target(name: str) -> str:
     """Return what to load for what a user typed."""
-    from bench.methods.external.contract import FILE
+    from bench.systems.contract import FILE
 
     known = method_targets()
     if name in known:
@@ -88,7 +88,7 @@ def _target(name: str) -> str:
 def state(target: str) -> str:
     """Return `ready`, or what a method still needs. Takes what `load_method` does."""
     if target.startswith(CONTRACT):
-        from bench.methods.external.host import readiness
+        from bench.systems.host import readiness
 
         return readiness(target.removeprefix(CONTRACT))
     asked = getattr(_method_class(target), "state", None)
@@ -115,7 +115,7 @@ def load_method(target: str) -> Method:
 
 def _method_class(target: str) -> Any:
     if target.startswith(CONTRACT):
-        from bench.methods.external.host import external_method
+        from bench.systems.host import external_method
 
         return external_method(target.removeprefix(CONTRACT))
     return registry.resolve(target)
@@ -159,6 +159,22 @@ def _metric_modules() -> list[Any]:
 def metric_code(metric: ClipMetric | SetMetric | Extractor) -> str:
     """Return the digest of the code behind a metric or an extractor."""
     return code_digest(tuple(getattr(metric, "code_modules", None) or (type(metric).__module__,)))
+
+
+def protocol_digest(metric: ClipMetric | SetMetric) -> str:
+    """Return the digest of a metric: everything but the clips that decides its values."""
+    spec = metric.spec
+    parts = [feature_digest(name) for name in spec.features]
+    return digest(
+        [spec.id, spec.version, spec.params, [w.sha256 for w in spec.weights], metric_code(metric), parts]
+    )
+
+
+def feature_digest(name: str) -> str:
+    """Return the digest of an extractor: everything but the clip that decides a feature."""
+    extractor = extractors()[name]
+    spec = extractor.spec
+    return digest([spec.name, spec.version, spec.params, [w.sha256 for w in spec.weights], metric_code(extractor)])
 
 
 def choose_metrics(
@@ -238,7 +254,7 @@ def unavailable(metric: ClipMetric | SetMetric) -> Unavailable | None:
     from importlib.util import find_spec
 
     from bench import weights
-    from bench.spec import Reason, Unscored
+    from bench.core.spec import Reason, Unscored
 
     read = [extractors()[name].spec for name in metric.spec.features]
     for package in (p for spec in read for p in spec.packages):

@@ -8,8 +8,8 @@ from pathlib import Path
 import toys
 
 from bench.catalogue import choose_metrics, find_method
-from bench.plan import plan_generation
-from bench.run import Execution, execute
+from bench.run.drive import Execution, execute
+from bench.run.plan import plan_generation
 from bench.store.home import Home
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.keys import file_digest
+from bench.core.keys import file_digest
+from bench.core.spec import Gate, MethodSpec, Reason, Sample, Split, Unscored
 from bench.media.decode import chunks, read_image
 from bench.media.encode import write_clip, write_image
 from bench.methods.base import Video
-from bench.spec import Gate, MethodSpec, Reason, Sample, Split, Unscored
 
 
 class Still:

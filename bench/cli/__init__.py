@@ -59,7 +59,7 @@ app.add_typer(cache.app, name="cache")
 
 
 def main() -> None:
-    """Run the command line and exit with one of `bench.errors.ExitCode`."""
+    """Run the command line and exit with one of `bench.core.errors.ExitCode`."""
     sys.exit(invoke(sys.argv[1:]))
 
 

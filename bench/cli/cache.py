@@ -43,7 +43,7 @@ def stats(home: options.Home = None, json: options.Json = False) -> None:
 def verify(home: options.Home = None) -> int:
     """Re-hash every stored file a record names; forget records whose file is gone or changed."""
     from bench.cli.display import errors, output
-    from bench.errors import ExitCode
+    from bench.core.errors import ExitCode
     from bench.store.home import Home
 
     store = Home(home)
@@ -68,7 +68,7 @@ def explain(
 ) -> None:
     """Print a record with every field its key is made of."""
     from bench.cli.display import emit_json
-    from bench.errors import UsageError
+    from bench.core.errors import UsageError
     from bench.store.home import Home
     from bench.store.records import Kind
 

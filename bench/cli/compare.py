@@ -20,11 +20,11 @@ def compare(
     home: Home = None,
 ) -> None:
     """Print paired differences with intervals, and the samples that lost most with both clips' paths."""
-    from bench import compare as comparison
-    from bench.errors import UsageError
+    from bench.core.declaration import matches, one_of
+    from bench.core.errors import UsageError
     from bench.report import changes
-    from bench.report.recipes import matches, one_of
-    from bench.report.results import load
+    from bench.results import compare as comparison
+    from bench.results.runs import load
 
     one_of(format, ("text", "md", "json"), "--format")
     wanted, who = metrics.split(","), methods.split(",")

@@ -14,8 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from bench.execute.tasks import Outcome, Task
-from bench.flow import Flow
-from bench.run import last_line
+from bench.run.drive import last_line
+from bench.run.flow import Flow
 
 # Without markup: file names and messages from outside may contain square brackets.
 errors = Console(stderr=True, highlight=False, markup=False)

@@ -19,8 +19,8 @@ def doctor(
 ) -> int:
     """Check Python, packages, codecs, GPU, disk, weights and (with --cluster) every node."""
     from bench.cli.display import emit_json, table
-    from bench.diagnosis import check_cluster, check_machine
-    from bench.errors import ExitCode
+    from bench.core.errors import ExitCode
+    from bench.run.doctor import check_cluster, check_machine
     from bench.store.home import Home
 
     store = Home(home).ready()

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.cli.display import emit_json, errors, output
-from bench.errors import ExitCode, UsageError
-from bench.run import RunResult, command_line
+from bench.core.errors import ExitCode, UsageError
+from bench.run.drive import RunResult, command_line
 
 if TYPE_CHECKING:
-    from bench.report.results import Results
+    from bench.results.runs import Results
 
 
 def reporter(recipe: str, formats: Sequence[str]) -> Callable[[Path], dict[str, Path]]:
@@ -27,9 +27,9 @@ def reporter(recipe: str, formats: Sequence[str]) -> Callable[[Path], dict[str, 
     recipes.load(recipe)
 
     def write(folder: Path) -> dict[str, Path]:
-        from bench.execute.features import FeatureBank
+        from bench.jobs.features import FeatureBank
         from bench.report import curves
-        from bench.report.results import load
+        from bench.results.runs import load
         from bench.store.home import Home
 
         if load(str(folder)).rows.empty:  # clips were wanted, and no numbers
@@ -43,7 +43,7 @@ def reporter(recipe: str, formats: Sequence[str]) -> Callable[[Path], dict[str, 
 
 def finish(result: RunResult, as_json: bool, max_failures: int) -> ExitCode:
     """Print the summary table on stdout and the rest on stderr; return the exit code."""
-    from bench.report.results import load
+    from bench.results.runs import load
 
     if as_json:
         emit_json(

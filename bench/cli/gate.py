@@ -28,12 +28,12 @@ def gate(
     Exit code 0: nothing got worse; 3: something did; 4: there is nothing to compare with; 5: inconclusive
     (with --strict).
     """
-    from bench import gate as gates
+    from bench.core.declaration import one_of
     from bench.report import changes, github
     from bench.report import junit as junit_xml
-    from bench.report.recipes import one_of
-    from bench.report.reference import load_reference
-    from bench.report.results import load
+    from bench.results import gate as gates
+    from bench.results.reference import load_reference
+    from bench.results.runs import load
 
     one_of(format, ("text", "md"), "--format")
     wanted = gates.load_rules(rules)

@@ -58,7 +58,7 @@ Rows = list[tuple[str, ...]]
 
 def _methods(home: object) -> Listing:
     from bench.catalogue import CONTRACT, find_method, method_targets, state
-    from bench.methods.external.contract import find
+    from bench.systems.contract import find
 
     rows: Rows = []
     for name, target in method_targets().items():

@@ -30,7 +30,7 @@ def method(
 ) -> None:
     """Write a method and its test; nothing in the harness has to change for it."""
     from bench.cli.display import output
-    from bench.methods.external.scaffold import class_name, scaffold_contract, scaffold_python
+    from bench.systems.scaffold import class_name, scaffold_contract, scaffold_python
 
     if kind is Kind.PYTHON:
         files = scaffold_python(name, folder)

@@ -24,7 +24,7 @@ def plan(
     from bench.catalogue import unavailable
     from bench.cli.display import emit_json, output, table
     from bench.cli.setup import blocked_methods, prepare_run
-    from bench.flow import Flow
+    from bench.run.flow import Flow
     from bench.store.home import Home
 
     store = Home(home)

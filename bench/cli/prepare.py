@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from bench.cli import options
-from bench.errors import ExitCode
+from bench.core.errors import ExitCode
 
 
 def prepare(
@@ -53,7 +53,7 @@ def prepare(
 
     Everything can be repeated: what is there and right is kept, what broke off goes on.
     """
-    from bench.errors import UsageError
+    from bench.core.errors import UsageError
     from bench.store.home import Home
 
     if metrics is None and methods is None and split is None:
@@ -85,7 +85,7 @@ def _weights(metrics: list[str], accept: bool, offline: bool) -> ExitCode:
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
     from bench.cli.display import errors, output
-    from bench.errors import BenchError, UsageError
+    from bench.core.errors import BenchError, UsageError
     from bench.weights import entry, fetch, needed
 
     names = needed(metrics)
@@ -123,9 +123,9 @@ def _methods(
     dry_run: bool,
 ) -> ExitCode:
     from bench.cli.display import errors, output
-    from bench.errors import BenchError, UsageError
-    from bench.methods.external.prepare import MANAGERS, prepare_method
+    from bench.core.errors import BenchError, UsageError
     from bench.store.home import Home
+    from bench.systems.prepare import MANAGERS, prepare_method
 
     assert isinstance(home, Home)
     if environment is not None and environment not in MANAGERS:
@@ -149,7 +149,7 @@ def _split(
     name: str, source: Path | None, home: object, accept: bool, workers: int, subset: str | None
 ) -> ExitCode:
     from bench.cli.display import StepProgress, output
-    from bench.data.datasets import prepare as prepare_dataset
+    from bench.run.drawing import prepare as prepare_dataset
     from bench.store.home import Home
 
     assert isinstance(home, Home)

@@ -25,8 +25,8 @@ def save(
     home: Home = None,
 ) -> None:
     """Write scores, digests and noise floors (no media) into reports/reference/NAME and print the folder."""
-    from bench.report import reference
-    from bench.report.results import load
+    from bench.results import reference
+    from bench.results.runs import load
 
     again = load(rerun, home) if rerun else None
     typer.echo(str(reference.save(load(run, home), name, again, into)))
@@ -42,8 +42,8 @@ def show(
     from shutil import get_terminal_size
 
     from bench.report import changes, text_table
-    from bench.report.reference import load_reference
-    from bench.report.results import reference_folders
+    from bench.results.reference import load_reference
+    from bench.results.runs import reference_folders
 
     if name is None:
         for known, folder in sorted(reference_folders().items()):

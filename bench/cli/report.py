@@ -32,7 +32,7 @@ def report(
 ) -> None:
     """Write tables (Markdown, LaTeX, CSV) and an offline HTML page, and print the paths."""
     from bench import report as reports
-    from bench.report import results
+    from bench.results import runs as results
 
     loaded = results.merge([results.load(run, home) for run in runs or ["latest"]])
     formats = [name for name in format.replace(" ", "").split(",") if name]

@@ -44,7 +44,7 @@ def run(
     from bench.cli.display import RunProgress
     from bench.cli.finish import finish, reporter
     from bench.cli.setup import prepare_run
-    from bench.run import Execution, command_line, execute
+    from bench.run.drive import Execution, command_line, execute
     from bench.store.home import Home
 
     how = Execution(executor, ray_address, workers, weights, fresh, retry)

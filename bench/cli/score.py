@@ -44,11 +44,11 @@ def score(
     from bench.catalogue import choose_metrics, match_metrics, require_available
     from bench.cli.display import RunProgress, StepProgress, errors
     from bench.cli.finish import finish, reporter
+    from bench.core.errors import UsageError
     from bench.data.ingest import match_files, own_split
     from bench.data.splits import load_split
-    from bench.errors import UsageError
-    from bench.plan import check_gates, plan_ingestion
-    from bench.run import Execution, command_line, execute
+    from bench.run.drive import Execution, command_line, execute
+    from bench.run.plan import check_gates, plan_ingestion
     from bench.store.home import Home
 
     check_gates([gate])

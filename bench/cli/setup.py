@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench import registry
 from bench.catalogue import (
     choose_metrics,
     find_method,
@@ -15,13 +14,14 @@ from bench.catalogue import (
     state,
 )
 from bench.cli.options import names
+from bench.core import registry
+from bench.core.errors import MissingError
+from bench.core.spec import Split
+from bench.core.views import ClipMetric, SetMetric
 from bench.data.splits import load_split
-from bench.errors import MissingError
 from bench.execute.tasks import GenerateTask
-from bench.metrics.base import ClipMetric, SetMetric
 from bench.metrics.precision import Precision
-from bench.plan import Plan, check_gates, plan_generation
-from bench.spec import Split
+from bench.run.plan import Plan, check_gates, plan_generation
 from bench.store.home import Home
 
 

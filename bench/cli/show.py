@@ -35,7 +35,7 @@ def show(
 
 def _method(name: str, home: Any) -> dict[str, Any]:
     from bench.catalogue import CONTRACT, find_method, state
-    from bench.methods.external.contract import find
+    from bench.systems.contract import find
 
     entry = find_method(name)
     shown = {**dataclasses.asdict(entry.spec), "target": entry.target, "code": entry.code}
@@ -47,7 +47,7 @@ def _method(name: str, home: Any) -> dict[str, Any]:
 
 def _metric(name: str, home: Any) -> dict[str, Any]:
     from bench.catalogue import match_metrics, metric_code, metrics, unavailable
-    from bench.errors import UsageError
+    from bench.core.errors import UsageError
 
     found = match_metrics([name])[name]
     if len(found) > 1:
@@ -65,6 +65,6 @@ def _split(name: str, home: Any) -> dict[str, Any]:
 
 
 def _run(name: str, home: Any) -> dict[str, Any]:
-    from bench.report.results import load
+    from bench.results.runs import load
 
     return dict(load(name, home.path).provenance)

@@ -17,7 +17,7 @@ def status(
 ) -> None:
     """Show a run's numbers by status, its failures by cause, and the command that resumes it."""
     from bench.cli.display import emit_json, output, table
-    from bench.report.results import load
+    from bench.results.runs import load
     from bench.store.home import Home
 
     results = load(run, Home(home).path)

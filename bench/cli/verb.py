@@ -10,12 +10,12 @@ from typing import Any
 
 import typer
 
-from bench.errors import BenchError, ExitCode
-from bench.registry import UnknownName
+from bench.core.errors import BenchError, ExitCode
+from bench.core.registry import UnknownName
 
 
 def verb(function: Callable[..., int | None]) -> Callable[..., Any]:
-    """Wrap a verb for Typer; see `bench.errors.ExitCode` for the exit codes."""
+    """Wrap a verb for Typer; see `bench.core.errors.ExitCode` for the exit codes."""
 
     @functools.wraps(function)
     def wrapped(*positional: Any, **named: Any) -> None:

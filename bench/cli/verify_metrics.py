@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cli import options
-from bench.errors import ExitCode
+from bench.core.errors import ExitCode
 
 if TYPE_CHECKING:
     from bench.metrics.verify import VerifyRow

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bench.core.errors import UsageError
 from bench.data.candidates import BadAnnotation, Box, Candidate
-from bench.errors import UsageError
 
 NAME = "celebv-hq"
 ANNOTATIONS = "celebvhq_info.json"

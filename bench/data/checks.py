@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from bench.spec import Unscored
+from bench.core.spec import Unscored
 
 if TYPE_CHECKING:
     from bench.media.faces import FaceTrack

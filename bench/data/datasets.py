@@ -14,11 +14,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from bench.core.errors import MissingError, UsageError
+from bench.core.spec import Rejected, Sample, Split
 from bench.data import declared
 from bench.data.declared import Dataset, FrozenList, Subset
 from bench.data.normalise import FILES, intact
-from bench.errors import MissingError, UsageError
-from bench.spec import Rejected, Sample, Split
 from bench.store.home import Home
 
 Progress = Callable[[int, int], None]
@@ -343,21 +343,3 @@ def _reasons(home: Home, name: str) -> dict[str, str]:
         return {}
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     return {x["clip_id"]: f"{x['reason']} ({x['detail']})" if x["detail"] else x["reason"] for x in lines}
-
-
-# Preparing
-
-
-def prepare(
-    name: str,
-    source: Path | None,
-    home: Home,
-    accept_terms: bool = False,
-    workers: int = 1,
-    progress: Progress | None = None,
-    subset: str | None = None,
-) -> Account:
-    """Prepare a list of a data set; what is done stays done. See `bench.data.drawing.prepare`."""
-    from bench.data import drawing
-
-    return drawing.prepare(name, source, home, accept_terms, workers, progress, subset)

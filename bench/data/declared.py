@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from bench.declaration import read
-from bench.errors import UsageError, did_you_mean
-from bench.registry import UnknownName
-from bench.resources import data_folder
-from bench.spec import Domain
+from bench.core.declaration import read
+from bench.core.errors import UsageError, did_you_mean
+from bench.core.registry import UnknownName
+from bench.core.resources import data_folder
+from bench.core.spec import Domain
 
 FILE = "dataset.toml"
 MAIN = "test"

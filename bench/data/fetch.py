@@ -13,10 +13,10 @@ import urllib.request
 from pathlib import Path
 from typing import Literal
 
-from bench.errors import BenchError, MissingError
-from bench.keys import file_digest
-from bench.methods.external.environment import find_program
+from bench.core.errors import BenchError, MissingError
+from bench.core.keys import file_digest
 from bench.store.files import write_bytes
+from bench.systems.environment import find_program
 
 Outcome = Literal["ok", "dead", "blocked", "retry"]
 

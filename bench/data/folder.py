@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import BenchError, UsageError
-from bench.keys import digest, file_digest
-from bench.spec import Rejected, Sample, Split
+from bench.core.errors import BenchError, UsageError
+from bench.core.keys import digest, file_digest
+from bench.core.spec import Rejected, Sample, Split
 from bench.store.files import StoreFull, full_disk_explained, write_bytes
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import dataclasses
 import re
 from pathlib import Path
 
+from bench.core.errors import UsageError
 from bench.data.candidates import Box, Candidate
-from bench.errors import UsageError
 
 NAME = "hdtf"
 SETS = ("RD", "WDA", "WRA")

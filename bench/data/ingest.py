@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.core.errors import BenchError, UsageError
+from bench.core.keys import file_digest
+from bench.core.spec import Rejected, Sample, Split
 from bench.data.folder import VIDEO_SUFFIXES, few, safe_id, visible_files
-from bench.errors import BenchError, UsageError
-from bench.keys import file_digest
-from bench.spec import Rejected, Sample, Split
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bench.core.errors import UsageError
 from bench.data import celebv_hq, hdtf, ravdess, vfhq
 from bench.data.candidates import Candidate
 from bench.data.fetch import Pace, archive_complete, fetch_file, fetch_video, remember_digest
 from bench.data.normalise import Media, Refused
 from bench.data.preparation import DOWNLOAD
 from bench.data.selection import clip_order, grouped
-from bench.errors import UsageError
 
 Groups = list[list[Candidate]]
 

@@ -9,9 +9,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
+from bench.core.keys import file_digest
 from bench.data.candidates import BadAnnotation, Candidate, Mismatch, Pixels, centre_square, face_square
 from bench.data.declared import Dataset
-from bench.keys import file_digest
 
 VERSION = "prepare/2"
 SAMPLES_PER_FRAME = 640

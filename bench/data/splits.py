@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.errors import UsageError
-from bench.spec import Split
+from bench.core.errors import UsageError
+from bench.core.spec import Split
 from bench.store.home import Home
 
 SYNTHETIC = ("synthetic", "synthetic-ci", "synthetic-val")

@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.errors import MissingError
+from bench.core.errors import MissingError
+from bench.core.spec import Cause
 from bench.execute.interrupt import Interrupt
 from bench.execute.reaper import Reaper
 from bench.execute.scheduler import Scheduler
 from bench.execute.tasks import Lane, Outcome, Task
-from bench.spec import Cause
 from bench.store.home import Home
 
 _LOOK_EVERY = 5.0  # seconds between questions about the cluster's nodes

@@ -7,8 +7,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from bench.core.spec import Cause
 from bench.execute.tasks import BatchTask, GenerateTask, Lane, Outcome, Task
-from bench.spec import Cause
 
 # Tries in all, per cause. Input and method errors are results and are recorded by the worker.
 TRIES = {

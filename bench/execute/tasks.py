@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, ClassVar, Literal
 
-from bench.errors import BenchError
-from bench.spec import Cause, Gate, Sample
-
-if TYPE_CHECKING:
-    from bench.data.normalise import Job
+from bench.core.errors import BenchError
+from bench.core.spec import Cause, Gate, Sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +75,7 @@ class GenerateTask:
     batch: int = 1
 
     kind: Literal["generate"] = field(default="generate", init=False)
+    code: ClassVar[str] = "bench.jobs.generate:generate"
 
     @property
     def title(self) -> str:
@@ -92,6 +90,7 @@ class BatchTask:
     jobs: tuple[GenerateTask, ...]
 
     kind: Literal["batch"] = field(default="batch", init=False)
+    code: ClassVar[str] = "bench.jobs.generate:together"
 
     @property
     def key(self) -> str:
@@ -133,6 +132,7 @@ class IngestTask:
     limit: float = 600.0
 
     kind: Literal["ingest"] = field(default="ingest", init=False)
+    code: ClassVar[str] = "bench.jobs.ingest:ingest"
 
     @property
     def title(self) -> str:
@@ -152,6 +152,7 @@ class FeatureTask:
     limit: float = 3600.0
 
     kind: Literal["feature"] = field(default="feature", init=False)
+    code: ClassVar[str] = "bench.jobs.extract:extract"
 
     @property
     def title(self) -> str:
@@ -183,6 +184,7 @@ class ScoreTask:
     limit: float = 3600.0
 
     kind: Literal["score"] = field(default="score", init=False)
+    code: ClassVar[str] = "bench.jobs.score:score"
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,19 +207,25 @@ class SetTask:
     limit: float = 7200.0
 
     kind: Literal["set"] = field(default="set", init=False)
+    code: ClassVar[str] = "bench.jobs.sets:set_of_clips"
 
 
 @dataclass(frozen=True, slots=True)
 class PrepareTask:
-    """Make one clip of a data set, see `bench.data.preparation.process`."""
+    """Make one clip of a data set.
+
+    Attributes:
+        job: a `bench.data.normalise.Job`, which executors pass on unread.
+    """
 
     key: str
-    job: Job
+    job: Any
     lane: Lane = CPU_LANE
     cost: float = 1.0
     limit: float = 1800.0
 
     kind: Literal["prepare"] = field(default="prepare", init=False)
+    code: ClassVar[str] = "bench.jobs.prepare:prepare"
 
     @property
     def title(self) -> str:

@@ -8,17 +8,17 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from bench.errors import did_you_mean
+from bench.core.errors import did_you_mean
+from bench.core.views import ClipView, Extractor, Features
 from bench.media.decode import FPS, SAMPLE_RATE, chunks, read_audio, resample_plan
 from bench.media.probe import Probe, ResamplePlan, probe
-from bench.metrics.base import ClipView, Extractor, Features
 
 MEMORY_BUDGET = 384 * 2**20
 """Bytes of frames one clip may keep; longer clips are decoded again on every pass."""
 
 
 class Clip:
-    """A video file at 25 fps with 16 kHz audio and features; implements `bench.metrics.base.ClipView`.
+    """A video file at 25 fps with 16 kHz audio and features; implements `bench.core.views.ClipView`.
 
     Frames are decoded on first use and kept when all of them fit into `budget`; otherwise each pass over
     `chunks` decodes again, so that memory stays bounded by one chunk.

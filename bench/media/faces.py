@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bench.spec import Reason, Unscored
+from bench.core.spec import Reason, Unscored
 
 WEIGHT = "face_landmarker"
 """Name of the model file in the weights folder."""

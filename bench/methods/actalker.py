@@ -11,10 +11,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.errors import MissingError
-from bench.keys import file_digest
+from bench.core.errors import MissingError
+from bench.core.keys import file_digest
+from bench.core.spec import Gate, MethodSpec, Sample, WeightRef
 from bench.methods.base import Video
-from bench.spec import Gate, MethodSpec, Sample, WeightRef
 from bench.store.home import Home
 from bench.weights import content, folders
 

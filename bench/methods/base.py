@@ -9,8 +9,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from bench.errors import BenchError
-from bench.spec import Cause, Gate, MethodSpec, Sample
+from bench.core.errors import BenchError
+from bench.core.spec import Cause, Gate, MethodSpec, Sample
 
 
 class GenerationFailed(BenchError):
@@ -59,7 +59,7 @@ class Method(Protocol):
         `sample.frames` frames (plus or minus one) at `sample.fps`.
 
         Raises:
-            bench.spec.Unscored: the sample cannot be used by this method (recorded as an input error).
+            bench.core.spec.Unscored: the sample cannot be used by this method (recorded as an input error).
             GenerationFailed: the method failed for a known cause. Anything else counts as `Cause.METHOD`.
         """
 

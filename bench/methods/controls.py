@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.core.spec import Gate, MethodSpec, Reason, Sample, Unscored
 from bench.methods.base import Video
-from bench.spec import Gate, MethodSpec, Reason, Sample, Unscored
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from bench.core.spec import Reason, Sample, Unscored
 from bench.media import faces
-from bench.spec import Reason, Sample, Unscored
 
 Points = npt.NDArray[np.float64]
 

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench import weights
+from bench.core.spec import Gate, MethodSpec, Reason, Sample, Unscored
 from bench.methods.base import Video
 from bench.methods.face_shape import (
     Points,
@@ -18,7 +19,6 @@ from bench.methods.face_shape import (
     reference_landmarks,
     similarity,
 )
-from bench.spec import Gate, MethodSpec, Reason, Sample, Unscored
 
 _SMOOTHING = 0.7
 """Gaussian over time on driving landmarks, in frames: takes out detector jitter, keeps blinks."""

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bench import weights
+from bench.core.spec import Gate, MethodSpec, Reason, Sample, Unscored
 from bench.methods.base import Video
 from bench.methods.face_shape import Readers, reference_landmarks
-from bench.spec import Gate, MethodSpec, Reason, Sample, Unscored
 
 
 class MouthWarp:

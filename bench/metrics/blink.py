@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from bench.metrics.base import ClipView
+from bench.core.spec import Column, MetricSpec, Reason, Unscored
+from bench.core.views import ClipView
 from bench.metrics.faces import CODE, FACE_WEIGHTS, FACES
 from bench.metrics.pairing import require_reference
-from bench.spec import Column, MetricSpec, Reason, Unscored
 
 BLINK_LEFT, BLINK_RIGHT = 9, 10  # MediaPipe's eyeBlinkLeft and eyeBlinkRight
 THRESHOLD = 0.5

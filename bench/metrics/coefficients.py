@@ -22,9 +22,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from bench.metrics.base import ClipView
+from bench.core.spec import Reason, Unscored
+from bench.core.views import ClipView
 from bench.metrics.pairing import check_lengths, require_reference
-from bench.spec import Reason, Unscored
 
 VARIABLE = "BENCH_COEFFICIENTS"
 MIN_PAIRS = 5

@@ -25,6 +25,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bench.core.spec import Column, MetricSpec, Reason, Unscored
+from bench.core.views import ClipView, Features
 from bench.media.faces import (
     BROW_LEFT,
     BROW_RIGHT,
@@ -36,12 +38,8 @@ from bench.media.faces import (
     NOSE,
     RIGID,
 )
-from bench.metrics.base import ClipView, Features
 from bench.metrics.faces import CODE, FACE_WEIGHTS, FACES, MIN_PAIRS, inter_ocular
 from bench.metrics.pairing import check_lengths
-from bench.spec import Column, MetricSpec, Reason, Unscored
-from bench.synthetic import embedded
-from bench.synthetic.labels import RANGES, READINGS
 
 Array = npt.NDArray[np.float64]
 Regions = Mapping[str, Array]
@@ -49,11 +47,8 @@ Regions = Mapping[str, Array]
 FLOOR = 0.02  # smallest range: inter-ocular distances, or shares of a reading's range; a still region is noise
 MAX_SHIFTS = 64
 REST_POINTS = (*BROW_RIGHT, *BROW_LEFT, *EYE_RIGHT, *EYE_LEFT, *IRIS_RIGHT, *IRIS_LEFT, *NOSE)
-MOUTH_READINGS = ("opening", "protrusion")
-REST_READINGS = ("brow", "furrow", "blink_left", "blink_right", "gaze_x", "gaze_y")
-POSE_RANGES = (1.0, 0.6, 0.6)  # yaw, pitch, roll in radians, largest minus smallest the world draws
 
-_COLUMNS = (
+COLUMNS = (
     Column("independence", "Control independence", "higher"),
     Column("mouth_audio", "mouth|audio", "higher"),
     Column("mouth_visual", "mouth|visual", "lower"),
@@ -121,25 +116,6 @@ def landmark_regions(faces: Sequence[Features]) -> list[Regions]:
     return regions
 
 
-def reading_regions(faces: Sequence[Features]) -> list[Regions]:
-    """Return the regions of synthetic clips, as shares of each reading's range.
-
-    The mouth is its opening and protrusion; the rest is brows, furrow, lids, gaze and head angles. Smile and
-    mouth width, which a smile changes too, belong to neither.
-
-    Args:
-        faces: `readings` (n, 10) and `pose` (n, 6) of each clip.
-    """
-    regions: list[Regions] = []
-    for one in faces:
-        values = {name: one["readings"][:, i] / RANGES[name] for i, name in enumerate(READINGS)}
-        mouth = np.stack([values[name] for name in MOUTH_READINGS], axis=1)
-        angles = one["pose"][:, :3] / np.array(POSE_RANGES)
-        rest = np.concatenate([np.stack([values[name] for name in REST_READINGS], axis=1), angles], axis=1)
-        regions.append({"mouth": mouth[..., None].astype(np.float64), "rest": rest[..., None].astype(np.float64)})
-    return regions
-
-
 def _square(faces: Features) -> Array:
     """Return landmarks (n, 478, 3) in units of the frame's width, whatever the resolution."""
     return faces["landmarks"].astype(np.float64) / float(faces["size"][0])
@@ -160,7 +136,7 @@ def _aligned(points: Array, rigid: Array, target: Array) -> Array:
     return scale[:, None, None] * (points - centre) @ rotation.transpose(0, 2, 1) + aim
 
 
-def _three(clip: ClipView) -> list[ClipView]:
+def three(clip: ClipView) -> list[ClipView]:
     """Return base, audio-swapped and video-swapped clip."""
     missing = {"audio", "visual"} - set(clip.swapped)
     if missing:
@@ -170,7 +146,7 @@ def _three(clip: ClipView) -> list[ClipView]:
     return [clip, clip.swapped["audio"], clip.swapped["visual"]]
 
 
-def _paired(sides: list[Features], masks: list[npt.NDArray[np.bool_]]) -> tuple[list[Features], dict[str, float]]:
+def paired(sides: list[Features], masks: list[npt.NDArray[np.bool_]]) -> tuple[list[Features], dict[str, float]]:
     """Keep the frames that all clips have, with a face in each; return them with `n_frames` and `coverage`."""
     lengths = [len(mask) for mask in masks]
     n = check_lengths(min(lengths), max(lengths))
@@ -186,7 +162,7 @@ class ControlIndependence:
         id="control/landmarks_v1",
         version="1",
         kind="clip",
-        columns=_COLUMNS,
+        columns=COLUMNS,
         domains=("real",),
         needs=("swapped",),
         features=(FACES,),
@@ -200,36 +176,11 @@ class ControlIndependence:
 
     def score(self, clip: ClipView, reference: ClipView | None) -> Mapping[str, float]:
         """Return the score and the four effects."""
-        sides = [one.features(FACES) for one in _three(clip)]
-        kept, counts = _paired(sides, [side["valid"] for side in sides])
+        sides = [one.features(FACES) for one in three(clip)]
+        kept, counts = paired(sides, [side["valid"] for side in sides])
         if counts["n_frames"] < MIN_PAIRS:
             raise Unscored(Reason.TOO_SHORT, f"a face in all three clips in {counts['n_frames']:.0f} frames")
         return {**control_independence(*landmark_regions(kept)), **counts}
 
 
-class SyntheticControlIndependence:
-    """Leakage matrix and independence on the readings of synthetic faces."""
-
-    spec = MetricSpec(
-        id="control/synthetic_v1",
-        version="1",
-        kind="clip",
-        columns=_COLUMNS,
-        domains=("synthetic",),
-        needs=("swapped",),
-        features=("synthetic_face",),
-        params={"mouth": list(MOUTH_READINGS), "rest": [*REST_READINGS, "yaw", "pitch", "roll"], "floor": FLOOR},
-        weights=(embedded.ref("frame"), embedded.ref("face")),
-        summary="How far mouth and rest follow only their own control when audio or video is swapped.",
-        source="defined in docs/metrics.md; embedded face reader",
-    )
-    code_modules = ("bench.metrics.control_independence", "bench.metrics.pairing")
-
-    def score(self, clip: ClipView, reference: ClipView | None) -> Mapping[str, float]:
-        """Return the score and the four effects."""
-        sides = [one.features("synthetic_face") for one in _three(clip)]
-        kept, counts = _paired(sides, [np.ones(len(side["pose"]), dtype=bool) for side in sides])
-        return {**control_independence(*reading_regions(kept)), **counts}
-
-
-METRICS: tuple[type[Any], ...] = (ControlIndependence, SyntheticControlIndependence)
+METRICS: tuple[type[Any], ...] = (ControlIndependence,)

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from bench.metrics.base import ClipView, Features
+from bench.core.spec import Column, ExtractorSpec, MetricSpec, Reason, Unscored
+from bench.core.views import ClipView, Features
 from bench.metrics.pairing import check_lengths, require_reference
-from bench.spec import Column, ExtractorSpec, MetricSpec, Reason, Unscored
 from bench.weights import ref
 
 if TYPE_CHECKING:

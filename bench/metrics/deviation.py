@@ -103,10 +103,9 @@ def _fvd(material: Material) -> Iterable[VerifyRow]:
 
 
 def _lpips(material: Material) -> Iterable[VerifyRow]:
-    from bench.metrics.lpips import FILES
-    from bench.metrics.networks import lpips
+    from bench.metrics.networks import LPIPS_FILES, lpips
 
-    parts, note = weights(*FILES["alex"])
+    parts, note = weights(*LPIPS_FILES["alex"])
     state = lpips.state(*parts)
     first, second = neighbours(material)
     rough, exact = _both(lambda precision: lpips.Distance("alex", state, precision))

@@ -12,10 +12,10 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
+from bench.core.spec import Column, MetricSpec
+from bench.core.views import ClipView
 from bench.metrics import coefficients
-from bench.metrics.base import ClipView
 from bench.metrics.faces import CODE, FACE_WEIGHTS, FACES, paired_faces
-from bench.spec import Column, MetricSpec
 
 Array = npt.NDArray[np.floating]
 
@@ -108,7 +108,7 @@ class EmocaCosine:
         )
 
     def require(self) -> None:
-        """See `bench.metrics.base.ClipMetric`."""
+        """See `bench.core.views.ClipMetric`."""
         coefficients.require("emoca")
 
     def score(self, clip: ClipView, reference: ClipView | None) -> Mapping[str, float]:
@@ -139,7 +139,7 @@ class Deep3DAED:
         )
 
     def require(self) -> None:
-        """See `bench.metrics.base.ClipMetric`."""
+        """See `bench.core.views.ClipMetric`."""
         coefficients.require("deep3d")
 
     def score(self, clip: ClipView, reference: ClipView | None) -> Mapping[str, float]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bench.metrics.base import Features
+from bench.core.views import Features
 from bench.metrics.geometry import Picture, resize, window
 
 Array = npt.NDArray[Any]

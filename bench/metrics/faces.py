@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from bench.core.spec import ExtractorSpec, Reason, Unscored
+from bench.core.views import ClipView, Features
 from bench.media.faces import EYE_CORNERS, WEIGHT, FaceReader
-from bench.metrics.base import ClipView, Features
 from bench.metrics.pairing import check_lengths, require_reference
-from bench.spec import ExtractorSpec, Reason, Unscored
 from bench.weights import ref
 
 FACES = "faces"

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from bench.core.spec import Column, ExtractorSpec, MetricSpec, Reason, Unscored
+from bench.core.views import ClipView, Features
 from bench.metrics import face_tracks, frechet
-from bench.metrics.base import ClipView, Features
 from bench.metrics.precision import Precision, with_bf16
 from bench.metrics.sync import DETECTIONS, Faces
-from bench.spec import Column, ExtractorSpec, MetricSpec, Reason, Unscored
 from bench.weights import ref
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bench.metrics.base import Features
-from bench.spec import Reason, Unscored
+from bench.core.spec import Reason, Unscored
+from bench.core.views import Features
 
 Array = npt.NDArray[np.float64]
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from bench.core.spec import Column, ExtractorSpec, MetricSpec, Reason, Unscored
+from bench.core.views import ClipView, Features
 from bench.metrics import frechet
-from bench.metrics.base import ClipView, Features
 from bench.metrics.precision import Precision, with_bf16
-from bench.spec import Column, ExtractorSpec, MetricSpec, Reason, Unscored
 from bench.weights import ref
 
 SEGMENT = 16  # frames

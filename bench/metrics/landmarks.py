@@ -11,10 +11,10 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
+from bench.core.spec import Column, MetricSpec, Reason, Unscored
+from bench.core.views import ClipView, Features
 from bench.media.faces import MOUTH, RIGID
-from bench.metrics.base import ClipView, Features
 from bench.metrics.faces import CODE, FACE_WEIGHTS, FACES, inter_ocular, paired_faces
-from bench.spec import Column, MetricSpec, Reason, Unscored
 
 Array = npt.NDArray[np.float64]
 

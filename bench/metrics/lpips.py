@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from bench.metrics.base import ClipView
+from bench.core.spec import Column, MetricSpec, Reason, Unscored
+from bench.core.views import ClipView
+from bench.metrics.networks import LPIPS_FILES
 from bench.metrics.pairing import paired_chunks, summarize
 from bench.metrics.precision import Precision, with_bf16
-from bench.spec import Column, MetricSpec, Reason, Unscored
 from bench.weights import ref
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 SMALLEST = 64  # pixels; AlexNet's last layers vanish below
 # Names in the weights lock of the trunk and of the heads.
-FILES = {"alex": ("alexnet", "lpips_alex"), "vgg": ("vgg16", "lpips_vgg")}
 
 
 class _Lpips:
@@ -48,7 +48,7 @@ class _Lpips:
             domains=("real",),
             needs=("reference",),
             params={"trunk": self.trunk, "lpips": "0.1", "range": "[-1, 1]", "size": "native"},
-            weights=tuple(ref(file) for file in FILES[self.trunk]),
+            weights=tuple(ref(file) for file in LPIPS_FILES[self.trunk]),
             default=self.default,
             summary=f"Learned perceptual distance to the ground truth, {name} trunk, mean over frames.",
             source="Zhang et al. 2018; lpips 0.1.4",

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bench.metrics.base import ClipView
-from bench.spec import Reason, Unscored
+from bench.core.spec import Reason, Unscored
+from bench.core.views import ClipView
 
 MAX_SURPLUS = 2  # frames
 

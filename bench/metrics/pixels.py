@@ -12,9 +12,9 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from bench.metrics.base import ClipView
+from bench.core.spec import Column, MetricSpec, Reason, Unscored
+from bench.core.views import ClipView
 from bench.metrics.pairing import paired_chunks, summarize
-from bench.spec import Column, MetricSpec, Reason, Unscored
 
 Frames = npt.NDArray[np.uint8]
 Array = npt.NDArray[np.float64]

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
+from bench.core.spec import Column, MetricSpec, Reason, Unscored
+from bench.core.views import ClipView
 from bench.media.faces import euler_degrees
-from bench.metrics.base import ClipView
 from bench.metrics.faces import CODE, FACE_WEIGHTS, FACES, MIN_PAIRS, paired_faces
-from bench.spec import Column, MetricSpec, Reason, Unscored
 
 _CODE = ("bench.metrics.pose", *CODE)
 _EULER = "R_y(yaw) R_x(pitch) R_z(roll)"

@@ -10,7 +10,7 @@ from dataclasses import replace
 from enum import StrEnum
 from typing import Any
 
-from bench.spec import ExtractorSpec, MetricSpec
+from bench.core.spec import ExtractorSpec, MetricSpec
 
 
 class Precision(StrEnum):

@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from bench import weights
-from bench.spec import Reason, Unscored
+from bench.core.spec import Reason, Unscored
 
 # Import name -> what to install, without dependencies they declare but never import.
 PACKAGES = {

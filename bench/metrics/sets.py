@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from bench.metrics.base import ClipView, Features, SetMetric
+from bench.core.spec import Reason, Unscored
+from bench.core.views import ClipView, Features, SetMetric
 from bench.metrics.frechet import half_subsets
-from bench.spec import Reason, Unscored
 
 _DRAWS = 10
 

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from bench.core.spec import Column, ExtractorSpec, MetricSpec, Reason, Unscored
+from bench.core.views import ClipView, Features
 from bench.metrics import face_tracks
-from bench.metrics.base import ClipView, Features
 from bench.metrics.face_tracks import Track
 from bench.metrics.geometry import resize
 from bench.metrics.mfcc import mfcc
 from bench.metrics.precision import Precision, with_bf16
 from bench.metrics.sync_search import FEW_WINDOWS, SyncResult, search
-from bench.spec import Column, ExtractorSpec, MetricSpec, Reason, Unscored
 from bench.weights import ref
 
 if TYPE_CHECKING:

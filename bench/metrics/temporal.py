@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import numpy.typing as npt
 
-from bench.metrics.base import ClipView
-from bench.spec import Column, MetricSpec, Reason, Unscored
+from bench.core.spec import Column, MetricSpec, Reason, Unscored
+from bench.core.views import ClipView
 
 Frames = npt.NDArray[np.uint8]
 

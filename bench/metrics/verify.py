@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bench.errors import UsageError, did_you_mean
+from bench.core.errors import UsageError, did_you_mean
+from bench.core.spec import Unscored
 from bench.metrics import references
 from bench.metrics.geometry import resize
-from bench.spec import Unscored
 
 FRAMES = 30  # frames of each clip that are compared
 VGG_FRAMES = 3  # VGG-16 at full size takes seconds a frame on a CPU
@@ -370,13 +370,12 @@ def _fvd(material: Material) -> Iterable[VerifyRow]:
 def _lpips(material: Material) -> Iterable[VerifyRow]:
     import torch
 
-    from bench.metrics.lpips import FILES
-    from bench.metrics.networks import lpips
+    from bench.metrics.networks import LPIPS_FILES, lpips
 
     package = references.module("lpips")
     trunks: tuple[lpips.Trunk, ...] = ("alex", "vgg")
     for trunk in trunks:
-        parts, note = weights(*FILES[trunk])
+        parts, note = weights(*LPIPS_FILES[trunk])
         state = lpips.state(*parts)
         network = package.LPIPS(net=trunk, pnet_rand=True, pretrained=False, verbose=False).eval()
         own = network.state_dict()

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.errors import UsageError, did_you_mean
+from bench.core.declaration import one_of
+from bench.core.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
-    from bench.report.results import Results
-    from bench.report.summary import Summary
     from bench.report.table import Table
+    from bench.results.runs import Results
+    from bench.results.summary import Summary
 
 FORMATS = {
     "md": "report.md",
@@ -33,7 +34,7 @@ def build_tables(
     """Return the tables of a recipe.
 
     Args:
-        results: rows and provenance, see `bench.report.results.load`.
+        results: rows and provenance, see `bench.results.runs.load`.
         recipe: name of a recipe or path of a `.toml` file.
         intersection: rank on the samples every method has scored.
         published: show the papers' numbers the recipe asks for.
@@ -42,7 +43,7 @@ def build_tables(
     Raises:
         UsageError: unknown or broken recipe, or results without a row for it.
     """
-    from bench.report.summary import Summary
+    from bench.results.summary import Summary
 
     return _tables(Summary(results, intersection), recipe, published, mark)
 
@@ -52,7 +53,7 @@ def _tables(summary: Summary, recipe: str | Path, published: bool, mark: str) ->
 
     chosen = recipes.load(recipe)
     if mark:
-        recipes.one_of(mark, recipes.MARKS, "mark")
+        one_of(mark, recipes.MARKS, "mark")
     tables = build.tables(summary, chosen, published, mark)
     if not any(row.section != "published" for table in tables for row in table.rows):
         measured = sorted({cell.protocol for cell in summary.estimates})
@@ -91,7 +92,7 @@ def write(
         UsageError: unknown format or recipe.
     """
     check_formats(formats)
-    from bench.report.summary import Summary
+    from bench.results.summary import Summary
 
     summary = Summary(results, intersection)
     tables = _tables(summary, recipe, published, mark)

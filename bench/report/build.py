@@ -9,12 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
-from bench import statistics
-from bench.report import published
-from bench.report.recipes import ColumnSpec, Recipe, TableSpec, first_match, matches
-from bench.report.results import gate_order
-from bench.report.summary import Cell, Estimate, Summary
+from bench.core.declaration import first_match, matches
+from bench.report.published import rows as published_rows
+from bench.report.recipes import ColumnSpec, Recipe, TableSpec
 from bench.report.table import Column, Footnote, Mark, Reason, Row, Section, Table, Value, said_apart
+from bench.results import published, statistics
+from bench.results.runs import gate_order
+from bench.results.summary import Cell, Estimate, Summary
 
 SectionKey = tuple[str, str, str]
 """(domain, dataset, split); the split is empty where a table puts several splits side by side."""
@@ -107,7 +108,7 @@ def _build(
         notes.append(f"Not measured here: {', '.join(absent)}.")
     if show_published and spec.published:
         cells = [c for c in published.load(spec.published.paper, spec.published.table) if c.dataset == key[1]]
-        extra = published.rows(cells, [(_paper_name(name, c, cells), c) for name, c in named])
+        extra = published_rows(cells, [(_paper_name(name, c, cells), c) for name, c in named])
         rows += extra
         notes += published.sources(cells) if extra else []
     footnotes = {c.footnote: _footnote(summary, c) for c in columns}
@@ -379,7 +380,7 @@ def _standalone(spec: TableSpec, recipe: Recipe, shown: set[str]) -> list[Table]
             )
             for setting, name, direction, scale in seen
         ]
-        rows = published.rows(part, [(c.key, c) for c in columns])
+        rows = published_rows(part, [(c.key, c) for c in columns])
         made.append(
             Table(
                 id=f"{slug(spec.id)}-published-{slug(dataset)}",

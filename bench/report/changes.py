@@ -7,12 +7,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 
-from bench.compare import Change, Difference
-from bench.gate import VERDICTS, Check, Outcome
 from bench.report import markdown, text
-from bench.report.reference import Noise
-from bench.report.results import Results
 from bench.report.table import Column
+from bench.results.compare import Change, Difference
+from bench.results.gate import VERDICTS, Check, Outcome
+from bench.results.reference import Noise
+from bench.results.runs import Results
 
 _SYMBOL = {"fail": "✗", "missing": "!", "inconclusive": "?", "no reference": "·", "pass": "✓"}
 
@@ -117,7 +117,7 @@ def compare_text(
     """Return a comparison for the terminal: what moved, then the largest losses with both clips.
 
     Args:
-        differences: from `bench.compare.compare`.
+        differences: from `bench.results.compare.compare`.
         names: how to call the two sides.
         most: how many losses to list.
         everything: print the numbers without a significant change, too.

@@ -1,7 +1,7 @@
 """What the page shows along a clip: mouth opening, agreement of sound and lips by offset, spectrogram, frames.
 
 Of features, only what scoring has already stored is read; spectrograms and contact sheets are made from the
-files. The result lies in the run folder as `clips.json`, which `bench.report.results.load` picks up.
+files. The result lies in the run folder as `clips.json`, which `bench.results.runs.load` picks up.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from bench.metrics.base import Features
+from bench.core.views import Features
 from bench.report import sheets
-from bench.report.results import CLIPS_FILE, ROWS_FILE
+from bench.results.runs import CLIPS_FILE, ROWS_FILE
 
 if TYPE_CHECKING:
     import pandas as pd

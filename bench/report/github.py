@@ -6,8 +6,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from bench.gate import Outcome
 from bench.report import changes
+from bench.results.gate import Outcome
 
 ANNOTATIONS = 10  # GitHub drops what exceeds ten errors or ten warnings per step, silently
 SUMMARY_BYTES = 900_000  # of 1 MiB that a step may write

@@ -11,9 +11,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from bench.core.resources import data_folder
 from bench.report import build, page, recipes
-from bench.report.results import plain
-from bench.report.summary import Summary
 from bench.report.table import (
     SECTION_TITLES,
     Column,
@@ -24,7 +23,8 @@ from bench.report.table import (
     shared_notes,
     text,
 )
-from bench.resources import data_folder
+from bench.results.runs import plain
+from bench.results.summary import Summary
 
 STACKED = 6
 """Tables with this many columns, and narrow ones with long intervals, print the interval under its number."""

@@ -6,8 +6,8 @@ import math
 import re
 import xml.etree.ElementTree as ET
 
-from bench.gate import Check, Outcome
 from bench.report.changes import column_of
+from bench.results.gate import Check, Outcome
 
 # Characters XML 1.0 cannot carry, not even escaped.
 _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

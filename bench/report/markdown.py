@@ -6,7 +6,6 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from bench.report.results import plain
 from bench.report.table import (
     SECTION_TITLES,
     Column,
@@ -18,6 +17,7 @@ from bench.report.table import (
     shared_notes,
     text,
 )
+from bench.results.runs import plain
 
 COLUMNS_PER_PART = 8
 

@@ -13,9 +13,9 @@ from typing import Any
 from urllib.parse import quote
 
 from bench.report import sheets
-from bench.report.results import Results, gate_order
-from bench.report.summary import Summary
 from bench.report.table import Column
+from bench.results.runs import Results, gate_order
+from bench.results.summary import Summary
 
 EXTRA_BYTES = 1_000_000
 """How much of the page may be curves and spectrograms, so that a thousand clips stay below 2 MB."""

@@ -1,74 +1,9 @@
-"""Numbers printed in papers: data files in `reports/published/`, shown greyed and never ranked.
-
-Each CSV is one paper, named by its stem, with one line per cell: `table, system, gate, dataset, setting,
-column, direction, value, scale, source, note`. `value` is the text as printed; `scale` is the factor the
-paper multiplied the number by (a heading `×10⁻²` means 100).
-"""
+"""Rows of published numbers: shown greyed beside ours, never ranked."""
 
 from __future__ import annotations
 
-import csv
-from dataclasses import dataclass
-from pathlib import Path
-
-from bench.errors import UsageError, did_you_mean
 from bench.report.table import Column, Row, Value
-from bench.resources import data_folder
-
-FIELDS = (
-    "table", "system", "gate", "dataset", "setting", "column", "direction", "value", "scale", "source",
-    "note",
-)  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class PublishedCell:
-    """One number of a paper, with the fields of the CSV; `value` is the printed text."""
-
-    table: str
-    system: str
-    gate: str
-    dataset: str
-    setting: str
-    column: str
-    direction: str
-    value: str
-    scale: float
-    source: str
-    note: str
-
-
-def papers(folder: Path | None = None) -> list[str]:
-    """Return the names of the papers there are numbers of."""
-    return sorted(p.stem for p in (folder or data_folder("reports") / "published").glob("*.csv"))
-
-
-def load(paper: str, table: str = "", folder: Path | None = None) -> list[PublishedCell]:
-    """Return the cells of a paper (of one of its tables) in the order of the file.
-
-    Raises:
-        UsageError: unknown paper, or a line that does not have the declared fields.
-    """
-    folder = folder or data_folder("reports") / "published"
-    path = folder / f"{paper}.csv"
-    if not path.is_file():
-        known = papers(folder)
-        raise UsageError(
-            f"There are no published numbers called '{paper}'.{did_you_mean(paper, known)}",
-            f"Known papers: {', '.join(known) or 'none'}.",
-        )
-    cells = []
-    with path.open(encoding="utf-8", newline="") as stream:
-        reader = csv.DictReader(stream)
-        if tuple(reader.fieldnames or ()) != FIELDS:
-            raise UsageError(f"{path} must have the columns {', '.join(FIELDS)}, in this order.")
-        for number, line in enumerate(reader, start=2):
-            try:
-                float(line["value"])
-                cells.append(PublishedCell(**{**line, "scale": float(line["scale"])}))  # type: ignore[arg-type]
-            except (TypeError, ValueError) as error:
-                raise UsageError(f"{path}, line {number}: {error}") from error
-    return [c for c in cells if not table or c.table == table]
+from bench.results.published import PublishedCell
 
 
 def rows(cells: list[PublishedCell], columns: list[tuple[str, Column]]) -> tuple[Row, ...]:
@@ -94,9 +29,3 @@ def _value(cell: PublishedCell | None, column: Column) -> Value | None:
     number = float(cell.value) / cell.scale
     verbatim = cell.value if cell.scale == column.scale else column.show(number)
     return Value(number, verbatim=verbatim)
-
-
-def sources(cells: list[PublishedCell]) -> list[str]:
-    """Return one sentence per source: where the numbers come from and what is not known about them."""
-    said = dict.fromkeys((c.source, c.note) for c in cells)
-    return [f"Published numbers: {source}; {note}." for source, note in said]

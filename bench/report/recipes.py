@@ -8,14 +8,14 @@ synthetic domain; a leading `!` excludes.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from fnmatch import fnmatchcase
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.errors import UsageError, did_you_mean
-from bench.resources import data_folder
+from bench.core.declaration import check_keys, one_of, strings, tables, texts
+from bench.core.errors import UsageError, did_you_mean
+from bench.core.resources import data_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,17 +128,17 @@ def load(recipe: str | Path) -> Recipe:
 def parse(data: Mapping[str, Any], name: str, origin: str = "recipe") -> Recipe:
     """Turn parsed TOML into a recipe; see `load` for the errors."""
     check_keys(data, Recipe, origin, hidden=("name", "origin"))
-    _texts(data, ("title", "caption", "mark"), origin)
+    texts(data, ("title", "caption", "mark"), origin)
     include = strings(data.get("include", []), f"{origin}: include")
-    tables = [table for other in include for table in load(other).table]
-    for number, raw in enumerate(_list(data, "table", origin), start=1):
+    found = [table for other in include for table in load(other).table]
+    for number, raw in enumerate(tables(data, "table", origin), start=1):
         where = f"{origin}, table {number}"
         check_keys(raw, TableSpec, where)
-        _texts(raw, ("id", "title", "caption", "layout"), where)
+        texts(raw, ("id", "title", "caption", "layout"), where)
         columns = []
-        for place, item in enumerate(_list(raw, "column", where), start=1):
+        for place, item in enumerate(tables(raw, "column", where), start=1):
             check_keys(item, ColumnSpec, f"{where}, column {place}")
-            _texts(item, ("name", "group"), f"{where}, column {place}")
+            texts(item, ("name", "group"), f"{where}, column {place}")
             if "name" not in item or "protocol" not in item:
                 raise UsageError(f"{where}: every column needs a name and a protocol.")
             patterns = {k: strings(item[k], f"{where}: {k}") for k in ("protocol", "column", "split") if k in item}
@@ -148,7 +148,7 @@ def parse(data: Mapping[str, Any], name: str, origin: str = "recipe") -> Recipe:
         published = raw.get("published")
         if published is not None:
             check_keys(published, PublishedSpec, f"{where}, published")
-            _texts(published, ("paper", "table"), f"{where}, published")
+            texts(published, ("paper", "table"), f"{where}, published")
             if "paper" not in published:
                 raise UsageError(f"{where}: published must name a paper.", 'For example: { paper = "actalker" }')
             published = PublishedSpec(**published)
@@ -159,73 +159,12 @@ def parse(data: Mapping[str, Any], name: str, origin: str = "recipe") -> Recipe:
         one_of(table.layout, LAYOUTS, f"{where}: layout")
         if not isinstance(table.directed, bool):
             raise UsageError(f"{where}: directed must be true or false, not {table.directed!r}.")
-        tables.append(table)
-    if not tables:
+        found.append(table)
+    if not found:
         raise UsageError(f"{origin} has no [[table]].")
     recipe = Recipe(
-        name, data.get("title", name), tuple(tables), data.get("caption", ""), data.get("mark", "interval"),
+        name, data.get("title", name), tuple(found), data.get("caption", ""), data.get("mark", "interval"),
         include, origin,
     )  # fmt: skip
     one_of(recipe.mark, MARKS, f"{origin}: mark")
     return recipe
-
-
-def check_keys(data: object, spec: type, where: str, hidden: Sequence[str] = ()) -> None:
-    """Refuse keys that are not fields of the dataclass `spec`, naming the nearest known one."""
-    if not isinstance(data, Mapping):
-        raise UsageError(f"{where} must be a table, not {data!r}.")
-    known = [f.name for f in fields(spec) if f.name not in hidden]
-    for key in data:
-        if key not in known:
-            raise UsageError(
-                f"{where} has the unknown key '{key}'.{did_you_mean(key, known)}",
-                f"Known keys: {', '.join(known)}.",
-            )
-
-
-def one_of(value: str, known: Sequence[str], where: str) -> None:
-    """Refuse a value outside `known`."""
-    if value not in known:
-        raise UsageError(
-            f"{where} is '{value}'.{did_you_mean(str(value), list(known))}", f"It can be {', '.join(known)}."
-        )
-
-
-def _texts(data: Mapping[str, Any], keys: Sequence[str], where: str) -> None:
-    for key in keys:
-        if not isinstance(data.get(key, ""), str):
-            raise UsageError(f"{where}: {key} must be text in quotes, not {data[key]!r}.")
-
-
-def _list(data: Mapping[str, Any], key: str, where: str) -> list[Any]:
-    value = data.get(key, [])
-    if not isinstance(value, list):
-        raise UsageError(f"{where}: '{key}' must be written as [[{key}]].")
-    return value
-
-
-def strings(value: object, where: str) -> tuple[str, ...]:
-    """Return a string or a list of strings as a tuple; refuse anything else."""
-    if isinstance(value, str):
-        return (value,)
-    if isinstance(value, list) and all(isinstance(v, str) for v in value):
-        return tuple(value)
-    raise UsageError(f"{where} must be a string or a list of strings, not {value!r}.")
-
-
-def matches(name: str, patterns: Sequence[str]) -> bool:
-    """Whether a name matches any pattern and no `!` pattern; only `!` patterns means anything else."""
-    wanted = [p for p in patterns if not p.startswith("!")]
-    refused = [p[1:] for p in patterns if p.startswith("!")]
-    return (not wanted or any(fnmatchcase(name, p) for p in wanted)) and not any(
-        fnmatchcase(name, p) for p in refused
-    )
-
-
-def first_match(candidates: Sequence[str], patterns: Sequence[str]) -> list[str]:
-    """Return the candidates that match the first pattern which matches any of them."""
-    for pattern in patterns:
-        found = [c for c in candidates if fnmatchcase(c, pattern)]
-        if found:
-            return found
-    return []

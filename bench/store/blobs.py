@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.keys import file_digest
+from bench.core.keys import file_digest
 from bench.store.files import full_disk_explained, staged
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from bench.errors import UsageError
+from bench.core.errors import UsageError
 from bench.store.blobs import Blobs
 from bench.store.records import Records
 

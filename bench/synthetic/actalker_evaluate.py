@@ -20,10 +20,10 @@ from PIL import Image
 
 from actalker.embedded import load
 from actalker.pipeline import ACTalkerPipeline
+from bench.core.spec import Sample
 from bench.media.decode import chunks, read_audio, read_image
-from bench.metrics import synthetic as metrics
-from bench.spec import Sample
 from bench.synthetic import labels
+from bench.synthetic import metrics as metrics
 from bench.synthetic.evaluate import MemoryClip, frechet_of
 from bench.synthetic.split import make_split
 

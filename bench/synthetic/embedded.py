@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from bench import weights
-from bench.spec import WeightRef
+from bench.core.spec import WeightRef
+from bench.weights.locked import EMBEDDED, EMBEDDED_MANIFEST
 
-FOLDER = weights.EMBEDDED
-MANIFEST = weights.EMBEDDED_MANIFEST.name
+FOLDER = EMBEDDED
+MANIFEST = EMBEDDED_MANIFEST.name
 NETWORKS = {
     "sync": "SyncNet",
     "identity": "IdentityNet",

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from bench.metrics import synthetic as metrics
-from bench.metrics.base import ClipView, Extractor, Features, SetMetric
+from bench.core.views import ClipView, Extractor, Features, SetMetric
 from bench.synthetic import clip, corruptions, geometry, labels, parameters, reader, renderer, training_data
+from bench.synthetic import metrics as metrics
 from bench.synthetic.parameters import Partition
 
 Frames = npt.NDArray[np.uint8]
@@ -25,7 +25,7 @@ _SEED_STRIDE = 100_000  # clips and identities of different evaluation seeds nev
 
 
 class MemoryClip:
-    """A clip in memory as metrics see it (`bench.metrics.base.ClipView`).
+    """A clip in memory as metrics see it (`bench.core.views.ClipView`).
 
     Args:
         pixels: uint8 (T, H, W, 3).

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.errors import UsageError, did_you_mean
+from bench.core.errors import UsageError, did_you_mean
+from bench.core.spec import Sample, Split
 from bench.media.decode import chunks
 from bench.media.encode import write_clip, write_image, write_wav
-from bench.spec import Sample, Split
 from bench.store.files import staged, write_bytes
 from bench.synthetic import clip
 from bench.synthetic.parameters import Partition

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from bench.cli import invoke
-from bench.errors import ExitCode
-from bench.methods.external import contract as contracts
+from bench.core.errors import ExitCode
+from bench.systems import contract as contracts
 
 STUB = Path(__file__).with_name("stub_system.py")
 PYTHON = Path(sys.executable).absolute()

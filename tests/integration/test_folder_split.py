@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.core.errors import UsageError
+from bench.core.keys import file_digest
 from bench.data.folder import load_folder, safe_id, unique_ids
 from bench.data.splits import load_split
-from bench.errors import UsageError
-from bench.keys import file_digest
 from bench.media.decode import chunks, read_audio, read_image
 from bench.media.encode import write_clip, write_image, write_wav
 from bench.media.probe import probe

@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 
 from bench.cli import invoke
-from bench.errors import ExitCode
-from bench.gate import gate, parse_rules
-from bench.report.reference import load_reference
-from bench.report.results import Results, load
+from bench.core.errors import ExitCode
+from bench.results.gate import gate, parse_rules
+from bench.results.reference import load_reference
+from bench.results.runs import Results, load
 
 METHOD = """
 from bench.media.decode import chunks
 from bench.methods.base import Video
-from bench.spec import MethodSpec
+from bench.core.spec import MethodSpec
 
 class Candidate:
     spec = MethodSpec("candidate", "1", ("visual",), "classical", seeded=False)
@@ -27,7 +27,7 @@ SHAKY = """
 import numpy as np
 from bench.media.decode import chunks
 from bench.methods.base import Video
-from bench.spec import MethodSpec
+from bench.core.spec import MethodSpec
 
 class Candidate:
     spec = MethodSpec("candidate", "1", ("visual",), "model")

@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.core.spec import AUDIO, Cause, Sample
 from bench.media.encode import write_image, write_wav
 from bench.methods.base import GenerationFailed
-from bench.methods.external import contract as contracts
-from bench.methods.external.environment import State, place, setup_digest
-from bench.methods.external.host import ExternalMethod, job_root, new_job_folder
-from bench.spec import AUDIO, Cause, Sample
 from bench.store.home import Home
+from bench.systems import contract as contracts
+from bench.systems.environment import State, place, setup_digest
+from bench.systems.host import ExternalMethod, job_root, new_job_folder
 
 FAKE = Path(__file__).with_name("fake_system.py")
 PREFIX = Path(sys.executable).absolute().parent.parent
@@ -201,8 +201,9 @@ def test_nothing_survives_the_death_of_the_host(system, sample, mark, tmp_path):
     code = """
 import sys
 from pathlib import Path
-from bench.methods.external import contract, host
-from bench.spec import AUDIO, Sample
+from bench.systems import contract
+from bench.systems import host
+from bench.core.spec import AUDIO, Sample
 from bench.store.home import Home
 image, audio = Path(sys.argv[1]), Path(sys.argv[2])
 sample = Sample("fake", "test", "a", "x", image, audio, None, None, 10)

@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 
 from bench.catalogue import find_method
+from bench.core.spec import Sample, Split
 from bench.execute.inline import run_inline
 from bench.execute.interrupt import Interrupt
 from bench.execute.scheduler import Scheduler
-from bench.flow import Flow
 from bench.media.decode import chunks, read_audio
 from bench.media.encode import write_image, write_wav
-from bench.methods.external import contract as contracts
-from bench.methods.external.environment import State, place, setup_digest
-from bench.plan import plan_generation
-from bench.spec import Sample, Split
+from bench.run.flow import Flow
+from bench.run.plan import plan_generation
 from bench.store.blobs import Blob
 from bench.store.home import Home
+from bench.systems import contract as contracts
+from bench.systems.environment import State, place, setup_digest
 
 SYSTEM = Path(__file__).with_name("batch_system.py")
 PREFIX = Path(sys.executable).absolute().parent.parent

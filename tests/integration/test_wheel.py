@@ -39,7 +39,7 @@ def test_top_level_is_ours_alone(names: set[str]) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "bench/weights.lock",
+        "bench/weights/weights.lock",
         "bench/synthetic/weights/synthetic_sync.safetensors",
         "bench/_data/datasets/ravdess/dataset.toml",
         "bench/_data/baselines/sadtalker/baseline.toml",

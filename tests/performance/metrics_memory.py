@@ -22,15 +22,15 @@ import numpy as np
 import pandas
 
 from bench import catalogue
-from bench.keys import file_digest
+from bench.core.keys import file_digest
+from bench.core.spec import Sample, Split
 from bench.media.clip import Clip
 from bench.media.encode import write_clip
 from bench.metrics import fid, fvd, lpips, references, sync
 from bench.metrics.networks import inception, s3fd, syncnet, video
 from bench.metrics.precision import Precision
-from bench.plan import plan_ingestion
-from bench.run import Execution, execute
-from bench.spec import Sample, Split
+from bench.run.drive import Execution, execute
+from bench.run.plan import plan_ingestion
 from bench.store.home import Home
 
 METRICS = ("sync/longest_track", "fid/pytorch_fid_allframes", "fvd/disco_i3d", "flicker/mae")

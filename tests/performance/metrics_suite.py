@@ -29,14 +29,14 @@ import numpy as np
 import pandas
 
 from bench import catalogue
-from bench.keys import file_digest
+from bench.core.keys import file_digest
+from bench.core.spec import Sample, Split, Unscored
 from bench.media.clip import Clip
 from bench.media.encode import write_clip
 from bench.metrics import frechet, references
 from bench.metrics.precision import Precision
-from bench.plan import plan_ingestion
-from bench.run import Execution, execute
-from bench.spec import Sample, Split, Unscored
+from bench.run.drive import Execution, execute
+from bench.run.plan import plan_ingestion
 from bench.store.home import Home
 
 PROTOCOLS = {

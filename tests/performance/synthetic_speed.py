@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bench.metrics import synthetic as metrics
+from bench.synthetic import metrics as metrics
 from bench.synthetic import motion, renderer, speech
 from bench.synthetic.clip import make_clip
 from bench.synthetic.evaluate import MemoryClip

@@ -17,12 +17,12 @@ import pytest
 import tests_toys as toys
 
 from bench.catalogue import choose_metrics, find_method
+from bench.core.spec import Sample, Split
 from bench.execute.scheduler import Scheduler
 from bench.execute.tasks import CPU_LANE, Outcome
-from bench.flow import Flow
-from bench.plan import Plan, plan_generation
-from bench.run import Execution, execute
-from bench.spec import Sample, Split
+from bench.run.drive import Execution, execute
+from bench.run.flow import Flow
+from bench.run.plan import Plan, plan_generation
 from bench.store.blobs import Blob
 from bench.store.home import Home
 

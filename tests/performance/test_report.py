@@ -45,7 +45,7 @@ def main() -> None:
     import fakes
 
     from bench import report
-    from bench.report.results import load
+    from bench.results.runs import load
 
     gates = (("audio",), ("visual",), ("audio", "visual", "audio+visual"))
     methods = {f"method-{i}": ("model", gates[i % 3], 0.04 * i) for i in range(30)}

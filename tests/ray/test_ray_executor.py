@@ -11,10 +11,10 @@ import ray
 import tests_toys as toys
 
 from bench.catalogue import choose_metrics, find_method
-from bench.errors import MissingError
-from bench.plan import plan_generation
-from bench.run import Execution, RunResult, execute
-from bench.spec import Split
+from bench.core.errors import MissingError
+from bench.core.spec import Split
+from bench.run.drive import Execution, RunResult, execute
+from bench.run.plan import plan_generation
 from bench.store.home import Home
 
 pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray")]

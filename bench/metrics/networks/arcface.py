@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bench import weights
+from bench.core.spec import Reason, Unscored
 from bench.metrics.geometry import Picture, resize, similarity, suppress, warp, window
-from bench.spec import Reason, Unscored
 
 Array = npt.NDArray[Any]
 

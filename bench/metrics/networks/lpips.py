@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from bench.metrics.lpips import FILES
+from bench.metrics.networks import LPIPS_FILES
 from bench.metrics.networks.loading import arrange, frames_tensor, official, ready
 from bench.metrics.precision import Precision
 
@@ -155,7 +155,7 @@ class Distance:
         self, trunk: Trunk, weights: Mapping[str, Tensor] | None = None, precision: Precision = Precision.FP32
     ) -> None:
         if weights is None:
-            weights = state(*(official(file) for file in FILES[trunk]))
+            weights = state(*(official(file) for file in LPIPS_FILES[trunk]))
         self.network = arrange(ready(Lpips(trunk), weights), precision)
         self._dtype = next(self.network.trunk.parameters()).dtype
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.core.spec import GATES, Sample
 from bench.media.encode import write_clip, write_image, write_wav
-from bench.methods.external import contract as contracts
-from bench.methods.external import host
-from bench.methods.external.process import Ended
-from bench.spec import GATES, Sample
 from bench.store.home import Home
+from bench.systems import contract as contracts
+from bench.systems import host
+from bench.systems.process import Ended
 
 FRAMES = 12
 
@@ -172,7 +172,7 @@ def checkout(tmp_path):
 
 def prepared(contract, home, checkout, prefix):
     """Write the state that `bench prepare --checkout --python` leaves."""
-    from bench.methods.external.environment import State, place, setup_digest
+    from bench.systems.environment import State, place, setup_digest
 
     where = place(contract.name, home)
     where.root.mkdir(parents=True)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.methods.external import contract as contracts
-from bench.resources import data_folder
+from bench.core.resources import data_folder
+from bench.systems import contract as contracts
 
 ROOT = data_folder("baselines")
 TIERS_1_AND_2 = {

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.errors import MissingError, UsageError
-from bench.methods.external import contract as contracts
-from bench.methods.external import host, systems
-from bench.resources import data_folder
+from bench.core.errors import MissingError, UsageError
+from bench.core.resources import data_folder
+from bench.systems import contract as contracts
+from bench.systems import host, systems
 
 ROOT = data_folder("baselines")
 ALL = {name: contracts.load(path) for name, path in contracts.contract_paths((ROOT,)).items()}
@@ -89,7 +89,7 @@ def test_gates_are_closed_in_the_command_itself():
 
 def test_generated_pages_are_up_to_date():
     for path, text in systems.pages().items():
-        assert path.read_text(encoding="utf-8") == text, "run: python -m bench.methods.external.systems"
+        assert path.read_text(encoding="utf-8") == text, "run: python -m bench.systems.systems"
     text = (ROOT / "SYSTEMS.md").read_text(encoding="utf-8")
     assert len(re.findall(r"^\| 003 ", text, re.M)) == 119
     assert len(re.findall(r"^\| 004 ", text, re.M)) == 10
@@ -196,7 +196,7 @@ def test_user_contracts_are_found_without_a_change_in_the_code(tmp_path, monkeyp
 
 
 def test_settings_change_with_what_decides_the_clip_and_not_with_words(tmp_path):
-    from bench.keys import digest
+    from bench.core.keys import digest
 
     def settings(text):
         return digest(host.method_spec(contracts.load(write(tmp_path, text))).settings)

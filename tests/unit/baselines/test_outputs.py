@@ -7,8 +7,8 @@ import pytest
 
 from bench.media.encode import write_clip
 from bench.methods.base import GenerationFailed
-from bench.methods.external.contract import Output, Panel
-from bench.methods.external.outputs import NoOutput, check_output, read_output
+from bench.systems.contract import Output, Panel
+from bench.systems.outputs import NoOutput, check_output, read_output
 
 
 def numbered(number):

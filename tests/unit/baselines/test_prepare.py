@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from bench.errors import BenchError, MissingError, UsageError
-from bench.methods.external import contract as contracts
-from bench.methods.external.environment import launch, place, read_state, require_state, run_env
-from bench.methods.external.prepare import dockerfile, prepare_method
+from bench.core.errors import BenchError, MissingError, UsageError
 from bench.store.home import Home
+from bench.systems import contract as contracts
+from bench.systems.environment import launch, place, read_state, require_state, run_env
+from bench.systems.prepare import dockerfile, prepare_method
 
 PYTHON = Path(sys.executable).absolute()
 
@@ -168,7 +168,7 @@ def test_changed_files_in_a_checkout_are_part_of_the_identity(home, fake, upstre
     (folder / "run.py").write_text("patched")
     run(home, checkout=folder, python=PYTHON)
     assert read_state(place("fake", home)).commit == newest + "+"
-    from bench.methods.external.host import ExternalMethod
+    from bench.systems.host import ExternalMethod
 
     assert ExternalMethod(contracts.find("fake"), home).spec.settings["commit"] == newest + "+"
 
@@ -194,7 +194,7 @@ def test_an_interpreter_that_is_not_there(home, fake, monkeypatch, tmp_path):
 
 def without(monkeypatch, *programs):
     """Hide programs that this machine may have."""
-    import bench.methods.external.prepare as module
+    import bench.systems.prepare as module
 
     real = module.find_program
     monkeypatch.setattr(module, "find_program", lambda *names: real(*(n for n in names if n not in programs)))

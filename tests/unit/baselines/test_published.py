@@ -4,10 +4,10 @@ import re
 
 import pytest
 
-from bench.methods.external import systems
-from bench.methods.external.contract import contract_paths
-from bench.report import published
-from bench.resources import data_folder
+from bench.core.resources import data_folder
+from bench.results import published
+from bench.systems import systems
+from bench.systems.contract import contract_paths
 
 OURS = {"memo": "MEMO", "vexpress": "V-Express", "followyouremoji": "Follow-Your-Emoji"}
 

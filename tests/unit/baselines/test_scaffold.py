@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from bench.cli import invoke
-from bench.errors import ExitCode
+from bench.core.errors import ExitCode
 
 
 @pytest.mark.parametrize("kind", ["python", "contract"])

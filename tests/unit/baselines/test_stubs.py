@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.errors import MissingError
+from bench.core.errors import MissingError
+from bench.core.resources import data_folder
+from bench.core.spec import GATES, Cause
 from bench.methods.base import GenerationFailed
-from bench.methods.external import contract as contracts
-from bench.methods.external import host
-from bench.methods.external.process import Ended
-from bench.resources import data_folder
-from bench.spec import GATES, Cause
 from bench.store.home import Home
+from bench.systems import contract as contracts
+from bench.systems import host
+from bench.systems.process import Ended
 
 CASES = [
     (name, gate)
@@ -144,7 +144,7 @@ def test_too_short_input_is_extended_and_the_result_cut_back(method, sample):
 
 
 def test_multiples_of_five_seconds_are_avoided():
-    from bench.methods.external.inputs import driving_frames
+    from bench.systems.inputs import driving_frames
 
     contract = contracts.find("aniportrait")
     sample = dataclasses.make_dataclass("S", ["id", "frames"])
@@ -177,7 +177,7 @@ def test_fixed_folders_are_private_and_the_checkout_stays_as_it_was(method, samp
 
 
 def contracts_checkout(built):
-    from bench.methods.external.environment import read_state
+    from bench.systems.environment import read_state
 
     return read_state(built.place).checkout
 
@@ -198,7 +198,7 @@ def test_missing_weights_are_named(method, sample):
 
 
 def test_systems_without_code_say_so(tmp_path):
-    from bench.methods.external.environment import require_state
+    from bench.systems.environment import require_state
 
     assert host.readiness("vasa-1", Home(tmp_path)).startswith("videos only: No official code")
     with pytest.raises(MissingError, match="bench score"):

@@ -12,15 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.core.resources import data_folder
+from bench.core.spec import GATES, Cause, Sample
 from bench.media.encode import write_clip
 from bench.methods.base import GenerationFailed
-from bench.methods.external import contract as contracts
-from bench.methods.external import host
-from bench.methods.external.environment import read_state
-from bench.methods.external.inputs import Inputs, driving_frames
-from bench.methods.external.process import Ended
-from bench.resources import data_folder
-from bench.spec import GATES, Cause, Sample
+from bench.systems import contract as contracts
+from bench.systems import host
+from bench.systems.environment import read_state
+from bench.systems.inputs import Inputs, driving_frames
+from bench.systems.process import Ended
 
 ALL = {name: contracts.load(path) for name, path in contracts.contract_paths((data_folder("baselines"),)).items()}
 CASES = [(name, gate) for name, contract in ALL.items() for gate in contract.gates]
@@ -336,8 +336,8 @@ def test_what_cannot_be_fetched_before_is_said(name):
 
 @pytest.mark.parametrize("name", sorted(name for name, contract in ALL.items() if contract.status != "runnable"))
 def test_systems_that_cannot_run_are_scored_from_a_folder(name, tmp_path):
-    from bench.plan import plan_ingestion
-    from bench.spec import Split
+    from bench.core.spec import Split
+    from bench.run.plan import plan_ingestion
 
     assert host.readiness(name).startswith("videos only: ")
     sample = Sample("a", "b", "c", "d", Path("a.png"), None, None, None, 25)

@@ -12,7 +12,7 @@ import av
 import numpy as np
 import pytest
 
-from bench.data import datasets
+from bench.run import drawing
 from bench.store.home import Home
 
 
@@ -23,7 +23,7 @@ def home(tmp_path):
 
 def prepare(name, source, home, **options):
     """Prepare with the terms accepted."""
-    return datasets.prepare(name, source, home, accept_terms=True, **options)
+    return drawing.prepare(name, source, home, accept_terms=True, **options)
 
 
 def ledger(home, name):
@@ -144,7 +144,6 @@ def small(monkeypatch):
 @pytest.fixture
 def no_models(monkeypatch):
     """Prepare as on a machine without face finder and SyncNet."""
-    from bench.data import drawing
     from bench.data.normalise import Tools
 
     monkeypatch.setattr(drawing, "available_tools", lambda dataset: Tools())
@@ -153,7 +152,7 @@ def no_models(monkeypatch):
 @pytest.fixture
 def with_faces(monkeypatch):
     """Return a function that makes every picture hold the given faces."""
-    from bench.data import drawing, normalise
+    from bench.data import normalise
     from bench.data.normalise import Tools
 
     def use(*boxes):
@@ -169,7 +168,7 @@ def networks(monkeypatch):
 
     `person` is a function of a looked-at frame to the angle (degrees) of its embedding in a plane.
     """
-    from bench.data import drawing, normalise
+    from bench.data import normalise
     from bench.data.normalise import Tools
 
     class Embedder:

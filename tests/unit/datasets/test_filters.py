@@ -6,7 +6,8 @@ import shutil
 import numpy as np
 import pytest
 
-from bench.data import datasets, declared, drawing, normalise
+from bench.data import datasets, declared, normalise
+from bench.run import drawing
 
 from .conftest import ledger, prepare
 
@@ -125,9 +126,9 @@ def test_speech_is_told_from_silence():
 
 def test_what_the_networks_are_asked(monkeypatch, media):
     from bench import catalogue
+    from bench.core.spec import Reason, Unscored
     from bench.data import checks
     from bench.metrics.networks import arcface
-    from bench.spec import Reason, Unscored
 
     asked = catalogue.metrics()["sync/short"]
     assert {"offset", "sync_c"} <= {column.key for column in asked.spec.columns}

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
+from bench.core.errors import UsageError
 from bench.data import celebv_hq, hdtf, ravdess, vfhq
 from bench.data.candidates import BadAnnotation, Box, Mismatch, centre_square, face_square, fraction_pixels
 from bench.data.fetch import classify
-from bench.errors import UsageError
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from bench.data import datasets, drawing
-from bench.errors import MissingError, UsageError
+from bench.core.errors import MissingError, UsageError
+from bench.data import datasets
 from bench.media.decode import chunks
+from bench.run import drawing
 
 from .conftest import ledger, prepare
 

@@ -12,11 +12,12 @@ import zipfile
 import numpy as np
 import pytest
 
-from bench.data import datasets, declared, drawing
-from bench.errors import ExitCode, MissingError, UsageError
-from bench.keys import file_digest
+from bench.core.errors import ExitCode, MissingError, UsageError
+from bench.core.keys import file_digest
+from bench.core.registry import UnknownName
+from bench.data import datasets, declared
 from bench.media.decode import chunks, read_audio, read_image
-from bench.registry import UnknownName
+from bench.run import drawing
 from bench.store.home import Home
 
 from .conftest import ledger, prepare
@@ -193,11 +194,12 @@ def test_a_clip_whose_worker_fails_is_tried_again_another_day(home, ravdess_zips
 
 def test_a_killed_preparation_goes_on(home, ravdess_zips, no_models, tmp_path):
     code = (
-        "import dataclasses, sys; from pathlib import Path; from bench.data import datasets, declared, drawing;"
+        "import dataclasses, sys; from pathlib import Path; from bench.data import declared;"
+        "from bench.run import drawing;"
         "full = declared.declared; declared.declared = lambda n: dataclasses.replace(full(n), size=128);"
         "from bench.data.normalise import Tools; from bench.store.home import Home;"
         "drawing.available_tools = lambda d: Tools();"
-        "datasets.prepare('ravdess', Path(sys.argv[1]), Home(Path(sys.argv[2])), True, subset='ci')"
+        "drawing.prepare('ravdess', Path(sys.argv[1]), Home(Path(sys.argv[2])), True, subset='ci')"
     )
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     child = subprocess.Popen([sys.executable, "-c", code, str(ravdess_zips), str(home.path)], env=env)
@@ -225,11 +227,11 @@ def test_one_preparation_at_a_time(home, ravdess_zips, no_models):
 
 def test_terms_are_asked_for_once(home, ravdess_zips, no_models):
     with pytest.raises(UsageError, match="CC BY-NC-SA") as caught:
-        datasets.prepare("ravdess", ravdess_zips, home, subset="ci")
+        drawing.prepare("ravdess", ravdess_zips, home, subset="ci")
     assert "--accept-licences" in caught.value.hint
     assert not (home.data / "ravdess" / "clips").exists()
     prepare("ravdess", ravdess_zips, home, subset="ci")
-    datasets.prepare("ravdess", ravdess_zips, home, subset="ci")
+    drawing.prepare("ravdess", ravdess_zips, home, subset="ci")
 
 
 # What a user sees before anything is prepared

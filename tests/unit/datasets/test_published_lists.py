@@ -9,10 +9,11 @@ import time
 
 import pytest
 
-from bench.data import datasets, declared, drawing
+from bench.core.keys import file_digest
+from bench.data import datasets, declared
 from bench.data.folder import safe_id
-from bench.keys import file_digest
 from bench.media.decode import chunks
+from bench.run import drawing
 from bench.store.home import Home
 
 from .conftest import ledger, prepare

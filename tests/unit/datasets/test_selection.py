@@ -5,10 +5,10 @@ import hashlib
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.core.resources import data_folder
 from bench.data import declared, ravdess
 from bench.data.datasets import list_digest
 from bench.data.selection import clip_order, cross_pairs, group_order, grouped, order_hash
-from bench.resources import data_folder
 
 
 def digest(ids):

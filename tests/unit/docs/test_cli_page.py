@@ -22,7 +22,7 @@ def test_the_command_line_page_is_up_to_date(tmp_path: Path) -> None:
 
 def test_the_readme_names_every_verb_and_exit_code() -> None:
     from bench.cli import app
-    from bench.errors import ExitCode
+    from bench.core.errors import ExitCode
 
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     verbs = [c.name for c in app.registered_commands] + [g.name for g in app.registered_groups]

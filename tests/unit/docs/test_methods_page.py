@@ -9,8 +9,8 @@ import pandas as pd
 import tests_toys as toys
 
 from bench.catalogue import choose_metrics, find_method
-from bench.plan import plan_generation
-from bench.run import Execution, execute
+from bench.run.drive import Execution, execute
+from bench.run.plan import plan_generation
 from bench.store.home import Home
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "methods.md"

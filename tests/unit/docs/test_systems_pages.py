@@ -6,9 +6,9 @@ import dataclasses
 import re
 from pathlib import Path
 
+from bench.core.resources import data_folder
 from bench.data import declared
-from bench.methods.external import contract
-from bench.resources import data_folder
+from bench.systems import contract
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 

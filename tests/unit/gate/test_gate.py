@@ -9,10 +9,10 @@ import fakes
 import numpy as np
 import pytest
 
-from bench.errors import ExitCode, MissingError, UsageError
-from bench.gate import Outcome, gate, load_rules, parse_rules
-from bench.report.reference import measure_noise
-from bench.report.results import Results
+from bench.core.errors import ExitCode, MissingError, UsageError
+from bench.results.gate import Outcome, gate, load_rules, parse_rules
+from bench.results.reference import measure_noise
+from bench.results.runs import Results
 
 TWO = {k: fakes.METHODS[k] for k in ("mouth-warp", "ground-truth")}
 SYNC = {"protocol": "sync/*", "column": "sync_c"}

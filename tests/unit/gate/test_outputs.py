@@ -18,11 +18,12 @@ from bench.cli import compare as compare_verb
 from bench.cli import gate as gate_verb
 from bench.cli import reference as reference_verb
 from bench.cli import report as report_verb
-from bench.compare import compare
-from bench.errors import MissingError, UsageError
-from bench.gate import Outcome, gate, parse_rules
-from bench.report import changes, github, junit, reference
-from bench.report.results import Results, load
+from bench.core.errors import MissingError, UsageError
+from bench.report import changes, github, junit
+from bench.results import reference
+from bench.results.compare import compare
+from bench.results.gate import Outcome, gate, parse_rules
+from bench.results.runs import Results, load
 
 NASTY = 'na_me&%#${}~^\\<>"|`: ,\x01\n'
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.keys import canonical_json, code_digest, digest, file_digest, sample_seed
+from bench.core.keys import canonical_json, code_digest, digest, file_digest, sample_seed
 
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

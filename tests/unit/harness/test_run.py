@@ -11,13 +11,13 @@ import tests_toys as toys
 
 from bench import catalogue
 from bench.catalogue import choose_metrics, find_method
-from bench.errors import UsageError
-from bench.flow import Flow
+from bench.core.errors import UsageError
+from bench.core.spec import Cause, Column, MetricSpec, Reason, Split, Unscored
 from bench.methods.base import Video
-from bench.plan import Plan, plan_generation
-from bench.rows import build_rows
-from bench.run import Execution, RunResult, execute
-from bench.spec import Cause, Column, MetricSpec, Reason, Split, Unscored
+from bench.run.drive import Execution, RunResult, execute
+from bench.run.flow import Flow
+from bench.run.plan import Plan, plan_generation
+from bench.run.rows import build_rows
 from bench.store.home import Home
 
 METRICS = ["psnr", "flicker"]

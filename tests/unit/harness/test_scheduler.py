@@ -2,9 +2,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bench.core.spec import AUDIO, Cause, Sample
 from bench.execute.scheduler import QUARANTINE_AFTER, Scheduler
 from bench.execute.tasks import CPU_LANE, ClipRef, GenerateTask, Lane, Outcome, ScoreTask, Task
-from bench.spec import AUDIO, Cause, Sample
 
 SAMPLE = Sample("d", "s", "a", "i", Path("a.png"), None, None, None, 25)
 OK = Outcome("ok")

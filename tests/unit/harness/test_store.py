@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.errors import UsageError
+from bench.core.errors import UsageError
 from bench.store.files import StoreFull, staged, sweep
 from bench.store.home import Home
 

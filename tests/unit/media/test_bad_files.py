@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.errors import BenchError
+from bench.core.errors import BenchError
 from bench.media.clip import Clip
 from bench.media.decode import chunks, read_audio, read_image
 from bench.media.encode import write_clip

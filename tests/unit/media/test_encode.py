@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.core.views import ClipView
 from bench.media.clip import Clip
 from bench.media.decode import chunks, read_audio
 from bench.media.encode import write_clip
 from bench.media.probe import probe
-from bench.metrics.base import ClipView
 
 from .conftest import click_time
 

@@ -16,9 +16,9 @@ from actalker.embedded import FOLDER
 from bench import report
 from bench.catalogue import find_method, require_ready, state
 from bench.cli.setup import default_methods
-from bench.errors import ExitCode, MissingError
+from bench.core.errors import ExitCode, MissingError
+from bench.core.spec import GATES, Sample, Split
 from bench.media.encode import write_image, write_wav
-from bench.spec import GATES, Sample, Split
 
 ABLATIONS = {
     "actalker-whole": "none",

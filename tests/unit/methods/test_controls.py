@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.core.spec import NO_GATE, Sample, Unscored
 from bench.media.decode import chunks, read_audio
 from bench.media.encode import write_clip, write_image, write_wav
 from bench.methods.controls import Frozen, GroundTruth, ShuffledAudio, partner
-from bench.spec import NO_GATE, Sample, Unscored
 
 
 def sample(index: int, identity: str, audio: str | None = "own") -> Sample:

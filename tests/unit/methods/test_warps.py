@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from bench import weights
+from bench.core.spec import AUDIO, AUDIO_VISUAL, VISUAL, Sample, Unscored
 from bench.media.decode import chunks, read_audio, read_image
 from bench.media.encode import write_clip, write_image, write_wav
 from bench.methods.articulation import articulate
@@ -16,7 +17,6 @@ from bench.methods.face_shape import RealFaces, as_points, bridged, similarity
 from bench.methods.landmark_warp import LandmarkWarp
 from bench.methods.mouth_warp import MouthWarp
 from bench.methods.warp import FaceWarp
-from bench.spec import AUDIO, AUDIO_VISUAL, VISUAL, Sample, Unscored
 from bench.synthetic.clip import make_clip
 from bench.synthetic.geometry import LANDMARKS
 

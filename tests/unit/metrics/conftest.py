@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.spec import Unscored
+from bench.core.spec import Unscored
 
 
 class ArrayClip:

@@ -3,17 +3,16 @@
 import numpy as np
 import pytest
 
+from bench.core.spec import Reason, Unscored
 from bench.media.faces import MOUTH
 from bench.metrics.control_independence import (
     REST_POINTS,
     ControlIndependence,
-    SyntheticControlIndependence,
     control_independence,
     landmark_regions,
-    reading_regions,
 )
-from bench.spec import Reason, Unscored
 from bench.synthetic import geometry, labels, motion, parameters, speech
+from bench.synthetic.control_independence import SyntheticControlIndependence, reading_regions
 
 N = 75
 MATRIX = ("mouth_audio", "mouth_visual", "rest_audio", "rest_visual")

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.core.spec import Reason, Unscored
 from bench.media.faces import MOUTH, RIGID
 from bench.metrics import coefficients
 from bench.metrics.blink import BlinkError, BlinkRate, blinks
@@ -13,7 +14,6 @@ from bench.metrics.expression import BlendshapeCosine, BlendshapeL1, Deep3DAED, 
 from bench.metrics.faces import FaceExtractor
 from bench.metrics.landmarks import Jitter, MouthLMD, RawLMD
 from bench.metrics.pose import PoseIntensity, PoseL1
-from bench.spec import Reason, Unscored
 
 PAIRED = (BlendshapeL1, BlendshapeCosine, PoseL1, MouthLMD, RawLMD)
 ALONE = (PoseIntensity, Jitter, BlinkRate)

@@ -4,8 +4,8 @@ import scipy.linalg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.core.spec import Reason, Unscored
 from bench.metrics import frechet
-from bench.spec import Reason, Unscored
 
 
 def normal(n: int, d: int, seed: int = 0) -> np.ndarray:

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from bench.core.spec import Reason, Unscored
 from bench.metrics.pixels import PSNR, SSIM, psnr, ssim
-from bench.spec import Reason, Unscored
 
 
 def noise(shape=(3, 40, 52, 3), seed=0) -> np.ndarray:

@@ -6,12 +6,12 @@ import tests_toys as toys
 
 from bench.catalogue import choose_metrics, find_method, match_metrics
 from bench.cli import invoke
-from bench.errors import UsageError
+from bench.core.errors import UsageError
 from bench.media.encode import write_clip
 from bench.metrics import lpips, references
 from bench.metrics.precision import Precision
-from bench.plan import plan_generation
-from bench.run import Execution, execute
+from bench.run.drive import Execution, execute
+from bench.run.plan import plan_generation
 from bench.store.home import Home
 
 BF16 = Precision.BF16

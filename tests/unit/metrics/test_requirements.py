@@ -6,11 +6,11 @@ import tests_toys as toys
 
 from bench.catalogue import choose_metrics, metrics, require_available, unavailable
 from bench.cli import invoke
-from bench.errors import MissingError
+from bench.core.errors import MissingError
+from bench.core.spec import Reason
 from bench.media.encode import write_clip
 from bench.metrics import coefficients
 from bench.metrics.precision import Precision
-from bench.spec import Reason
 
 
 @pytest.fixture

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from bench.core.spec import Reason, Unscored
 from bench.metrics import fid, frechet, sets
 from bench.metrics.sets import set_value
-from bench.spec import Reason, Unscored
 
 NAME = "inception2048"
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from bench.core.spec import Reason, Unscored
 from bench.metrics.temporal import Flicker, LinearSmoothness
-from bench.spec import Reason, Unscored
 
 
 @pytest.fixture

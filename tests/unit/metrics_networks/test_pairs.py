@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from bench.core.spec import Reason, Unscored
 from bench.media.encode import write_image
 from bench.metrics import csim, lpips
-from bench.spec import Reason, Unscored
 
 
 def test_lpips_is_zero_for_identical_clips_and_grows_with_noise(weights_for, memory_clip, noise):

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from bench import weights
+from bench.core.spec import Reason, Unscored
 from bench.metrics import csim, fid, fvd, lpips, sync
-from bench.spec import Reason, Unscored
 
 MODULES = (sync, fid, fvd, csim, lpips)
 PROTOCOLS = [kind for module in MODULES for kind in module.METRICS]

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from bench.catalogue import extractors
+from bench.core.spec import Reason, Unscored
 from bench.metrics import fid, fvd
 from bench.metrics.precision import Precision
-from bench.spec import Reason, Unscored
 
 
 def features(n: int, d: int, seed: int) -> dict[str, np.ndarray]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from bench.core.spec import Reason, Unscored
 from bench.metrics import sync
 from bench.metrics.precision import Precision
-from bench.spec import Reason, Unscored
 
 FACE = (40, 40, 180, 190)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from bench.core.spec import Unscored
 from bench.metrics import references
-from bench.spec import Unscored
 
 
 @pytest.fixture(scope="session")

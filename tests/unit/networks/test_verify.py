@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bench.cli import invoke
-from bench.errors import UsageError
+from bench.core.errors import UsageError
 from bench.media.encode import write_clip
 from bench.metrics import pixels, references, verify
 from bench.metrics.deviation import deviations

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.report.results import Results
+from bench.results.runs import Results
 
 METHODS: Mapping[str, tuple[str, Sequence[str], float]] = {
     "actalker": ("model", ("audio", "visual", "audio+visual"), 0.8),

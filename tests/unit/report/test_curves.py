@@ -14,7 +14,7 @@ import pytest
 from skimage.io import imread
 
 from bench.report import curves
-from bench.report.results import load
+from bench.results.runs import load
 from bench.synthetic.labels import READINGS
 
 

@@ -22,8 +22,8 @@ import pytest
 
 from bench import report
 from bench.report import sheets
-from bench.report.results import Results
-from bench.report.summary import Summary
+from bench.results.runs import Results
+from bench.results.summary import Summary
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "report"
 EVIL = "<img src=x onerror='window.hacked=1'>\"&</script><script>window.hacked=1</script>"

@@ -16,11 +16,11 @@ import typer
 
 from bench import catalogue, report
 from bench.cli import app
-from bench.errors import ExitCode
-from bench.gate import FLOORS, VERDICTS, Rule, load_rules, parse_rules
+from bench.core.declaration import matches
+from bench.core.errors import ExitCode
+from bench.core.spec import Domain
 from bench.report import recipes
-from bench.report.recipes import matches
-from bench.spec import Domain
+from bench.results.gate import FLOORS, VERDICTS, Rule, load_rules, parse_rules
 
 ROOT = Path(__file__).parents[3]
 DOCS = {name: (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8") for name in ("reports", "gate", "ci")}

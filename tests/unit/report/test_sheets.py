@@ -13,7 +13,7 @@ from PIL import Image
 
 from bench.media.encode import write_clip
 from bench.report import curves, sheets
-from bench.report.results import Results, load, merge
+from bench.results.runs import Results, load, merge
 
 SECONDS = 2.0
 FRAMES = int(25 * SECONDS)

@@ -20,11 +20,12 @@ import pandas as pd
 import pytest
 
 from bench import report
-from bench.errors import MissingError, UsageError
-from bench.report import latex, markdown, published, recipes, text
-from bench.report.results import Results, load, merge
-from bench.report.summary import Summary
+from bench.core.errors import MissingError, UsageError
+from bench.report import latex, markdown, recipes, text
 from bench.report.table import Column, Row, Table, Value, all_reasons
+from bench.results import published
+from bench.results.runs import Results, load, merge
+from bench.results.summary import Summary
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "report"
 NASTY = "we_i&rd%#${}~^\\<b>\"|`*'x"

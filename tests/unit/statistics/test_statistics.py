@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bench import statistics as st
+from bench.results import statistics as st
 
 
 def simulated(generator: np.random.Generator, groups: int, mean: float = 0.0) -> st.Clusters:

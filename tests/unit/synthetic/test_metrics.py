@@ -6,9 +6,9 @@ import sys
 import numpy as np
 import pytest
 
-from bench.metrics import synthetic as metrics
-from bench.metrics.base import ClipView
-from bench.spec import Reason, Unscored
+from bench.core.spec import Reason, Unscored
+from bench.core.views import ClipView
+from bench.synthetic import metrics as metrics
 from bench.synthetic import reader
 from bench.synthetic.clip import make_clip
 from bench.synthetic.evaluate import MemoryClip
@@ -41,7 +41,7 @@ def test_every_id_says_synthetic_and_every_weight_is_pinned():
 
 
 def test_importing_the_metrics_imports_no_torch():
-    script = "import sys, bench.metrics.synthetic; print('torch' in sys.modules)"
+    script = "import sys, bench.synthetic.metrics; print('torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"
 

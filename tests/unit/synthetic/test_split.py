@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.errors import UsageError
+from bench.core.errors import UsageError
 from bench.media.clip import Clip
 from bench.media.decode import read_audio, read_image
 from bench.synthetic.parameters import identity

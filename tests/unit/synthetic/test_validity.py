@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from bench.metrics import synthetic as metrics
 from bench.synthetic import corruptions, evaluate, geometry
+from bench.synthetic import metrics as metrics
 
 
 @pytest.fixture(scope="module")

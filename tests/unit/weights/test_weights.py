@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from bench import weights
-from bench.errors import MissingError, UsageError
-from bench.spec import Reason, Unscored
+from bench.core.errors import MissingError, UsageError
+from bench.core.spec import Reason, Unscored
 
 CONTENT = bytes(range(256)) * 9000  # 2.3 MB: several blocks
 

@@ -1,0 +1,1 @@
+"""The ground floor: specs, keys, declarations, errors. Imports nothing above itself."""

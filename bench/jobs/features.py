@@ -1,0 +1,116 @@
+"""Features of clips, computed once and shared: by metrics, by methods, by runs."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import asdict
+
+import numpy as np
+
+from bench import catalogue
+from bench.core.keys import digest
+from bench.core.spec import MISSING, Reason, Unscored
+from bench.core.views import ClipView, Extractor, Features
+from bench.store.blobs import Blob
+from bench.store.home import Home
+
+_KEPT = 64  # feature sets kept in memory; a reference clip's are read by every method in turn
+
+
+class FeatureBank:
+    """Reads features from the store, or extracts and stores them.
+
+    Args:
+        home: the store.
+    """
+
+    def __init__(self, home: Home) -> None:
+        self.home = home
+        self._recent: dict[str, Features | Unscored] = {}
+
+    def bind(self, sha256: str) -> Mapping[str, Extractor]:
+        """Return the extractors as a clip with this content asks for them: stored results first."""
+        return {name: _Stored(self, sha256, extractor) for name, extractor in catalogue.extractors().items()}
+
+    def get(self, clip: ClipView, sha256: str, name: str) -> Features:
+        """Return the arrays of one extractor for one clip.
+
+        Raises:
+            Unscored: the extractor has no result for this clip; remembered unless it is about this machine.
+        """
+        fields = _fields(sha256, name)
+        key = digest(fields)
+        if key not in self._recent:
+            while len(self._recent) >= _KEPT:
+                self._recent.pop(next(iter(self._recent)))
+            self._recent[key] = self._load(key) or self._make(clip, name, key, fields)
+        found = self._recent[key]
+        if isinstance(found, Unscored):
+            raise found
+        return found
+
+    def stored(self, sha256: str, name: str) -> Features | None:
+        """Return the arrays of an extractor for a clip if they are in the store; computes nothing."""
+        if name not in catalogue.extractors():
+            return None
+        found = self._load(digest(_fields(sha256, name)))
+        return None if isinstance(found, Unscored) else found
+
+    def _load(self, key: str) -> Features | Unscored | None:
+        record = self.home.records.get("feature", key)
+        if record is None:
+            return None
+        if record["status"] == "unscored":
+            return Unscored(Reason(record["reason"]), record["detail"])
+        blob = Blob(**record["blob"])
+        if not self.home.blobs.has(blob):
+            return None
+        with np.load(self.home.blobs.path(blob), allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+
+    def _make(self, clip: ClipView, name: str, key: str, fields: dict[str, str]) -> Features | Unscored:
+        try:
+            arrays = catalogue.extractors()[name].extract(clip)
+        except Unscored as error:
+            if error.reason not in MISSING:
+                record = {
+                    "kind": "feature",
+                    "status": "unscored",
+                    "reason": str(error.reason),
+                    "detail": error.detail,
+                    "fields": fields,
+                }
+                self.home.records.put("feature", key, record)
+            return error
+        with self.home.blobs.scratch(".npz") as path:
+            buffer = io.BytesIO()
+            np.savez(buffer, **{k: np.asarray(v) for k, v in arrays.items()})  # type: ignore[arg-type]
+            path.write_bytes(buffer.getvalue())
+            blob = self.home.blobs.adopt(path, ".npz")
+        self.home.records.put(
+            "feature", key, {"kind": "feature", "status": "ok", "blob": asdict(blob), "fields": fields}
+        )
+        return arrays
+
+
+def _fields(sha256: str, name: str) -> dict[str, str]:
+    return {
+        "kind": "feature",
+        "extractor": name,
+        "extractor_digest": catalogue.feature_digest(name),
+        "clip": sha256,
+    }
+
+
+class _Stored:
+    """An extractor whose results for one clip are kept in the bank."""
+
+    def __init__(self, bank: FeatureBank, sha256: str, extractor: Extractor) -> None:
+        self.spec = extractor.spec
+        self._bank = bank
+        self._sha256 = sha256
+
+    def extract(self, clip: ClipView) -> Features:
+        """See `bench.core.views.Extractor.extract`."""
+        return self._bank.get(clip, self._sha256, self.spec.name)

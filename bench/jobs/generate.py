@@ -1,0 +1,52 @@
+"""Making clips: a method draws frames, the harness retimes, encodes, adds the sound and checks the result."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, cast
+
+from bench.core.errors import in_words, is_out_of_memory
+from bench.core.spec import Cause
+from bench.execute.tasks import BatchTask, GenerateTask, Outcome
+from bench.jobs.clips import commit_clip
+from bench.jobs.workshop import Workshop
+from bench.media.probe import Probe
+from bench.methods.base import BatchMethod
+
+
+def generate(shop: Workshop, task: GenerateTask, start: float) -> Outcome:
+    """Make one clip."""
+    from bench.media.decode import read_audio
+    from bench.media.encode import write_clip
+    from bench.media.retime import retime
+    from bench.media.validate import validate
+
+    try:
+        method = shop.method(task)
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        return Outcome("error", Cause.ENVIRONMENT, in_words(error))
+
+    def make(path: Path) -> Probe:
+        video = method.generate(task.sample, task.gate, task.seed)
+        sound = video.audio
+        if sound is None and task.sound is not None:
+            sound = read_audio(task.sound)
+        frames = retime(video.frames, video.fps, task.sample.fps)
+        write_clip(path, frames, task.sample.fps, sound)
+        return validate(path, task.sample.frames, expect_audio=task.sound is not None)
+
+    return commit_clip(shop, task, ".mp4", make, start)
+
+
+def together(shop: Workshop, task: BatchTask, start: float) -> Outcome:
+    """Make several clips of one method at once."""
+    method = cast(BatchMethod, shop.method(task.jobs[0]))
+    good = method.make_together([(job.sample, job.gate, job.seed) for job in task.jobs])
+    share = (time.perf_counter() - start) / len(task.jobs)
+    records: dict[str, dict[str, Any]] = {}
+    for job in (task.jobs[index] for index in good):
+        records |= generate(shop, job, time.perf_counter() - share).records
+    return Outcome("ok", records=records, seconds=time.perf_counter() - start)

@@ -1,0 +1,1 @@
+"""What rows say: loading runs, summaries, statistics, comparison, the gate, references, published numbers."""

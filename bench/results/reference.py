@@ -1,0 +1,147 @@
+"""References: the scores and digests of a run, kept in the repository for the gate. No media.
+
+A reference is a folder `reports/reference/<name>/` with `rows.parquet`, `run.json` and, when it could be
+measured, `noise.json`: how far an unchanged method moves between two runs.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.core.errors import MissingError, UsageError, did_you_mean
+from bench.results import statistics
+from bench.results.runs import PROVENANCE_FILE, REFERENCES, ROWS_FILE, Results, load, reference_folders
+from bench.results.summary import Cell, Summary
+
+NOISE_FILE = "noise.json"
+
+Floors = Mapping[Cell, float]
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Standard deviations of the difference between two runs of the same thing, per number.
+
+    Attributes:
+        seed: other seeds, one repeat each (what a change of numerics may move).
+        determinism: same commit, same seeds, run again (what a pure refactor may move).
+    """
+
+    seed: Floors = field(default_factory=dict)
+    determinism: Floors = field(default_factory=dict)
+
+    def floor(self, cell: Cell, kind: str = "", repeats: tuple[int, int] = (1, 1)) -> float:
+        """Return a floor for a comparison of runs with so many repeats, NaN when it was not measured.
+
+        Args:
+            cell: the number.
+            kind: `seed`, `determinism`, or empty for the first of these that there is.
+            repeats: of the two runs; averaging repeats lowers the seed floor.
+        """
+        seed = self.seed.get(cell, math.nan) * math.sqrt((1 / repeats[0] + 1 / repeats[1]) / 2)
+        rerun = self.determinism.get(cell, math.nan)
+        if kind:
+            return seed if kind == "seed" else rerun
+        return seed if math.isfinite(seed) else rerun
+
+
+def measure_noise(results: Results, rerun: Results | None = None) -> Noise:
+    """Measure the seed floor from the repeats of `results` and the determinism floor from a rerun."""
+    seed: dict[Cell, float] = {}
+    rows = results.rows[results.rows["status"] == "ok"]
+    if len(rows) and rows["repeat"].max() > 0:
+        for key, group in rows.groupby(list(Cell._fields), observed=True, sort=True):
+            values = [part.tolist() for _, part in group.groupby("sample", sort=True)["value"]]
+            floor = statistics.seed_noise(values)
+            if math.isfinite(floor):
+                seed[Cell(*(str(k) for k in key))] = floor
+    determinism: dict[Cell, float] = {}
+    if rerun is not None:
+        again = Summary(rerun).estimates
+        for cell, first in Summary(results).estimates.items():
+            second = again.get(cell)
+            if second is None or not (math.isfinite(first.value) and math.isfinite(second.value)):
+                continue
+            if first.kind == "set":
+                moved: Any = [second.value - first.value]
+            else:
+                common, mine, other = np.intersect1d(first.samples, second.samples, return_indices=True)
+                moved = second.values[other] - first.values[mine] if len(common) else []
+            determinism[cell] = statistics.rerun_noise(moved)
+    return Noise(seed, determinism)
+
+
+def save(results: Results, name: str, rerun: Results | None = None, folder: Path = REFERENCES) -> Path:
+    """Write a reference and return its folder; an existing one of that name is replaced.
+
+    Raises:
+        UsageError: the name is not usable as a folder name, or there are no scores.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise UsageError(f"'{name}' cannot be the name of a reference.", "Use letters, digits, '.', '_' and '-'.")
+    if not (results.rows["status"] == "ok").any():
+        raise UsageError(f"{results.name} holds no scores to keep.", "Type `bench run` first.")
+    target = folder / name
+    target.mkdir(parents=True, exist_ok=True)
+    paths = dict.fromkeys(("clip_path", "reference_path", "image_path", "audio_path"), "")
+    results.rows.assign(seconds=math.nan, **paths).to_parquet(target / ROWS_FILE, index=False, compression="zstd")
+    about = {k: v for k, v in results.provenance.items() if k != "rejected"}
+    _write_json(target / PROVENANCE_FILE, about)
+    noise = measure_noise(results, rerun)
+    if noise.seed or noise.determinism:
+        _write_json(
+            target / NOISE_FILE, {"seed": _records(noise.seed), "determinism": _records(noise.determinism)}
+        )
+    else:
+        (target / NOISE_FILE).unlink(missing_ok=True)
+    return target
+
+
+def _write_json(path: Path, data: Any) -> None:
+    path.write_text(json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _records(floors: Floors) -> list[dict[str, Any]]:
+    return [{**cell._asdict(), "sigma": float(f"{sigma:.6g}")} for cell, sigma in sorted(floors.items())]
+
+
+def load_reference(name: str) -> tuple[Results, Noise]:
+    """Read a reference by name or path, with its noise floors.
+
+    Raises:
+        MissingError: there is none of that name.
+    """
+    known = reference_folders()
+    path = known.get(name, Path(name))
+    if not (path / ROWS_FILE).is_file():
+        raise MissingError(
+            f"There is no reference called '{name}'.{did_you_mean(name, sorted(known))}",
+            f"Known: {', '.join(sorted(known)) or 'none'}. Make it: `bench reference save {_safe(name)}`.",
+        )
+    return load(path), _read_noise(path / NOISE_FILE)
+
+
+def _safe(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9._-]+", name) else "NAME"
+
+
+def _read_noise(path: Path) -> Noise:
+    if not path.is_file():
+        return Noise()
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        floors = [
+            {Cell(*(str(r[f]) for f in Cell._fields)): float(r["sigma"]) for r in data.get(kind, ())}
+            for kind in ("seed", "determinism")
+        ]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{path} is not a noise file: {error!r}.", "Save the reference again.") from error
+    return Noise(*floors)

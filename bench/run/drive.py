@@ -1,0 +1,349 @@
+"""One run from start to end: plan, make what is missing, build rows, write the report."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from bench import __version__
+from bench.catalogue import Unavailable, unavailable
+from bench.core.errors import UsageError, did_you_mean
+from bench.core.views import ClipMetric, SetMetric
+from bench.execute.interrupt import Interrupt
+from bench.execute.scheduler import Scheduler
+from bench.execute.tasks import Outcome, Task
+from bench.run.flow import Flow
+from bench.run.plan import Plan
+from bench.run.rows import NO_CLIP, build_rows
+from bench.store.files import staged, sweep, write_bytes
+from bench.store.home import Home
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+EXECUTORS = ("auto", "ray", "inline")
+
+_PACKAGES = (
+    "actalker-bench",
+    "torch",
+    "diffusers",
+    "numpy",
+    "scipy",
+    "pandas",
+    "av",
+    "scikit-image",
+    "ray",
+    "mediapipe",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """Where a run's jobs are done. Nothing here changes a result.
+
+    Attributes:
+        executor: `ray`, `inline`, or `auto`: inline for a handful of jobs, else Ray.
+        address: of a running Ray cluster, or None.
+        workers: CPUs to use, or None for all.
+        weights: folder searched first for weight files.
+        fresh: make every clip again, even finished ones.
+        retry: do jobs again whose record is an error.
+
+    Raises:
+        UsageError: there is no such executor.
+    """
+
+    executor: str = "auto"
+    address: str | None = None
+    workers: int | None = None
+    weights: Path | None = None
+    fresh: bool = False
+    retry: bool = False
+
+    def __post_init__(self) -> None:
+        if self.executor not in EXECUTORS:
+            guess = did_you_mean(self.executor, list(EXECUTORS))
+            raise UsageError(
+                f"There is no executor called '{self.executor}'.{guess}", f"Known: {', '.join(EXECUTORS)}"
+            )
+
+
+class Progress(Protocol):
+    """Whoever shows how far a run is."""
+
+    def start(self, flow: Flow) -> None:
+        """Say what there is to do."""
+
+    def settled(self, task: Task, outcome: Outcome) -> None:
+        """A task is done or failed."""
+
+    def stop(self) -> None:
+        """No more tasks."""
+
+
+@dataclass(slots=True)
+class RunResult:
+    """What a run left behind.
+
+    Attributes:
+        folder: `rows.parquet`, `run.json` and the reports.
+        interrupted: the user stopped it; the same command resumes.
+        planned, made: number of clips in the plan, and of those in the store.
+        failed: number of clips without one of their numbers, and of set metrics without a value, because
+            something broke. Values that cannot exist (`unscored`) do not count.
+        failures: what broke, in words, grouped.
+        missing: metrics that could not run here.
+        report: files by format.
+    """
+
+    folder: Path
+    interrupted: bool
+    planned: int
+    made: int
+    failed: int
+    failures: list[str] = field(default_factory=list)
+    missing: list[Unavailable] = field(default_factory=list)
+    report: dict[str, Path] = field(default_factory=dict)
+
+
+def execute(
+    plan: Plan,
+    metrics: Sequence[ClipMetric | SetMetric],
+    home: Home,
+    how: Execution,
+    name: str = "",
+    command: str = "",
+    progress: Progress | None = None,
+    report: Callable[[Path], dict[str, Path]] | None = None,
+) -> RunResult:
+    """Do what the plan still lacks and write the run folder.
+
+    While it goes on, the folder holds the numbers that are there so far, so that `bench status` and `bench report`
+    can be asked from elsewhere, and after the driver was killed.
+
+    Args:
+        plan: clips to make.
+        metrics: numbers to compute; those that cannot run here become `unscored` rows.
+        home: the store.
+        how: executor and its settings.
+        name: of the run folder; made from split and plan when empty, so the same command finds it again.
+        command: what the user typed, for provenance.
+        progress: told about every settled task.
+        report: writes reports into the run folder, given rows and provenance there.
+
+    Raises:
+        UsageError: the name is a path.
+        StoreFull: the disk is full; finished results are safe.
+    """
+    if Path(name).name != name:
+        raise UsageError(f"'{name}' cannot name a run: it is a path.", f"For example: --name {Path(name).name}")
+    home.ready()
+    missing = [u for m in metrics if (u := unavailable(m)) is not None]
+    blocked = {u.spec.id for u in missing}
+    usable = [m for m in metrics if m.spec.id not in blocked]
+    flow = Flow(plan, usable, home, fresh=how.fresh, retry=how.retry)
+    scheduler = Scheduler(flow.initial, flow.follow)
+    sweep(home.path / "blobs", older_than=time.time() - 86400)
+    folder = home.runs / (name or default_name(plan))
+
+    def write() -> pd.DataFrame:
+        rows = build_rows(flow, scheduler.failures, missing)
+        _write(folder, flow, rows, missing, command)
+        return rows
+
+    next_write = 0.0
+
+    def observe(task: Task, outcome: Outcome) -> None:
+        nonlocal next_write
+        if progress is not None:
+            progress.settled(task, outcome)
+        if (start := time.monotonic()) >= next_write:
+            write()
+            end = time.monotonic()
+            next_write = end + max(60.0, 50 * (end - start))
+
+    with Interrupt() as interrupt:
+        if not scheduler.finished:
+            if progress is not None:
+                progress.start(flow)
+            try:
+                _drive(scheduler, home, how, observe, interrupt)
+            finally:
+                if progress is not None:
+                    progress.stop()
+        stopped = interrupt.requested and not scheduler.finished
+    rows = write()
+    made = sum(flow.generated.get(job.key, {}).get("status") == "ok" for job in plan.jobs)
+    failures = _summarise(flow, scheduler)
+    result = RunResult(folder, stopped, len(plan.jobs), made, _broken(rows), failures, missing)
+    if report is not None:
+        result.report = report(folder)
+    return result
+
+
+def default_name(plan: Plan) -> str:
+    """Return the run folder's name: split and plan digest, stable for the same command."""
+    slug = "".join(c if c.isalnum() or c in "-_" else "-" for c in plan.split.name.rpartition("/")[2])[:40]
+    return f"{slug or 'run'}-{plan.digest[:8]}"
+
+
+def _drive(
+    scheduler: Scheduler,
+    home: Home,
+    how: Execution,
+    observe: Callable[[Task, Outcome], None],
+    interrupt: Interrupt,
+) -> None:
+    executor = how.executor
+    if executor == "auto":
+        executor = "ray" if how.address or scheduler.waiting > 4 else "inline"
+    if executor == "inline":
+        from bench.execute.inline import run_inline
+
+        run_inline(scheduler, home.path, how.weights, observe, interrupt)
+    else:
+        from bench.execute.ray_cluster import run_on_ray
+
+        run_on_ray(scheduler, home.path, how.weights, observe, interrupt, how.address, how.workers)
+
+
+def _broken(rows: pd.DataFrame) -> int:
+    """Count clips, and cells under a set metric, that lack a number because something broke."""
+    errors = rows[rows["status"] == "error"]
+    clips = errors[errors["kind"] == "clip"].drop_duplicates(["method", "gate", "sample", "repeat"])
+    sets = errors[(errors["kind"] == "set") & (errors["reason"] != NO_CLIP)]
+    return len(clips) + len(sets.drop_duplicates(["method", "gate", "repeat", "protocol"]))
+
+
+def _write(folder: Path, flow: Flow, rows: pd.DataFrame, missing: Sequence[Unavailable], command: str) -> None:
+    with staged(folder / "rows.parquet") as path:
+        rows.to_parquet(path, index=False)
+    details = provenance(flow, missing, command)
+    details["counts"] = {
+        "planned": len(rows),
+        **{s: int((rows["status"] == s).sum()) for s in ("ok", "unscored", "error")},
+    }
+    write_bytes(folder / "run.json", json.dumps(details, indent=1, sort_keys=True, ensure_ascii=False).encode())
+
+
+def provenance(flow: Flow, missing: Sequence[Unavailable], command: str) -> dict[str, Any]:
+    """Return what a reader needs to judge and repeat the run, as JSON-able data."""
+    plan = flow.plan
+    specs = [m.spec for m in (*flow.clip_metrics, *flow.swap_metrics, *flow.set_metrics)] + [
+        u.spec for u in missing
+    ]
+    return {
+        "command": command,
+        "version": __version__,
+        "commit": _commit(),
+        "created": _now(),
+        "plan": plan.digest,
+        "split": plan.split.name,
+        "domain": plan.split.domain,
+        "samples": len(plan.split.samples),
+        "notes": list(plan.split.notes),
+        "seed": plan.seed,
+        "repeats": plan.repeats,
+        "protocols": {
+            spec.id: {
+                "summary": spec.summary,
+                "source": spec.source,
+                "version": spec.version,
+                "kind": spec.kind,
+                "params": _jsonable(spec.params),
+                "weights": {w.name: w.sha256 for w in spec.weights},
+                "columns": [asdict(c) for c in spec.columns],
+            }
+            for spec in sorted(specs, key=lambda s: s.id)
+        },
+        "methods": {
+            spec.name: {
+                "version": spec.version,
+                "kind": spec.kind,
+                "gates": list(spec.gates),
+                "summary": spec.summary,
+                "settings": _jsonable(spec.settings),
+                "weights": {w.name: w.sha256 for w in spec.weights},
+            }
+            for spec in plan.methods.values()
+        },
+        "environment": {
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "packages": {p: v for p in _PACKAGES if (v := _installed(p))},
+        },
+        "hardware": sorted(
+            {json.dumps(r["host"], sort_keys=True) for r in flow.generated.values() if "host" in r}
+        ),
+        "rejected": [asdict(r) for r in plan.split.rejected],
+    }
+
+
+def _summarise(flow: Flow, scheduler: Scheduler) -> list[str]:
+    """Group everything that failed by cause and last line of its detail."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for record in flow.generated.values():
+        if record["status"] != "ok":
+            groups.setdefault((record["cause"], last_line(record["detail"])), []).append(
+                f"{record['method']} {record['sample']}"
+            )
+    for failure in scheduler.failures:
+        groups.setdefault((str(failure.cause), last_line(failure.detail)), []).append(failure.task.title)
+    for record in (*flow.scores.values(), *flow.sets.values()):
+        if record["status"] == "error":
+            groups.setdefault(("metric", last_line(record["detail"])), []).append(record["protocol"])
+    return [f"{len(items)} x {cause}: {text} (e.g. {items[0]})" for (cause, text), items in sorted(groups.items())]
+
+
+def last_line(detail: str) -> str:
+    """Return the last line of a failure's detail, which says what happened."""
+    return detail.strip().splitlines()[-1] if detail.strip() else "no detail"
+
+
+def _jsonable(values: Mapping[str, Any]) -> dict[str, Any]:
+    return json.loads(json.dumps(dict(values), default=list))
+
+
+def _installed(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def _commit() -> str:
+    """Return the checkout's commit, with `+` when it has changes, or an empty string outside one."""
+    import subprocess
+
+    root = Path(__file__).resolve().parents[1]
+    if not (root / ".git").exists():
+        return ""
+    git = ["git", "-C", str(root)]
+    try:
+        commit = subprocess.run(
+            [*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, timeout=10
+        )
+        state = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return commit.stdout.strip() + ("+" if state.stdout.strip() else "")
+
+
+def _now() -> str:
+    from datetime import UTC, datetime
+
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def command_line(arguments: Iterable[str] | None = None) -> str:
+    """Return what the user typed, quoted for a shell."""
+    import shlex
+
+    return shlex.join(["bench", *(sys.argv[1:] if arguments is None else arguments)])

@@ -1,0 +1,256 @@
+"""From specs to jobs: methods x gates x samples x repeats, each with its key and nothing else decided."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench.catalogue import MethodEntry
+from bench.core.errors import UsageError
+from bench.core.keys import digest, file_digest, sample_seed
+from bench.core.spec import AUDIO_VISUAL, GATES, NO_GATE, Gate, MethodSpec, Sample, Split
+from bench.execute.tasks import CPU_LANE, GenerateTask, IngestTask, Lane
+
+Job = GenerateTask | IngestTask
+DEFAULT_LIMIT = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything a run will make.
+
+    Attributes:
+        split: the samples.
+        methods: specs by name, in the order asked for.
+        jobs: one per clip, in a fixed order.
+        cells: `(method, gate, repeat)` of each job, parallel to `jobs`.
+        seed, repeats: what the jobs' seeds derive from.
+        swaps: for the key of an audio+visual job, the same job with another sample's `audio` or driving video
+            (`visual`); only when a metric needs them.
+    """
+
+    split: Split
+    methods: Mapping[str, MethodSpec]
+    jobs: tuple[Job, ...]
+    cells: tuple[tuple[str, str, int], ...]
+    seed: int
+    repeats: int
+    swaps: Mapping[str, Mapping[str, GenerateTask]] = field(default_factory=dict)
+    digest: str = field(init=False, compare=False, default="")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "digest", digest([self.split.name, [job.key for job in self.jobs]]))
+
+    @property
+    def seconds(self) -> float:
+        """Expected time of all jobs on one worker."""
+        return sum(job.cost for job in self.jobs)
+
+
+def plan_generation(
+    split: Split,
+    methods: Sequence[MethodEntry],
+    gates: Sequence[str] | None = None,
+    seed: int = 0,
+    repeats: int = 1,
+    limit: float = DEFAULT_LIMIT,
+    swaps: bool = False,
+) -> Plan:
+    """List the clips to make.
+
+    Args:
+        split: samples and their domain.
+        methods: in the order rows should appear.
+        gates: names to keep, or None for all a method supports. Control rows are always kept.
+        seed: base seed.
+        repeats: clips per (method, gate, sample) with different seeds; 1 for methods that ignore the seed.
+        limit: wall limit of one job in seconds.
+        swaps: also make every audio+visual clip of a method with another sample's audio, and with another
+            sample's driving video.
+
+    Raises:
+        UsageError: a gate is unknown, or no method supports what was asked for.
+    """
+    check_gates(gates or ())
+    jobs: list[Job] = []
+    cells: list[tuple[str, str, int]] = []
+    swapped: dict[str, dict[str, GenerateTask]] = {}
+    maker = _Maker(seed, limit)
+    for entry in methods:
+        spec = entry.spec
+        if split.domain not in spec.domains:
+            raise UsageError(
+                f"Method '{spec.name}' works on {', '.join(spec.domains)} faces, and split '{split.name}' is"
+                f" {split.domain}.",
+                "Leave it out of --methods or choose another split.",
+            )
+        others = _partners(split, spec) if swaps or _wants_partner(spec) else {}
+        for gate in (GATES[g] for g in spec.gates):
+            if gates and gate.name not in gates and spec.kind != "control":
+                continue
+            for sample in split.samples:
+                other = others.get(sample.id)
+                if _wants_partner(spec):
+                    if other is None:
+                        continue
+                    sample = swap(sample, other, "audio")
+                if not _feasible(sample, gate):
+                    continue
+                for repeat in range(repeats if spec.seeded else 1):
+                    job = maker.job(entry, sample, gate, repeat)
+                    jobs.append(job)
+                    cells.append((spec.name, gate.name, repeat))
+                    if swaps and gate is AUDIO_VISUAL and spec.kind != "control" and other is not None:
+                        swapped[job.key] = {
+                            control: maker.job(entry, swap(sample, other, control), gate, repeat)
+                            for control in ("audio", "visual")
+                        }
+    if not jobs:
+        raise UsageError(
+            "Nothing to do: no chosen method supports the chosen gates on this split's samples.",
+            "See: bench list methods",
+        )
+    specs = {e.spec.name: e.spec for e in methods}
+    return Plan(split, specs, tuple(jobs), tuple(cells), seed, repeats, swapped)
+
+
+def plan_ingestion(split: Split, name: str, files: Mapping[str, Path], gate: str) -> Plan:
+    """List clips made elsewhere that are to be taken in.
+
+    Args:
+        split: what they are compared with.
+        name: row name.
+        files: clip by sample id; samples without a file have no job.
+        gate: which signals the maker says it used.
+    """
+    spec = MethodSpec(name, "1", (gate,), "external", seeded=False, summary="videos made elsewhere")
+    jobs: list[Job] = []
+    for sample in split.samples:
+        if sample.id not in files:
+            continue
+        path = files[sample.id]
+        fields = {
+            "kind": "ingest",
+            "method": name,
+            "file": file_digest(path) if path.is_file() else "",
+            "content": sample.digests.get("reference", ""),
+        }
+        jobs.append(IngestTask(digest(fields), name, path.resolve(), sample, fields))
+    marked = (*split.notes, f"{name}: videos made elsewhere; submitted, not reproduced here.")
+    split = dataclasses.replace(split, notes=marked)
+    return Plan(split, {name: spec}, tuple(jobs), tuple((name, gate, 0) for _ in jobs), 0, 1)
+
+
+def check_gates(names: Iterable[str]) -> None:
+    """Refuse unknown gates.
+
+    Raises:
+        UsageError: naming the known ones.
+    """
+    for name in names:
+        if name not in GATES:
+            raise UsageError(f"There is no gate called '{name}'.", f"Known: {', '.join(GATES)}")
+
+
+class _Maker:
+    """Makes jobs; digests that many jobs share are computed once."""
+
+    def __init__(self, seed: int, limit: float) -> None:
+        self._seed = seed
+        self._limit = limit
+        self._methods: dict[str, str] = {}
+
+    def job(self, entry: MethodEntry, sample: Sample, gate: Gate, repeat: int) -> GenerateTask:
+        spec = entry.spec
+        shown = _shown(sample, gate, spec.kind == "control")
+        number = sample_seed(self._seed, sample.dataset, sample.id, repeat) if spec.seeded else 0
+        fields = {
+            "kind": "gen",
+            "method": spec.name,
+            "method_digest": self._method(entry),
+            "gate": gate.name,
+            "content": digest([shown.digests, sample.frames, sample.fps, sample.dataset]),
+            "seed": number,
+        }
+        return GenerateTask(
+            key=digest(fields),
+            method=spec.name,
+            target=entry.target,
+            sample=shown,
+            sound=sample.audio,
+            gate=gate,
+            seed=number,
+            repeat=repeat,
+            fields=fields,
+            lane=_lane(spec),
+            cost=sample.frames * spec.seconds_per_frame,
+            limit=self._limit,
+            batch=spec.batch,
+        )
+
+    def _method(self, entry: MethodEntry) -> str:
+        spec = entry.spec
+        if spec.name not in self._methods:
+            weights = [w.sha256 for w in spec.weights]
+            self._methods[spec.name] = digest(
+                ["gen/1", spec.name, spec.version, entry.code, spec.settings, weights]
+            )
+        return self._methods[spec.name]
+
+
+def swap(sample: Sample, other: Sample, control: str) -> Sample:
+    """Return a sample driven by another sample's `audio` or driving video (`visual`).
+
+    A swapped driving video has no ground truth of this sample to go with it, so `truth` follows the video.
+    """
+    role = "audio" if control == "audio" else "video"
+    # Samples of a data set that is only planned, not prepared, have no digests.
+    digests = {**sample.digests, **{k: v for k, v in other.digests.items() if k == role}}
+    if control == "audio":
+        return dataclasses.replace(sample, audio=other.audio, digests=digests)
+    return dataclasses.replace(sample, video=other.video, truth=other.truth, digests=digests)
+
+
+def _shown(sample: Sample, gate: Gate, control: bool) -> Sample:
+    """Return the sample as a method may see it: digests too, so that a hidden file cannot change a key."""
+    visible = {"image"}
+    if control:
+        visible |= {"audio", "video", "reference"}
+    if gate.audio:
+        visible.add("audio")
+    if gate.visual:
+        visible.add("video")
+    return dataclasses.replace(
+        sample,
+        audio=sample.audio if "audio" in visible else None,
+        video=sample.video if "video" in visible else None,
+        reference=sample.reference if control else None,
+        truth=sample.truth if control or gate.visual else None,
+        digests={k: v for k, v in sample.digests.items() if k in visible},
+    )
+
+
+def _feasible(sample: Sample, gate: Gate) -> bool:
+    if gate is NO_GATE:
+        return sample.reference is not None
+    return (not gate.audio or sample.audio is not None) and (not gate.visual or sample.video is not None)
+
+
+def _wants_partner(spec: MethodSpec) -> bool:
+    """Tell whether a control is fed another sample's audio."""
+    return spec.settings.get("audio_from") == "partner"
+
+
+def _partners(split: Split, spec: MethodSpec) -> Mapping[str, Sample]:
+    """Return for each sample's id another one that has what is to be swapped."""
+    from bench.methods.controls import partner
+
+    return partner([s for s in split.samples if _wants_partner(spec) or s.video is not None])
+
+
+def _lane(spec: MethodSpec) -> Lane:
+    if spec.gpus == 0 and spec.cpus == 1:
+        return CPU_LANE
+    return Lane(spec.name, spec.cpus, spec.gpus)

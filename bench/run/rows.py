@@ -1,0 +1,173 @@
+"""Rows: one line per (method, gate, sample, repeat, protocol, column), for pandas and DuckDB."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.catalogue import Unavailable
+from bench.core.spec import Column, MetricSpec
+from bench.execute.scheduler import Failure
+from bench.run.flow import Cell, Flow
+from bench.run.plan import Job
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = (
+    "kind", "method", "gate", "dataset", "split", "domain", "sample", "identity", "repeat", "protocol", "column",
+    "value", "status", "reason", "detail", "n_clips", "n_frames", "coverage", "low", "high", "floor",
+    "clip_sha256", "clip_path", "reference_path", "image_path", "audio_path", "seconds", "digest",
+)  # fmt: skip
+NO_CLIP = "no_clip"  # reason of a set metric's row when no clip of its cell could be made
+
+
+def build_rows(flow: Flow, failures: Sequence[Failure], missing: Sequence[Unavailable]) -> pd.DataFrame:
+    """Return every number of a run, and a row for every number that should be there and is not.
+
+    Args:
+        flow: the run's records.
+        failures: tasks given up on.
+        missing: metrics that cannot run on this machine.
+    """
+    import pandas as pd
+
+    given_up = {failure.task.key: failure for failure in failures}
+    rows: list[dict[str, Any]] = []
+    for job, (method, gate, repeat) in zip(flow.plan.jobs, flow.plan.cells, strict=True):
+        base = _base(flow, job) | {"method": method, "gate": gate, "repeat": repeat}
+        rows += _clip_rows(flow, job, base, given_up, missing)
+    for cell in dict.fromkeys(flow.plan.cells):
+        rows += _set_rows(flow, cell, given_up, missing)
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    numbers = ["value", "n_clips", "n_frames", "coverage", "low", "high", "floor", "seconds"]
+    return frame.astype(dict.fromkeys(numbers, "float64"))
+
+
+def _base(flow: Flow, job: Job) -> dict[str, Any]:
+    split = flow.plan.split
+    sample = flow.sample(job)
+    record = flow.generated.get(job.key)
+    clip = flow.clip_ref(job, record) if record is not None and record["status"] == "ok" else None
+    return {
+        "kind": "clip",
+        "dataset": sample.dataset,
+        "split": split.name,
+        "domain": split.domain,
+        "sample": sample.id,
+        "identity": sample.identity,
+        "clip_sha256": clip.sha256 if clip else "",
+        "clip_path": str(clip.path) if clip else "",
+        "reference_path": _text(sample.reference),
+        "image_path": _text(sample.image),
+        "audio_path": _text(sample.audio),
+        "reason": "",
+        "detail": "",
+    }
+
+
+def _clip_rows(
+    flow: Flow,
+    job: Job,
+    base: Mapping[str, Any],
+    given_up: Mapping[str, Failure],
+    missing: Sequence[Unavailable],
+) -> Iterable[dict[str, Any]]:
+    generated = flow.generated.get(job.key)
+    for spec, record in flow.clip_scores(job):
+        if record is not None:
+            yield from _recorded(base, spec, record)
+        else:
+            failures = (given_up.get(key) for key in flow.task_keys(job, spec))
+            yield from _failed(base, spec, generated, next(filter(None, failures), None))
+    for item in missing:
+        if item.spec.kind == "clip" and "swapped" not in item.spec.needs:
+            yield from _unscored(base, item)
+
+
+def _set_rows(
+    flow: Flow, cell: Cell, given_up: Mapping[str, Failure], missing: Sequence[Unavailable]
+) -> Iterable[dict[str, Any]]:
+    method, gate, repeat = cell
+    split = flow.plan.split
+    base = {
+        "kind": "set", "method": method, "gate": gate, "repeat": repeat, "dataset": split.samples[0].dataset,
+        "split": split.name, "domain": split.domain, "sample": "", "identity": "", "reason": "", "detail": "",
+        "clip_sha256": "", "clip_path": "", "reference_path": "", "image_path": "", "audio_path": "",
+    }  # fmt: skip
+    for spec, key, record in flow.cell_sets(cell):
+        if record is not None:
+            yield from _recorded(base, spec, record)
+        elif not flow.is_hopeless(cell):
+            yield from _failed(base, spec, None, given_up.get(key))
+        else:
+            nothing = {
+                "status": "error",
+                "cause": NO_CLIP,
+                "detail": "no clip could be made; see the other columns",
+            }
+            yield from _failed(base, spec, nothing, None)
+    for item in missing:
+        if item.spec.kind == "set":
+            yield from _unscored(base, item)
+
+
+def _recorded(base: Mapping[str, Any], spec: MetricSpec, record: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
+    values = record.get("values", {})
+    digest = record.get("key", "")
+    for column in spec.columns:
+        value = values.get(column.key)
+        row = _row(base, spec, column) | {
+            "status": record["status"],
+            "reason": record.get("reason", ""),
+            "detail": record.get("detail", ""),
+            "value": _number(value),
+            "n_clips": _number(values.get("n_clips", 1 if record["status"] == "ok" else 0)),
+            "n_frames": _number(values.get("n_frames")),
+            "coverage": _number(values.get("coverage")),
+            "low": _number(values.get(f"{column.key}.low")),
+            "high": _number(values.get(f"{column.key}.high")),
+            "floor": _number(values.get(f"{column.key}.floor")),
+            "seconds": record.get("seconds", math.nan),
+            "digest": digest,
+        }
+        if record["status"] == "ok" and value is None:
+            row |= {"status": "unscored", "reason": "not_finite"}
+        yield row
+
+
+def _failed(
+    base: Mapping[str, Any], spec: MetricSpec, generated: Mapping[str, Any] | None, failure: Failure | None
+) -> Iterable[dict[str, Any]]:
+    if generated is not None and generated["status"] != "ok":
+        reason, detail = generated["cause"], generated["detail"]
+    elif failure is not None:
+        reason, detail = str(failure.cause), failure.detail
+    else:
+        reason, detail = "not_run", "the run stopped before this; run the same command again"
+    for column in spec.columns:
+        yield _row(base, spec, column) | {"status": "error", "reason": reason, "detail": detail}
+
+
+def _unscored(base: Mapping[str, Any], item: Unavailable) -> Iterable[dict[str, Any]]:
+    for column in item.spec.columns:
+        yield _row(base, item.spec, column) | {
+            "status": "unscored",
+            "reason": str(item.reason),
+            "detail": item.detail,
+        }
+
+
+def _row(base: Mapping[str, Any], spec: MetricSpec, column: Column) -> dict[str, Any]:
+    empty = dict.fromkeys(("value", "n_frames", "coverage", "low", "high", "floor", "seconds"), math.nan)
+    return {**base, **empty, "protocol": spec.id, "column": column.key, "n_clips": 0, "digest": ""}
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _text(path: Path | None) -> str:
+    return "" if path is None else str(path)

@@ -1,0 +1,500 @@
+"""The contract of an outside system: what it needs, how it is called, and what its output really is.
+
+A contract is `baselines/<name>/baseline.toml`. It is data: adding one changes no code. `docs/baselines.md`
+describes every field; the dataclasses below are the schema.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from string import Formatter
+from typing import Any, Literal
+
+from bench.core.declaration import read
+from bench.core.errors import MissingError, UsageError, did_you_mean
+from bench.core.resources import data_folder
+
+FILE = "baseline.toml"
+
+# What a command, a configuration value, a staged path or an output pattern may refer to. All paths are
+# absolute, private to one sample, and made of letters, digits, `_` and `-` (plus one dot before the suffix).
+PLACEHOLDERS: Mapping[str, str] = {
+    "reference_image": "the portrait, in the format and size `inputs` asks for",
+    "driving_audio": "16 kHz mono wav; only under a gate with audio",
+    "silence": "16 kHz mono wav of zeros, as long as the clip; for systems that insist on audio",
+    "driving_video": "25 fps mp4 with a silent track; only under a gate with visual",
+    "driving_video_with_audio": "driving_video with driving_audio muxed; only under audio+visual",
+    "driving_frames": "folder of 00000.jpg ... of the driving video; only under a gate with visual",
+    "static_video": "25 fps mp4 repeating the portrait for the length of the clip, with a silent track",
+    "static_video_with_audio": "static_video with driving_audio muxed; only under a gate with audio",
+    "output_dir": "empty folder",
+    "output_path": "{output_dir}/result.mp4",
+    "output_stem": "{output_path} without .mp4",
+    "work_dir": "empty scratch folder",
+    "config": "the file rendered from the gate's `config`",
+    "seed": "integer in [0, 2**31)",
+    "duration": "seconds of the driving input handed out",
+    "frames": "frames of the driving input handed out, at 25 fps",
+    "sample_id": "letters, digits and `_`; unique per job",
+    "index": "number of the sample in its batch, from 0; for `config.each`",
+    "port": "a free TCP port on this machine",
+    "contract_dir": "the folder of baseline.toml",
+    "checkout": "the system's repository",
+}
+_AUDIO_ONLY = {"driving_audio", "driving_video_with_audio", "static_video_with_audio"}
+# In a batch the command is one for all samples.
+_SHARED = {"config", "output_dir", "work_dir", "checkout", "contract_dir", "port"}
+_VISUAL_ONLY = {"driving_video", "driving_video_with_audio", "driving_frames"}
+
+Status = Literal["runnable", "pregenerated", "published"]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the code is.
+
+    Attributes:
+        repository: git URL; empty when no code is public.
+        commit: full commit the contract was read at.
+        date: of that commit, ISO.
+        licence: of the code, and of the weights where it differs.
+    """
+
+    repository: str = ""
+    commit: str = ""
+    date: str = ""
+    licence: str = "not stated"
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """How the system's own environment is made; never the user's.
+
+    Attributes:
+        python, cuda: what the environment is made with: the authors' choice, ours where they leave one.
+        torch: as stated by its authors, in words; empty when they do not say.
+        manager: `venv` (uv if present) or `conda`; `bench prepare --env` overrides, also with `docker`.
+        packages: torch and its companions, installed first, for the build `cuda` names (`uv pip install
+            --torch-backend`).
+        setup: shell lines run once, after that, in the checkout with the environment active.
+        prefetch: shell lines run once, with network, so that runs need none.
+        tools: programs that must be on PATH, e.g. ffmpeg.
+        needs: packages known to matter, with the versions the authors used.
+        image: base image for `docker`.
+        hopper: whether the pinned stack runs on compute capability 9.0.
+    """
+
+    python: str = ""
+    torch: str = ""
+    cuda: str = ""
+    manager: Literal["venv", "conda"] = "venv"
+    packages: tuple[str, ...] = ()
+    setup: tuple[str, ...] = ()
+    prefetch: tuple[str, ...] = ()
+    tools: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    image: str = ""
+    hopper: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """A weight file or folder the system loads.
+
+    Attributes:
+        name: what it is.
+        path: file or folder inside the checkout; the system is not ready before it exists.
+        source: where it comes from, in words or as a URL.
+        hub: repository on the Hugging Face hub; `bench prepare` downloads it to `path`, or to the folder of
+            `path` when that is the one file wanted.
+        files: patterns of the files wanted from `hub`; empty is all.
+        size, sha256: bytes and digest of a single file, when known.
+        licence: when it differs from the code's.
+        steps: what a person has to do by hand (forms, clicks, mails).
+    """
+
+    name: str
+    path: str
+    source: str
+    hub: str = ""
+    files: tuple[str, ...] = ()
+    size: int = 0
+    sha256: str = ""
+    licence: str = ""
+    steps: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """How the private copies are made.
+
+    Attributes:
+        image_format: `png` or `jpg`.
+        size: side in pixels of the square the picture and the driving video are resized to; 0 leaves them.
+        min_seconds: shorter driving input is extended (silence, last frame) and the result cut back.
+        max_seconds: longer samples are refused before the system is started; 0 is no limit.
+        not_multiple_of: the driving input is extended by 0.2 s when its length is a multiple of this; 0 off.
+        notes: what the authors expect of portrait, audio and video.
+    """
+
+    image_format: Literal["png", "jpg"] = "png"
+    size: int = 0
+    min_seconds: float = 0.0
+    max_seconds: float = 0.0
+    not_multiple_of: float = 0.0
+    notes: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A configuration file rendered per sample.
+
+    Attributes:
+        base: file in the checkout to start from; empty starts from nothing.
+        format: `yaml` or `json`.
+        set: values that replace the base's at its top level; strings and keys may hold placeholders, and a
+            string that is one placeholder keeps its type (`"{seed}"` becomes an integer).
+        each: the same, written once for every sample of a batch; the keys differ by `{index}`.
+    """
+
+    base: str = ""
+    format: Literal["yaml", "json"] = "yaml"
+    set: Mapping[str, Any] = field(default_factory=dict)
+    each: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class GateCommand:
+    """How one gate is run.
+
+    Attributes:
+        command: one command line, split like a shell would but never given to a shell.
+        prepare: command lines run before it, same rules.
+        support: `partial` when the gate is only approximated; `note` says how.
+        config: file behind `{config}`.
+        stage: private input copies by destination in the working folder, for systems with fixed names.
+        extra: files that a person supplies per sample under `<home>/baselines/<name>/extra/<sample id>/`,
+            with what they hold; copied to `{work_dir}`.
+    """
+
+    command: str
+    prepare: tuple[str, ...] = ()
+    support: Literal["full", "partial"] = "full"
+    note: str = ""
+    config: Config | None = None
+    stage: Mapping[str, str] = field(default_factory=dict)
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """The result is one of several equal columns glued side by side.
+
+    Attributes:
+        columns: how many.
+        index: which one to keep, from 0.
+    """
+
+    columns: int
+    index: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.index < self.columns:
+            raise ValueError(f"index must lie in 0..{self.columns - 1}, not {self.index}")
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Where the result is and what has to happen before it may be scored.
+
+    Attributes:
+        glob: patterns tried in order, absolute or relative to the working folder; exactly one file must match.
+        exclude: file-name patterns of by-products.
+        fps: native frame rate; 0 when it follows the driving video.
+        retime: `timestamps`: trust the file's clock. `frames`: frame i belongs to time i / `rate`, whatever
+            the file says.
+        rate: see `retime`.
+        panel: keep one column.
+        crop: x, y, width, height in pixels, of a frame that must measure `frame_size`.
+        frame_size: width, height the crop belongs to.
+        starts_at: seconds of the clip that are missing at the start of the file; the first frame is held.
+        drop_start, drop_end: seconds of logo or padding to remove at either end.
+        hold: a result shorter than the clip by at most this many seconds is completed by its last frame;
+            anything shorter is an error.
+        audio: what the file's sound is; the driving audio is muxed in any case.
+        size: native size, in words.
+        notes: anything else about the file.
+    """
+
+    glob: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    fps: float = 25.0
+    retime: Literal["timestamps", "frames"] = "timestamps"
+    rate: float = 25.0
+    panel: Panel | None = None
+    crop: tuple[int, ...] = ()
+    frame_size: tuple[int, ...] = ()
+    starts_at: float = 0.0
+    drop_start: float = 0.0
+    drop_end: float = 0.0
+    hold: float = 0.12
+    audio: Literal["muxed", "copied", "none", "unknown"] = "muxed"
+    size: str = ""
+    notes: str = ""
+
+    def __post_init__(self) -> None:
+        if self.crop and (len(self.crop) != 4 or len(self.frame_size) != 2):
+            raise ValueError("crop takes [x, y, width, height] and needs frame_size = [width, height]")
+        if self.crop and self.panel:
+            raise ValueError("give panel or crop, not both")
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The system makes several clips in one start, listed in its configuration (`config.each`).
+
+    Only for systems whose clips do not depend on what is made before them in the same process: a clip's key
+    knows nothing of its neighbours.
+
+    Attributes:
+        size: clips per start at most.
+        glob: patterns that find one sample's file among those of the others, relative as in `Output.glob`. Input
+            files carry `{sample_id}` in their names here. A sample whose file is not found is made alone.
+    """
+
+    size: int
+    glob: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Seed:
+    """Whether the seed decides the result.
+
+    Attributes:
+        kind: `settable`; `partial` (some draws stay free); `fixed` (always the authors' value); `random`
+            (draws differ from run to run and cannot be fixed); `deterministic` (nothing is drawn).
+        note: flag or place.
+    """
+
+    kind: Literal["settable", "partial", "fixed", "random", "deterministic"] = "random"
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Limits and isolation of one run.
+
+    Attributes:
+        cwd: working folder inside the checkout.
+        timeout: seconds before a run is stopped and called hung, plus `seconds_per_frame` x 4 per frame.
+        seconds_per_frame: rough cost, for ordering only.
+        gpus: GPUs per run.
+        gpu_memory_gb: what the authors or users report; 0 unknown.
+        gpu: their words.
+        serial: one run at a time per checkout, enforced by a lock.
+        empty_folders: folders of the checkout that every run gets empty and private.
+        own_folders: folders that every run gets private, with the checkout's sub-folders linked in.
+        env: environment variables; values may hold placeholders.
+        exit_code: what its exit status is worth; recorded for readers, never trusted.
+        network: what it fetches at run time unless prefetched.
+        runner: script in the contract folder that keeps the model loaded (JSON lines, see docs).
+    """
+
+    cwd: str = ""
+    timeout: float = 1800.0
+    seconds_per_frame: float = 1.0
+    gpus: float = 1.0
+    gpu_memory_gb: float = 0.0
+    gpu: str = ""
+    serial: bool = False
+    empty_folders: tuple[str, ...] = ()
+    own_folders: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    exit_code: str = ""
+    network: str = ""
+    runner: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Trap:
+    """Something that goes wrong without being noticed.
+
+    Attributes:
+        what: the behaviour.
+        workaround: what this contract or the host does about it; empty when a person must know it.
+    """
+
+    what: str
+    workaround: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """One outside system.
+
+    Attributes:
+        name: folder name and method name.
+        title: of the paper.
+        status: `runnable`; `pregenerated` (there is code, but a folder of videos is all that can be scored);
+            `published` (no code either).
+        tier: 1 one-shot portrait system, 2 dubbing, heavy or legacy, 3 duplicate or in-domain only.
+        summary: one line.
+        reason: why it is not runnable.
+        verification: what was checked against the system and what was not.
+        unsupported: gates it lacks although its paper or README mentions them, with the reason.
+        issues: reports of users that matter here.
+        verified_flags: flags read in the entry scripts of `source.commit`; commands use no others.
+        folder: where the contract was read from; set by `load`.
+    """
+
+    name: str
+    title: str
+    status: Status
+    tier: int = 1
+    summary: str = ""
+    reason: str = ""
+    verification: str = "not run"
+    source: Source = Source()
+    environment: Environment = Environment()
+    weights: tuple[Weight, ...] = ()
+    inputs: Inputs = Inputs()
+    gates: Mapping[str, GateCommand] = field(default_factory=dict)
+    output: Output = Output()
+    batch: Batch | None = None
+    seed: Seed = Seed()
+    run: Run = Run()
+    traps: tuple[Trap, ...] = ()
+    unsupported: Mapping[str, str] = field(default_factory=dict)
+    issues: tuple[str, ...] = ()
+    verified_flags: tuple[str, ...] = ()
+    folder: str = ""
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", self.name):
+            raise ValueError(f"name must be lower-case letters, digits and '-', not {self.name!r}")
+        if self.status == "runnable" and (not self.gates or not self.output.glob):
+            raise ValueError("a runnable system needs at least one [gates.<name>] with a command, and output.glob")
+        if self.status != "runnable" and not self.reason:
+            raise ValueError(f"status '{self.status}' needs a reason")
+        for gate, commands in self.gates.items():
+            _check_gate(gate, commands)
+        for pattern in (*self.output.glob, *(self.batch.glob if self.batch else ())):
+            _check_placeholders(f"output.glob {pattern!r}", pattern, PLACEHOLDERS)
+        if self.batch is not None:
+            _check_batch(self)
+
+
+def _check_batch(contract: Contract) -> None:
+    assert contract.batch is not None
+    if contract.seed.kind not in ("deterministic", "random"):
+        raise ValueError(f"batch: with a '{contract.seed.kind}' seed a clip would depend on those made before it")
+    if contract.batch.size < 2 or not all("{sample_id}" in pattern for pattern in contract.batch.glob):
+        raise ValueError("batch needs a size of 2 or more, and {sample_id} in every pattern of batch.glob")
+    for gate, commands in contract.gates.items():
+        if not (commands.config and commands.config.each) or commands.stage or commands.prepare:
+            raise ValueError(f"batch: gates.{gate} needs config.each, and can have neither stage nor prepare")
+        if own := set(placeholders(commands.command)) - _SHARED:
+            raise ValueError(f"batch: gates.{gate}: {{{min(own)}}} is one sample's; put it into config.each")
+
+
+def _check_gate(gate: str, commands: GateCommand) -> None:
+    if gate not in ("audio", "visual", "audio+visual"):
+        raise ValueError(f"gates.{gate}: a gate is 'audio', 'visual' or 'audio+visual'")
+    closed = (_AUDIO_ONLY if "audio" not in gate else set()) | (_VISUAL_ONLY if "visual" not in gate else set())
+    allowed = {k: v for k, v in PLACEHOLDERS.items() if k not in closed}
+    if commands.config is None:
+        allowed.pop("config")
+    texts = [commands.command, *commands.prepare, *commands.stage.values(), *commands.stage]
+    texts += [*_strings(commands.config.set), *_strings(commands.config.each)] if commands.config else []
+    for text in texts:
+        _check_placeholders(f"gates.{gate}", text, allowed)
+    for line in (commands.command, *commands.prepare):
+        try:
+            words = shlex.split(line)
+        except ValueError as error:
+            raise ValueError(f"gates.{gate}: {line!r} is not a command line: {error}") from None
+        if not words or any(word in ("&&", ";", "|", ">", "cd") for word in words):
+            raise ValueError(f"gates.{gate}: {line!r} needs a shell; use run.cwd, prepare or a script instead")
+
+
+def _check_placeholders(where: str, text: str, allowed: Mapping[str, str]) -> None:
+    for name in placeholders(text):
+        if name not in allowed:
+            reason = "is closed by this gate" if name in PLACEHOLDERS and name != "config" else "is unknown"
+            raise ValueError(f"{where}: placeholder {{{name}}} {reason}.{did_you_mean(name, list(allowed))}")
+
+
+def placeholders(text: str) -> list[str]:
+    """Return the names in braces, in order of appearance."""
+    try:
+        return [name for _, name, _, _ in Formatter().parse(text) if name is not None]
+    except ValueError as error:
+        raise ValueError(f"{text!r}: {error}") from None
+
+
+def _strings(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, Mapping):
+        return [s for k, v in value.items() for s in (k, *_strings(v))]
+    if isinstance(value, (list, tuple)):
+        return [s for v in value for s in _strings(v)]
+    return []
+
+
+def load(path: Path) -> Contract:
+    """Read one contract.
+
+    Args:
+        path: `baseline.toml`, or its folder.
+
+    Raises:
+        UsageError: the file breaks the schema; names file, line and field.
+    """
+    file = path / FILE if path.is_dir() else path
+    contract = read(file, Contract)
+    if contract.name != file.parent.name:
+        raise UsageError(f"{file}: name = '{contract.name}' but the folder is called '{file.parent.name}'.")
+    object.__setattr__(contract, "folder", str(file.parent.resolve()))
+    return contract
+
+
+def contract_paths(roots: tuple[Path, ...] | None = None) -> dict[str, Path]:
+    """Return the folders that hold a contract, by name.
+
+    Args:
+        roots: where to look; None is the project's own folder, then those listed in `$BENCH_BASELINES`
+            (separated like PATH). A later one wins.
+    """
+    if roots is None:
+        listed = [Path(p).expanduser() for p in os.environ.get("BENCH_BASELINES", "").split(os.pathsep) if p]
+        roots = (data_folder("baselines"), *listed)
+    return {file.parent.name: file.parent for root in roots for file in sorted(root.glob(f"*/{FILE}"))}
+
+
+def find(name: str) -> Contract:
+    """Return the contract called `name`, or the one in the folder `name`.
+
+    Raises:
+        MissingError: there is none.
+    """
+    known = contract_paths()
+    if name not in known and (Path(name) / FILE).is_file():
+        return load(Path(name))
+    if name not in known:
+        raise MissingError(
+            f"No baseline called '{name}'.{did_you_mean(name, list(known))}",
+            f"See: bench list methods. To add one: bench new method {name}",
+        )
+    return load(known[name])
+
+
+def typed(contract: Contract) -> str:
+    """Return what a user types for a contract: its name, or its folder where the name is not known."""
+    known = contract_paths().get(contract.name)
+    return contract.name if known is not None and str(known.resolve()) == contract.folder else contract.folder
