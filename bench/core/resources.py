@@ -14,7 +14,7 @@ def data_folder(name: DataFolder) -> Path:
     In a checkout (or an editable install) these are the root folders; in a wheel they are installed as
     `bench/_data/<name>`, because a top-level package called `datasets` would shadow Hugging Face's.
     """
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     checkout = package.parent / name
     if (package.parent / "pyproject.toml").is_file() and checkout.is_dir():
         return checkout
