@@ -322,7 +322,7 @@ def _commit() -> str:
     """Return the checkout's commit, with `+` when it has changes, or an empty string outside one."""
     import subprocess
 
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return ""
     git = ["git", "-C", str(root)]

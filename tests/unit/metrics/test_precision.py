@@ -9,6 +9,7 @@ from bench.cli import invoke
 from bench.core.errors import UsageError
 from bench.media.encode import write_clip
 from bench.metrics import lpips, references
+from bench.metrics.networks import LPIPS_FILES
 from bench.metrics.precision import Precision
 from bench.run.drive import Execution, execute
 from bench.run.plan import plan_generation
@@ -68,7 +69,7 @@ def toys_folder(tmp_path):
 def test_rows_of_the_two_precisions_are_computed_apart(tmp_path, monkeypatch):
     monkeypatch.setenv("BENCH_WEIGHTS_LOCK", "")
     weights = tmp_path / "weights"
-    lock = references.write_random_weights(weights, lpips.FILES["alex"])
+    lock = references.write_random_weights(weights, LPIPS_FILES["alex"])
     monkeypatch.setenv("BENCH_WEIGHTS_LOCK", str(lock))
     monkeypatch.setattr(lpips, "SMALLEST", 32)
     plan = plan_generation(toys.make_split(tmp_path / "split"), [find_method(toys.target("Still"))])

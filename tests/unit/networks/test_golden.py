@@ -15,8 +15,7 @@ import pytest
 import torch
 
 from bench.metrics import references
-from bench.metrics.lpips import FILES
-from bench.metrics.networks import inception, lpips, s3fd, syncnet, video
+from bench.metrics.networks import LPIPS_FILES, inception, lpips, s3fd, syncnet, video
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "networks.json"
 SEED = 0
@@ -44,7 +43,7 @@ def scaled(frames: np.ndarray):
 
 
 def our_lpips(trunk):
-    state = lpips.state(*(weights(name) for name in FILES[trunk]))
+    state = lpips.state(*(weights(name) for name in LPIPS_FILES[trunk]))
     frames = pictures(2, 96, 80)
     return lpips.Distance(trunk, state)(frames[:1], frames[1:])
 
@@ -96,7 +95,7 @@ def reference_i3d():
 
 def reference_lpips(trunk):
     network = references.module("lpips").LPIPS(net=trunk, pnet_rand=True, verbose=False).eval()
-    layers, heads = (weights(name) for name in FILES[trunk])
+    layers, heads = (weights(name) for name in LPIPS_FILES[trunk])
     network.net.load_state_dict({k: layers[f"features.{k.partition('.')[2]}"] for k in network.net.state_dict()})
     for i, head in enumerate(network.lins):
         head.model[-1].weight.data = heads[f"lin{i}.model.1.weight"]
