@@ -170,11 +170,32 @@ def protocol_digest(metric: ClipMetric | SetMetric) -> str:
     )
 
 
+@cache
 def feature_digest(name: str) -> str:
     """Return the digest of an extractor: everything but the clip that decides a feature."""
     extractor = extractors()[name]
     spec = extractor.spec
     return digest([spec.name, spec.version, spec.params, [w.sha256 for w in spec.weights], metric_code(extractor)])
+
+
+def feature_fields(clip: str, name: str) -> dict[str, str]:
+    """Return the fields of the key under which an extractor's result for a clip is stored.
+
+    Args:
+        clip: sha256 of the clip's file.
+        name: of the extractor.
+    """
+    return {
+        "kind": "feature",
+        "extractor": name,
+        "extractor_digest": feature_digest(name),
+        "clip": clip,
+    }
+
+
+def feature_key(clip: str, name: str) -> str:
+    """Return the key under which an extractor's result for a clip is stored, see `feature_fields`."""
+    return digest(feature_fields(clip, name))
 
 
 def choose_metrics(

@@ -39,7 +39,7 @@ class FeatureBank:
         Raises:
             Unscored: the extractor has no result for this clip; remembered unless it is about this machine.
         """
-        fields = _fields(sha256, name)
+        fields = catalogue.feature_fields(sha256, name)
         key = digest(fields)
         if key not in self._recent:
             while len(self._recent) >= _KEPT:
@@ -54,7 +54,7 @@ class FeatureBank:
         """Return the arrays of an extractor for a clip if they are in the store; computes nothing."""
         if name not in catalogue.extractors():
             return None
-        found = self._load(digest(_fields(sha256, name)))
+        found = self._load(digest(catalogue.feature_fields(sha256, name)))
         return None if isinstance(found, Unscored) else found
 
     def _load(self, key: str) -> Features | Unscored | None:
@@ -92,15 +92,6 @@ class FeatureBank:
             "feature", key, {"kind": "feature", "status": "ok", "blob": asdict(blob), "fields": fields}
         )
         return arrays
-
-
-def _fields(sha256: str, name: str) -> dict[str, str]:
-    return {
-        "kind": "feature",
-        "extractor": name,
-        "extractor_digest": catalogue.feature_digest(name),
-        "clip": sha256,
-    }
 
 
 class _Stored:

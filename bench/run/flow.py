@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from bench.catalogue import protocol_digest
+from bench.catalogue import feature_key, protocol_digest
 from bench.core.keys import digest
 from bench.core.spec import MetricSpec, Sample
 from bench.core.views import ClipMetric, SetMetric
@@ -20,16 +19,16 @@ from bench.execute.tasks import (
     ClipRef,
     FeatureTask,
     GenerateTask,
-    IngestTask,
     Outcome,
     ScoreTask,
     SetTask,
     Task,
 )
+from bench.run.graph import Graph, Step
 from bench.run.plan import Job, Plan
 from bench.store.blobs import Blob
 from bench.store.home import Home
-from bench.store.records import Record
+from bench.store.records import Kind, Record
 
 Cell = tuple[str, str, int]
 
@@ -43,6 +42,10 @@ class Flow:
         home: the store.
         fresh: make every clip again, even those with a record (for noise floors).
         retry: treat records that say `error` as missing.
+
+    Attributes:
+        generated, scores, sets: the records that are there, by key.
+        settled: number of the plan's clips whose scores are all there, or that failed.
     """
 
     def __init__(
@@ -55,39 +58,48 @@ class Flow:
     ) -> None:
         self.plan = plan
         self.home = home
+        self.fresh = fresh
         self.clip_metrics = [m for m in metrics if m.spec.kind == "clip" and "swapped" not in m.spec.needs]
         self.swap_metrics = [m for m in metrics if "swapped" in m.spec.needs]
         self.set_metrics = [m for m in metrics if m.spec.kind == "set"]
-        self.generated: dict[str, Record] = {}
-        self.scores: dict[str, Record] = {}
-        self.sets: dict[str, Record] = {}
-        self._protocol_digests = {m.spec.id: protocol_digest(m) for m in metrics}
-        self._warm = tuple(dict.fromkeys(f for m in self.set_metrics for f in m.spec.features))
-        self._reference_features = tuple(
-            dict.fromkeys(
-                f for m in metrics if "reference" in m.spec.needs or m.spec.kind == "set" for f in m.spec.features
-            )
+        self.settled = 0
+        self.warm = _extractors(self.set_metrics)
+        self.reference_features = _extractors(
+            m for m in metrics if "reference" in m.spec.needs or m.spec.kind == "set"
         )
+        self._retry = retry
+        self._protocol_digests = {m.spec.id: protocol_digest(m) for m in metrics}
         self._samples = {sample.id: sample for sample in plan.split.samples}
-        self._jobs: dict[str, Job] = {job.key: job for job in plan.jobs}
         self._swaps = plan.swaps if self.swap_metrics else {}
-        self._bases: dict[str, list[str]] = defaultdict(list)  # swapped clip -> the clips it is compared with
-        for base, swaps in self._swaps.items():
-            for swapped in swaps.values():
-                self._jobs.setdefault(swapped.key, swapped)
-                self._bases[swapped.key].append(base)
         self._cell_jobs: dict[Cell, list[Job]] = defaultdict(list)
-        self._cells_of: dict[str, list[Cell]] = defaultdict(list)
         for job, cell in zip(plan.jobs, plan.cells, strict=True):
             self._cell_jobs[cell].append(job)
-            self._cells_of[job.key].append(cell)
-        self._open = {cell: {job.key for job in jobs} for cell, jobs in self._cell_jobs.items()}
-        self._references_pending: set[str] = set()
-        self._references_done: set[str] = set()
-        self._held: dict[str, list[ScoreTask]] = defaultdict(list)
-        self._retry = retry
-        self._swaps_submitted: set[str] = set()
-        self._initial = self._start(fresh)
+        self.graph = Graph(home.records, self._counts)
+        self.generated = self.graph.records["gen"]
+        self.scores = self.graph.records["score"]
+        self.sets = self.graph.records["set"]
+        self._clips: dict[str, _Clip] = {}
+        self._features: dict[str, _Features] = {}
+        self._initial = _batched(self.graph.advance(self._steps()))
+
+    def _steps(self) -> list[Step]:
+        """Make the steps that the plan names; those of features come when somebody reads them."""
+        for job in self.plan.jobs:
+            self._clips.setdefault(job.key, _Clip(self, job))
+        scores = {key: _Scores(self, clip.job) for key, clip in self._clips.items()}
+        for key, step in scores.items():
+            self.graph.link(step, [self._clips[key]])
+        swaps = []
+        for base, others in self._swaps.items():
+            made = [self._clips.setdefault(job.key, _Clip(self, job)) for job in others.values()]
+            swaps.append(_Swapped(self, self._clips[base].job))
+            self.graph.link(swaps[-1], dict.fromkeys([self._clips[base], *made]))
+        sets = []
+        for cell, jobs in self._cell_jobs.items():
+            for metric in self.set_metrics:
+                sets.append(_Set(self, cell, metric.spec))
+                self.graph.link(sets[-1], dict.fromkeys(scores[job.key] for job in jobs))
+        return [*self._clips.values(), *scores.values(), *swaps, *sets]
 
     @property
     def initial(self) -> list[Task]:
@@ -95,44 +107,9 @@ class Flow:
         return self._initial
 
     @property
-    def settled(self) -> int:
-        """Number of clips whose scores are all there, or that failed."""
-        pending = {task.key for task in self._initial if isinstance(task, ScoreTask)}
-        pending |= {task.key for tasks in self._held.values() for task in tasks}
-        done = set(self.generated) & set(self._cells_of)
-        return len(done - pending)
-
-    @property
     def clips(self) -> int:
         """Number of clips to make in all, swapped ones included."""
-        return len(self._jobs)
-
-    def _counts(self, record: Record) -> bool:
-        return not (self._retry and record["status"] == "error")
-
-    def _start(self, fresh: bool) -> list[Task]:
-        if not fresh:
-            known = self.home.records.read("gen", self._jobs)
-            self.generated = {k: r for k, r in known.items() if self._counts(r) and self._clip_is_there(r)}
-        keys = {
-            gen: [key for _, key, _ in self._score_keys(self._jobs[gen], record)]
-            for gen, record in self.generated.items()
-            if record["status"] == "ok"
-        }
-        swap_keys = [key for base in self._swaps for _, key, _ in self._swap_keys(base)]
-        found = self.home.records.read("score", [*chain.from_iterable(keys.values()), *swap_keys])
-        self.scores = {k: r for k, r in found.items() if self._counts(r)}
-        tasks: list[Task] = []
-        for job in self._jobs.values():
-            if job.key not in self.generated:
-                tasks.append(job)
-            elif all(key in self.scores for key in keys.get(job.key, ())):
-                tasks += self._close(job.key)
-            else:
-                tasks += self._after_clip(job)
-        for base in self._swaps:
-            tasks += self._swap_tasks(base)
-        return _batched(tasks)
+        return len(self._clips)
 
     def follow(self, task: Task, outcome: Outcome | None) -> Iterable[Task]:
         """Take in a settled task (`None`: given up on) and return what became possible."""
@@ -140,108 +117,38 @@ class Flow:
         if isinstance(task, BatchTask):
             made = [job for job in task.jobs if job.key in records]
             alone: list[Task] = [job for job in task.jobs if job.key not in records]
-            return alone + [t for job in made for t in self.follow(job, outcome)]
-        if isinstance(task, (GenerateTask, IngestTask)):
-            self.generated.update(records)
-            tasks = self._after_clip(task) if task.key in self.generated else self._close(task.key)
-            for base in (task.key, *self._bases.get(task.key, ())):
-                tasks += self._swap_tasks(base)
-            return tasks
-        if isinstance(task, ScoreTask):
-            self.scores.update(records)
-            return self._close(task.key)
-        if isinstance(task, FeatureTask):
-            self._references_done.add(task.clip.sha256)
-            return self._held.pop(task.clip.sha256, [])
-        self.sets.update(records)
-        return []
+            return alone + [t for job in made for t in self.graph.settle(job, {job.key: records[job.key]})]
+        return self.graph.settle(task, records)
 
-    def _after_clip(self, job: Job) -> list[Task]:
-        record = self.generated[job.key]
-        if job.key not in self._cells_of:  # a swapped clip: it is only compared, not scored
-            return []
-        if record["status"] != "ok":
-            return self._close(job.key)
-        missing = tuple(p for p in self._score_keys(job, record) if p[1] not in self.scores)
-        if not missing:
-            return self._close(job.key)
-        reference = self.reference(job)
-        task = ScoreTask(
-            key=job.key,
-            clip=self.clip_ref(job, record),
-            reference=reference,
-            protocols=missing,
-            warm=self._warm,
-            title=f"scores of {job.title}",
-            cost=job.sample.frames * 0.02,
-            limit=job.limit,
-        )
-        if reference is None or not self._reference_features or reference.sha256 in self._references_done:
-            return [task]
-        self._held[reference.sha256].append(task)
-        if reference.sha256 in self._references_pending:
-            return []
-        self._references_pending.add(reference.sha256)
-        return [FeatureTask(reference.sha256, reference, self._reference_features, limit=job.limit)]
+    def features_of(self, clip: ClipRef, extractors: Sequence[str], limit: float) -> _Features:
+        """Return the step that extracts features of a clip."""
+        return self._features.setdefault(clip.sha256, _Features(clip, extractors, limit))
 
-    def _swap_tasks(self, base: str) -> list[Task]:
-        """Return the task that compares a clip with its swapped ones, once all of them are there."""
-        missing = tuple(p for p in self._swap_keys(base) if p[1] not in self.scores)
-        if not missing or base in self._swaps_submitted:
-            return []
-        self._swaps_submitted.add(base)
-        job = self._jobs[base]
-        swapped = {
-            control: self.clip_ref(other, self.generated[other.key])
-            for control, other in self._swaps[base].items()
-        }
-        clip = self.clip_ref(job, self.generated[base])
-        title = f"control independence of {job.title}"
-        return [ScoreTask(_swap_task(base), clip, None, missing, swapped=swapped, title=title, limit=job.limit)]
-
-    def _close(self, key: str) -> list[Task]:
-        """A clip is finished, for better or worse; return the set tasks of cells that are complete now."""
-        tasks: list[Task] = []
-        for cell in self._cells_of.get(key, ()):
-            if key in self._open[cell]:
-                self._open[cell].remove(key)
-                if not self._open[cell]:
-                    tasks += self._set_tasks(cell)
-        return tasks
-
-    def _set_tasks(self, cell: Cell) -> list[Task]:
-        pairs = self._pairs(cell)
-        tasks: list[Task] = []
-        for metric in self.set_metrics:
-            key, fields = self._set_key(metric.spec, pairs)
-            record = self.home.records.get("set", key)
-            if record is not None and self._counts(record):
-                self.sets[key] = record
-            elif pairs:
-                generated = tuple(self.clip_ref(job, self.generated[job.key]) for job in pairs)
-                reference = tuple(ref for job in pairs if (ref := self.reference(job)) is not None)
-                title = f"{metric.spec.id} of {cell[0]} ({cell[1]})"
-                tasks.append(SetTask(key, metric.spec.id, generated, reference, fields, title))
-        return tasks
+    def _counts(self, kind: Kind, record: Record) -> bool:
+        if self._retry and record["status"] == "error":
+            return False
+        blob = record.get("clip") or record.get("blob")
+        return blob is None or self.home.blobs.has(Blob(**blob))
 
     def is_hopeless(self, cell: Cell) -> bool:
         """Tell whether a cell is finished without a single clip that has a ground truth to compare it with."""
-        return not self._open[cell] and not self._pairs(cell)
+        jobs = self._cell_jobs[cell]
+        return all(self._clips[job.key].settled for job in jobs) and not self.pairs(cell)
 
     def cell_sets(self, cell: Cell) -> Iterable[tuple[MetricSpec, str, Record | None]]:
         """Return each set metric with its task's key for the cell and the record, or None when it has none."""
-        pairs = self._pairs(cell)
+        pairs = self.pairs(cell)
         for metric in self.set_metrics:
-            key, _ = self._set_key(metric.spec, pairs)
+            key, _ = self.set_key(metric.spec, pairs)
             yield metric.spec, key, self.sets.get(key)
 
     def task_keys(self, job: Job, spec: MetricSpec) -> tuple[str, ...]:
         """Return the keys of the tasks that a clip metric's value of this job's clip rests on."""
         if "swapped" not in spec.needs:
             return (job.key,)
-        return (job.key, *(swap.key for swap in self._swaps[job.key].values()), _swap_task(job.key))
+        return (job.key, *(swap.key for swap in self._swaps[job.key].values()), swap_name(job.key))
 
-    def _pairs(self, cell: Cell) -> list[Job]:
+    def pairs(self, cell: Cell) -> list[Job]:
         """Return the cell's jobs that have a clip in the store and a ground truth to compare it with."""
         return [
             job
@@ -258,13 +165,18 @@ class Flow:
             for metric in (*self.clip_metrics, *(self.swap_metrics if job.key in self._swaps else ())):
                 yield metric.spec, None
             return
-        keys = self._score_keys(job, record)
+        keys = self.score_keys(job, record)
         for metric, (_, key, _) in zip(self.clip_metrics, keys, strict=True):
             yield metric.spec, self.scores.get(key)
         if job.key in self._swaps:
-            swap_keys = {protocol: key for protocol, key, _ in self._swap_keys(job.key)}
+            swap_keys = {protocol: key for protocol, key, _ in self.swap_keys(job.key)}
             for metric in self.swap_metrics:
                 yield metric.spec, self.scores.get(swap_keys.get(metric.spec.id, ""), self._swap_failure(job.key))
+
+    def swapped(self, base: str) -> dict[str, ClipRef]:
+        """Return the clips of a sample made with other controls."""
+        swaps = self._swaps[base]
+        return {control: self.clip_ref(job, self.generated[job.key]) for control, job in swaps.items()}
 
     def clip_ref(self, job: Job, record: Mapping[str, Any]) -> ClipRef:
         """Return the stored clip of a job."""
@@ -283,7 +195,7 @@ class Flow:
             return None
         return ClipRef(sample.digests["reference"], sample.reference, _picture(sample), sample.truth)
 
-    def _set_key(self, spec: MetricSpec, pairs: Sequence[Job]) -> tuple[str, dict[str, Any]]:
+    def set_key(self, spec: MetricSpec, pairs: Sequence[Job]) -> tuple[str, dict[str, Any]]:
         """Return the record key of a set metric over the clips of jobs, and the key's fields."""
         fields = {
             "kind": "set",
@@ -294,7 +206,8 @@ class Flow:
         }
         return digest(fields), fields
 
-    def _score_keys(self, job: Job, record: Mapping[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
+    def score_keys(self, job: Job, record: Mapping[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
+        """Return protocol, record key and the key's fields of every clip metric of a job's clip."""
         sample = self.sample(job)
         keys = []
         for metric in self.clip_metrics:
@@ -310,7 +223,7 @@ class Flow:
             keys.append((spec.id, digest(fields), fields))
         return keys
 
-    def _swap_keys(self, base: str) -> list[tuple[str, str, dict[str, Any]]]:
+    def swap_keys(self, base: str) -> list[tuple[str, str, dict[str, Any]]]:
         """Return the score keys that need a clip and its swapped ones; none while one of them is missing."""
         swaps = self._swaps.get(base)
         if swaps is None:
@@ -340,8 +253,152 @@ class Flow:
                 return {"status": "error", "reason": record["cause"], "detail": detail}
         return None
 
-    def _clip_is_there(self, record: Mapping[str, Any]) -> bool:
-        return record["status"] != "ok" or self.home.blobs.has(Blob(**record["clip"]))
+
+class _OfJob(Step):
+    """A step about the clip of one job."""
+
+    __slots__ = ("flow", "job")
+
+    def __init__(self, flow: Flow, job: Job) -> None:
+        super().__init__()
+        self.flow = flow
+        self.job = job
+
+
+class _Clip(_OfJob):
+    """Makes one clip."""
+
+    kind = "gen"
+    __slots__ = ()
+
+    @property
+    def looks(self) -> bool:
+        """See `Step.looks`."""
+        return not self.flow.fresh
+
+    def wanted(self) -> Sequence[str]:
+        """See `Step.wanted`."""
+        return (self.job.key,)
+
+    def task(self, missing: Sequence[str]) -> Task:
+        """See `Step.task`."""
+        return self.job
+
+
+class _Features(Step):
+    """Extracts features of a clip that several tasks will read."""
+
+    kind = "feature"
+    __slots__ = ("clip", "extractors", "limit")
+
+    def __init__(self, clip: ClipRef, extractors: Sequence[str], limit: float) -> None:
+        super().__init__()
+        self.clip = clip
+        self.extractors = tuple(extractors)
+        self.limit = limit
+
+    def wanted(self) -> Sequence[str]:
+        """See `Step.wanted`."""
+        return [feature_key(self.clip.sha256, name) for name in self.extractors]
+
+    def task(self, missing: Sequence[str]) -> Task:
+        """See `Step.task`."""
+        names = tuple(n for n in self.extractors if feature_key(self.clip.sha256, n) in missing)
+        return FeatureTask(self.clip.sha256, self.clip, names, limit=self.limit)
+
+
+class _Scores(_OfJob):
+    """Scores one clip under every protocol; the clip is decoded once for all of them."""
+
+    kind = "score"
+    __slots__ = ()
+
+    def wanted(self) -> Sequence[str]:
+        """See `Step.wanted`."""
+        record = self.flow.generated.get(self.job.key)
+        if record is None or record["status"] != "ok":
+            return ()
+        return [key for _, key, _ in self.flow.score_keys(self.job, record)]
+
+    def reads(self, missing: Sequence[str]) -> Iterable[Step]:
+        """Return the reference's features, which every method is compared with."""
+        reference, names = self.flow.reference(self.job), self.flow.reference_features
+        return [self.flow.features_of(reference, names, self.job.limit)] if reference and names else []
+
+    def closed(self) -> None:
+        """See `Step.closed`."""
+        self.flow.settled += self.job.key in self.flow.generated
+
+    def task(self, missing: Sequence[str]) -> Task:
+        """See `Step.task`."""
+        record = self.flow.generated[self.job.key]
+        return ScoreTask(
+            key=self.job.key,
+            clip=self.flow.clip_ref(self.job, record),
+            reference=self.flow.reference(self.job),
+            protocols=tuple(p for p in self.flow.score_keys(self.job, record) if p[1] in missing),
+            warm=self.flow.warm,
+            title=f"scores of {self.job.title}",
+            cost=self.job.sample.frames * 0.02,
+            limit=self.job.limit,
+        )
+
+
+class _Swapped(_OfJob):
+    """Compares a clip with those of the same sample that were made with other controls."""
+
+    kind = "score"
+    __slots__ = ()
+
+    def wanted(self) -> Sequence[str]:
+        """See `Step.wanted`."""
+        return [key for _, key, _ in self.flow.swap_keys(self.job.key)]
+
+    def task(self, missing: Sequence[str]) -> Task:
+        """See `Step.task`."""
+        flow, base = self.flow, self.job.key
+        return ScoreTask(
+            key=swap_name(base),
+            clip=flow.clip_ref(self.job, flow.generated[base]),
+            reference=None,
+            protocols=tuple(p for p in flow.swap_keys(base) if p[1] in missing),
+            swapped=flow.swapped(base),
+            title=f"control independence of {self.job.title}",
+            limit=self.job.limit,
+        )
+
+
+class _Set(Step):
+    """Computes one set metric of one cell, over the clips that could be made."""
+
+    kind = "set"
+    __slots__ = ("cell", "flow", "spec")
+
+    def __init__(self, flow: Flow, cell: Cell, spec: MetricSpec) -> None:
+        super().__init__()
+        self.flow = flow
+        self.cell = cell
+        self.spec = spec
+
+    def wanted(self) -> Sequence[str]:
+        """See `Step.wanted`."""
+        pairs = self.flow.pairs(self.cell)
+        return (self.flow.set_key(self.spec, pairs)[0],) if pairs else ()
+
+    def task(self, missing: Sequence[str]) -> Task:
+        """See `Step.task`."""
+        flow = self.flow
+        pairs = flow.pairs(self.cell)
+        key, fields = flow.set_key(self.spec, pairs)
+        generated = tuple(flow.clip_ref(job, flow.generated[job.key]) for job in pairs)
+        reference = tuple(ref for job in pairs if (ref := flow.reference(job)) is not None)
+        title = f"{self.spec.id} of {self.cell[0]} ({self.cell[1]})"
+        return SetTask(key, self.spec.id, generated, reference, fields, title)
+
+
+def _extractors(metrics: Iterable[ClipMetric | SetMetric]) -> tuple[str, ...]:
+    """Return the extractors that metrics read."""
+    return tuple(dict.fromkeys(name for metric in metrics for name in metric.spec.features))
 
 
 def _batched(tasks: Sequence[Task]) -> list[Task]:
@@ -360,7 +417,7 @@ def _batched(tasks: Sequence[Task]) -> list[Task]:
     return rest
 
 
-def _swap_task(base: str) -> str:
+def swap_name(base: str) -> str:
     """Return the key of the task that compares a clip with its swapped ones."""
     return f"{base}-swapped"
 
