@@ -30,21 +30,28 @@ METHODS: Mapping[str, str] = {
 
 # One module per metric family. Each lists its classes in METRICS and EXTRACTORS.
 METRIC_MODULES: tuple[str, ...] = (
+    "bench.metrics.articulation",
+    "bench.metrics.background",
     "bench.metrics.blink",
     "bench.metrics.control_independence",
     "bench.metrics.csim",
+    "bench.metrics.drift",
+    "bench.metrics.dynamics",
     "bench.metrics.expression",
     "bench.metrics.faces",
     "bench.metrics.fid",
     "bench.metrics.fvd",
+    "bench.metrics.kid",
     "bench.metrics.landmarks",
     "bench.metrics.lpips",
     "bench.metrics.pixels",
     "bench.metrics.pose",
+    "bench.metrics.sharpness",
     "bench.metrics.sync",
     "bench.metrics.temporal",
     "bench.synthetic.control_independence",
     "bench.synthetic.metrics",
+    "bench.synthetic.aligned",
 )
 
 

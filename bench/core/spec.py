@@ -234,6 +234,8 @@ class Reason(StrEnum):
     NO_FACE = "no_face"
     NO_AUDIO = "no_audio"
     NO_SPEECH = "no_speech"
+    NO_SILENCE = "no_silence"
+    NO_BACKGROUND = "no_background"
     NO_REFERENCE = "no_reference"
     TOO_SHORT = "too_short"
     LENGTH_MISMATCH = "length_mismatch"

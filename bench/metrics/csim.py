@@ -80,6 +80,22 @@ def _embed(frames: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.generic], ...]
     return embeddings, valid, np.array([one is not None and one[2] for one in found])
 
 
+def picture_embedding(clip: ClipView) -> npt.NDArray[np.float32]:
+    """Return the unit vector (512,) of the face in the clip's reference picture.
+
+    Raises:
+        Unscored: no picture, no face in it, or missing weights or package.
+    """
+    from bench.media.decode import read_image
+
+    if clip.image is None:
+        raise Unscored(Reason.NO_REFERENCE, "the sample has no reference picture")
+    target, found, _ = _embed(read_image(clip.image)[None])
+    if not found[0]:
+        raise Unscored(Reason.NO_FACE, f"no face in the reference picture {clip.image.name}")
+    return np.asarray(target[0], np.float32)
+
+
 class _Csim:
     protocol: str
     label: str
@@ -133,16 +149,9 @@ class ReferenceImage(_Csim):
         Raises:
             Unscored: no reference picture, no face in it or in the clip, or missing weights or package.
         """
-        if clip.image is None:
-            raise Unscored(Reason.NO_REFERENCE, "the sample has no reference picture")
         frames = clip.features(FEATURE)
-        from bench.media.decode import read_image
-
-        target, found, _ = _embed(read_image(clip.image)[None])
-        if not found[0]:
-            raise Unscored(Reason.NO_FACE, f"no face in the reference picture {clip.image.name}")
-        valid = frames["valid"]
-        return self._values(frames["embeddings"][valid] @ target[0], clip.frames, frames["padded"][valid])
+        target, valid = picture_embedding(clip), frames["valid"]
+        return self._values(frames["embeddings"][valid] @ target, clip.frames, frames["padded"][valid])
 
 
 class GroundTruthFrame(_Csim):

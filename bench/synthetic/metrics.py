@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from bench.core.spec import Column, Domain, ExtractorSpec, MetricSpec, Reason, Unscored
 from bench.core.views import ClipView, Features
@@ -284,17 +285,26 @@ class Csim:
 
     def score(self, clip: ClipView, reference: ClipView | None) -> Mapping[str, float]:
         """Return the mean cosine in [-1, 1]."""
-        if clip.image is None:
-            raise Unscored(Reason.NO_REFERENCE, "the sample has no reference picture")
-        import torch
+        return {"csim": float(identity_cosines(clip).mean())}
 
-        from bench.media.decode import read_image
-        from bench.synthetic.reader import to_input
 
-        frames = clip.features("synthetic_identity")["embeddings"]
-        with torch.inference_mode():
-            wanted = embedded.load("identity")(to_input(read_image(clip.image)[None]))[0].numpy()
-        return {"csim": float((frames.astype(np.float64) @ wanted.astype(np.float64)).mean())}
+def identity_cosines(clip: ClipView) -> npt.NDArray[np.float64]:
+    """Return the cosine of every frame's identity with the reference picture's, (T,).
+
+    Raises:
+        Unscored: the sample has no reference picture.
+    """
+    if clip.image is None:
+        raise Unscored(Reason.NO_REFERENCE, "the sample has no reference picture")
+    import torch
+
+    from bench.media.decode import read_image
+    from bench.synthetic.reader import to_input
+
+    frames = clip.features("synthetic_identity")["embeddings"]
+    with torch.inference_mode():
+        wanted = embedded.load("identity")(to_input(read_image(clip.image)[None]))[0].numpy()
+    return np.asarray(frames.astype(np.float64) @ wanted.astype(np.float64))
 
 
 def _read_both(clip: ClipView, reference: ClipView | None) -> tuple[ClipView, Features, Features, int]:
