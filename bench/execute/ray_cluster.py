@@ -13,13 +13,14 @@ import socket
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.core.errors import MissingError
 from bench.core.spec import Cause
+from bench.execute import ray_token
 from bench.execute.interrupt import Interrupt
 from bench.execute.reaper import Reaper
 from bench.execute.scheduler import Scheduler
@@ -271,6 +272,7 @@ class _RayWorker:
         if not marker.exists():
             # Its results would be lost on a disk of its own.
             raise MissingError(f"node {platform.node()} does not see {home}; --home must be a shared folder")
+        ray_token.hide()
         os.environ["OMP_NUM_THREADS"] = str(cpus)
         if not gpu:
             # Ray leaves the variable unset for actors without a GPU, and they would take GPU 0.
@@ -312,17 +314,21 @@ def connected(address: str | None, workers: int | None = None) -> Iterator[Any]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if address is not None:
         _require_listener(address)
-    else:
-        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     import ray
 
     if ray.is_initialized():
         yield ray
         return
-    # Nothing of Ray started here may outlive this process, not even when it is killed.
-    reaper = Reaper() if address is None else None
     quiet: dict[str, Any] = {"configure_logging": False, "log_to_driver": False, "logging_level": "ERROR"}
-    try:
+    with ExitStack() as stack:
+        if address is not None:
+            ray_token.user_token()
+            ray_token.require_accepted(address)
+        else:
+            # Nothing of Ray started here may outlive this process, not even when it is killed.
+            stack.callback(Reaper().close)
+            stack.enter_context(ray_token.own_token())
+        stack.callback(ray.shutdown)
         try:
             if address is not None:
                 ray.init(address=address, **quiet)
@@ -336,13 +342,12 @@ def connected(address: str | None, workers: int | None = None) -> Iterator[Any]:
                     object_store_memory=200 * 1024**2,
                     **quiet,
                 )
+                ray_token.hide()
         except Exception as error:  # Ray raises that very class when a node takes too long to start
+            if address is not None:
+                ray_token.require_accepted(str(error))
             raise MissingError(
                 f"Cannot {'reach the Ray cluster at ' + address if address else 'start Ray'}: {error}",
                 "Check --ray-address, or run without a cluster: --executor inline",
             ) from error
         yield ray
-    finally:
-        ray.shutdown()
-        if reaper is not None:
-            reaper.close()

@@ -1,0 +1,70 @@
+"""A run's own Ray asks for a token, and a cluster that asks for one can be used."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bench.execute.ray_cluster import _RayWorker, connected
+
+pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray")]
+
+
+CLIENT = """import sys
+from bench.core.errors import MissingError
+from bench.execute.ray_cluster import connected
+try:
+    with connected(sys.argv[1]) as ray:
+        print(len(ray.nodes()))
+except MissingError as error:
+    sys.exit(str(error))
+"""
+
+
+def client(address: str, home: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("RAY_AUTH")}
+    environment = kept | {"HOME": str(home)} | variables
+    command = [sys.executable, "-c", CLIENT, address]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+
+
+class Spy(_RayWorker):
+    """A worker that says what a method in it would see."""
+
+    def environment(self) -> dict[str, str]:
+        return dict(os.environ)
+
+
+def test_only_who_has_the_runs_token_can_use_its_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    marker = tmp_path / "marker"
+    marker.touch()
+    with connected(None, workers=2) as ray:
+        address = ray.get_runtime_context().gcs_address
+        token = ray.get(ray.remote(lambda: os.environ["RAY_AUTH_TOKEN"]).remote())
+        worker = ray.remote(Spy).remote(tmp_path, None, 1, False, marker)
+        assert token not in ray.get(worker.environment.remote()).values()
+        assert token not in os.environ.values()
+        commands = subprocess.run(["ps", "axww", "-o", "args"], capture_output=True, text=True).stdout
+        assert "gcs_server" in commands
+        assert token not in commands
+
+        start = time.monotonic()
+        stranger = client(address, tmp_path)
+        guesser = client(address, tmp_path, RAY_AUTH_TOKEN="0" * 64)
+        assert time.monotonic() - start < 40  # Ray itself would try 20 s each, after its start
+        for refused, why in ((stranger, "asks for a token"), (guesser, "does not take this token")):
+            assert refused.returncode == 1
+            message = [line for line in refused.stderr.splitlines() if line.strip()]
+            assert len(message) == 2, refused.stderr
+            assert why in message[0]
+            assert "RAY_AUTH_TOKEN" in message[1]
+
+        friend = client(address, tmp_path, RAY_AUTH_TOKEN=token)  # the mode need not be set
+        assert friend.stdout == "1\n", friend.stderr
+    assert not [name for name in os.environ if name.startswith("RAY_AUTH")]
