@@ -41,6 +41,10 @@ if TYPE_CHECKING:
     from bench.methods.base import GenerationFailed as GenerationFailed
     from bench.methods.base import Method as Method
     from bench.methods.base import Video as Video
+    from bench.run.drive import Execution as Execution
+    from bench.run.session import Run as Run
+    from bench.run.session import load as load
+    from bench.run.session import score as score
 
 __version__ = "0.1.0"
 
@@ -63,13 +67,17 @@ _ROOMS = {
     "bench.core.views": ("ClipMetric", "ClipView", "Extractor", "Features", "SetMetric"),
     "bench.media.decode": ("chunks", "read_audio", "read_image"),
     "bench.methods.base": ("BatchMethod", "GenerationFailed", "Method", "Video"),
+    "bench.run.drive": ("Execution",),
+    "bench.run.session": ("Run", "load", "score"),
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names}
 
-__all__ = sorted(_HOME)
+__all__ = sorted([*_HOME, "run"])
 
 
 def __getattr__(name: str) -> Any:
+    if name == "run":  # a room that can be called, see there
+        return import_module("bench.run")
     if name not in _HOME:
         raise AttributeError(f"module 'bench' has no attribute '{name}'")
     return globals().setdefault(name, getattr(import_module(_HOME[name]), name))

@@ -12,7 +12,7 @@ from typing import Any
 
 from bench.core import registry
 from bench.core.errors import MissingError, UsageError
-from bench.core.keys import code_digest, digest
+from bench.core.keys import code_digest, digest, source_digest
 from bench.core.registry import UnknownName
 from bench.core.spec import Domain, MethodSpec, MetricSpec
 from bench.core.views import ClipMetric, Extractor, SetMetric
@@ -20,6 +20,10 @@ from bench.methods.base import Method
 from bench.metrics.precision import Precision
 
 CONTRACT = "contract:"
+HERE = "here:"
+"""Begins the target of a method given as an object: it exists in this process only."""
+
+_objects: dict[str, Any] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,28 +49,62 @@ def method_targets() -> dict[str, str]:
     return python | {name: f"{CONTRACT}{name}" for name in contract_paths() if name not in python}
 
 
-def find_method(name: str) -> MethodEntry:
-    """Return a method by its name, by `module:Class`, by `path/to/file.py:Class`, or by a contract's folder.
+def find_method(method: object) -> MethodEntry:
+    """Return a method by what a user may call it.
+
+    Args:
+        method: its name, `module:Class`, `path/to/file.py:Class`, a contract's folder; or the class or an
+            instance itself, which then runs in this process.
 
     Raises:
         UnknownName: with the closest known name.
         UsageError: what was found is no method.
     """
-    target = _target(name)
+    if not isinstance(method, str):
+        return _entry(repr(method), _keep(method), method)
+    target = _target(method)
     try:
-        loaded = _method_class(target)
+        return _entry(method, target, _method_class(target))
     except (ImportError, SyntaxError) as error:
         raise UsageError(
-            f"Cannot load method '{name}': {type(error).__name__}: {error}.", "See: bench list methods"
+            f"Cannot load method '{method}': {type(error).__name__}: {error}.", "See: bench list methods"
         ) from error
+
+
+def _entry(name: str, target: str, loaded: Any) -> MethodEntry:
     spec = getattr(loaded, "spec", None)
     if not isinstance(spec, MethodSpec):
         raise UsageError(
             f"'{name}' is no method: it has no `spec` of type MethodSpec.",
             "See docs/methods.md for the ten lines.",
         )
+    kind = loaded if isinstance(loaded, type) else type(loaded)
+    if kind.__module__ == "__main__" and target.startswith(HERE):
+        return MethodEntry(target, spec, _typed_in(kind))
     modules = getattr(loaded, "code_modules", None) or (_source_of(loaded),)
     return MethodEntry(target, spec, code_digest(tuple(modules)))
+
+
+def _keep(method: object) -> str:
+    """Remember a method given as an object and return its target."""
+    target = f"{HERE}{id(method)}"
+    _objects[target] = method
+    return target
+
+
+def _typed_in(kind: type) -> str:
+    """Return the digest of a class written in a script or notebook cell."""
+    import inspect
+    import textwrap
+
+    try:
+        source = textwrap.dedent(inspect.getsource(kind))
+    except (OSError, TypeError) as error:
+        raise UsageError(
+            f"The source of {kind.__name__} cannot be read, so its results could not be told from another's.",
+            f"Write the class into a file and pass 'that_file.py:{kind.__name__}'.",
+        ) from error
+    return digest([source_digest(source)])
 
 
 def _target(name: str) -> str:
@@ -95,13 +133,13 @@ def state(target: str) -> str:
     return asked() if asked is not None else "ready"
 
 
-def require_ready(names: Iterable[str]) -> None:
+def require_ready(entries: Iterable[MethodEntry]) -> None:
     """Refuse to start with a method that still needs something.
 
     Raises:
         MissingError: naming every such method and what it needs.
     """
-    waiting = {name: needs for name in names if (needs := state(find_method(name).target)) != "ready"}
+    waiting = {e.spec.name: needs for e in entries if (needs := state(e.target)) != "ready"}
     if waiting:
         lines = "\n".join(f"  {name}: {needs}" for name, needs in waiting.items())
         raise MissingError(f"These methods cannot run here yet:\n{lines}", "See: bench list methods")
@@ -114,6 +152,8 @@ def load_method(target: str) -> Method:
 
 
 def _method_class(target: str) -> Any:
+    if target.startswith(HERE):
+        return _objects[target]
     if target.startswith(CONTRACT):
         from bench.systems.host import external_method
 

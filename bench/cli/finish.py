@@ -2,49 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.cli.display import emit_json, errors, output
 from bench.core.errors import ExitCode, UsageError
-from bench.run.drive import RunResult, command_line
+from bench.run.drive import command_line
 
 if TYPE_CHECKING:
     from bench.results.runs import Results
+    from bench.run.session import Run
 
 
-def reporter(recipe: str, formats: Sequence[str]) -> Callable[[Path], dict[str, Path]]:
-    """Return what writes the report files of a finished run into its folder.
-
-    Raises:
-        UsageError: there is no such recipe or format; said now rather than after hours of work.
-    """
-    from bench import report
-    from bench.report import recipes
-
-    report.check_formats(formats)
-    recipes.load(recipe)
-
-    def write(folder: Path) -> dict[str, Path]:
-        from bench.jobs.features import FeatureBank
-        from bench.report import curves
-        from bench.results.runs import load
-        from bench.store.home import Home
-
-        if load(str(folder)).rows.empty:  # clips were wanted, and no numbers
-            return {}
-        if "html" in formats:
-            curves.write(folder, FeatureBank(Home(folder.parent.parent)).stored)
-        return report.write(load(str(folder)), folder, recipe, tuple(formats))
-
-    return write
-
-
-def finish(result: RunResult, as_json: bool, max_failures: int) -> ExitCode:
+def finish(run: Run, as_json: bool, max_failures: int) -> ExitCode:
     """Print the summary table on stdout and the rest on stderr; return the exit code."""
-    from bench.results.runs import load
-
+    result = run.outcome
+    assert result is not None, "it was just made"
     if as_json:
         emit_json(
             {
@@ -56,8 +28,8 @@ def finish(result: RunResult, as_json: bool, max_failures: int) -> ExitCode:
                 "report": result.report,
             }
         )
-    elif not (results := load(str(result.folder))).rows.empty:
-        output.print(_table(results), soft_wrap=True)
+    elif not run.rows.empty:
+        output.print(_table(run.results), soft_wrap=True)
     for line in result.failures[:10]:
         errors.print(f"! {line}", soft_wrap=True)
     if len(result.failures) > 10:

@@ -93,6 +93,11 @@ MaxFailures = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout for a program to read.")]
 
 
+def gates(text: str | None) -> list[str] | None:
+    """Return the gates asked for; None for all."""
+    return None if text == "all" else names(text)
+
+
 def names(text: str | None) -> list[str] | None:
     """Split a comma-separated option; None stays None."""
     if text is None:

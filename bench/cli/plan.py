@@ -22,14 +22,25 @@ def plan(
 ) -> None:
     """Show how many clips a run would make, what is already there, and how long it may take."""
     from bench.catalogue import unavailable
-    from bench.cli.display import emit_json, output, table
-    from bench.cli.setup import blocked_methods, prepare_run
+    from bench.cli.display import StepProgress, emit_json, output, table
     from bench.run.flow import Flow
+    from bench.run.setup import blocked_methods, prepare_run
     from bench.store.home import Home
 
     store = Home(home)
     prepared = prepare_run(
-        store, split, subset, methods, gates, metrics, precision, seed, repeats, job_limit, plan_only=True
+        store,
+        split,
+        subset,
+        options.names(methods),
+        options.gates(gates),
+        options.names(metrics),
+        precision,
+        seed,
+        repeats,
+        job_limit,
+        plan_only=True,
+        progress=StepProgress("split"),
     )
     stuck = blocked_methods(prepared.plan)
     missing = [u for m in prepared.metrics if (u := unavailable(m)) is not None]

@@ -41,30 +41,28 @@ def run(
 
     Finished work is never redone: the same command again resumes, or prints the table at once.
     """
-    from bench.cli.display import RunProgress
-    from bench.cli.finish import finish, reporter
-    from bench.cli.setup import prepare_run
-    from bench.run.drive import Execution, command_line, execute
-    from bench.store.home import Home
+    from bench.cli.display import RunProgress, StepProgress
+    from bench.cli.finish import finish
+    from bench.run import session
+    from bench.run.drive import Execution, command_line
 
-    how = Execution(executor, ray_address, workers, weights, fresh, retry)
-    report = reporter(recipe, options.names(formats) or [])
-    store = Home(home)
-    if weights is not None:
-        from bench.weights import use_folder
-
-        use_folder(weights)
-    prepared = prepare_run(
-        store, split, subset, methods, gates, metrics, precision, seed, repeats, job_limit, quiet=quiet
-    )
-    result = execute(
-        prepared.plan,
-        prepared.metrics,
-        store,
-        how,
+    done = session.run(
+        split,
+        options.names(methods),
+        options.names(metrics),
+        gates=options.gates(gates),
+        subset=subset,
+        precision=precision,
+        seed=seed,
+        repeats=repeats,
+        job_limit=job_limit,
+        how=Execution(executor, ray_address, workers, weights, fresh, retry),
         name=name,
+        recipe=recipe,
+        formats=options.names(formats) or [],
+        home=home,
         command=command_line(),
         progress=None if quiet else RunProgress(),
-        report=report,
+        step=None if quiet else StepProgress("split"),
     )
-    return finish(result, json, max_failures)
+    return finish(done, json, max_failures)

@@ -41,49 +41,27 @@ def score(
     With --split every file is matched to a sample by --pattern; files without a sample, samples without a
     file and unreadable files are listed and counted. Without it every video is scored on its own.
     """
-    from bench.catalogue import choose_metrics, match_metrics, require_available
     from bench.cli.display import RunProgress, StepProgress, errors
-    from bench.cli.finish import finish, reporter
-    from bench.core.errors import UsageError
-    from bench.data.ingest import match_files, own_split
-    from bench.data.splits import load_split
-    from bench.run.drive import Execution, command_line, execute
-    from bench.run.plan import check_gates, plan_ingestion
-    from bench.store.home import Home
+    from bench.cli.finish import finish
+    from bench.run import session
+    from bench.run.drive import Execution, command_line
 
-    check_gates([gate])
-    wanted = options.names(metrics)
-    match_metrics(wanted or ())
-    if not folder.is_dir():
-        raise UsageError(f"{folder} is not a folder.", "Give the folder that holds the videos.")
-    how = Execution(executor, ray_address, workers, weights)
-    report = reporter(recipe, options.names(formats) or [])
-    store = Home(home)
-    if weights is not None:
-        from bench.weights import use_folder
-
-        use_folder(weights)
-    if split is None:
-        loaded, files = own_split(folder)
-        notes = [f"not used: {r.item}: {r.reason}" for r in loaded.rejected]
-    else:
-        loaded = load_split(split, store, subset, StepProgress("split"))
-        matched = match_files(loaded, folder, pattern)
-        files, notes = dict(matched.files), matched.notes()
-    for line in notes:
-        errors.print(f"! {line}", soft_wrap=True)
-    chosen = choose_metrics(loaded.domain, wanted, precision)
-    if wanted is not None:
-        require_available(chosen, wanted)
-    elif split is None:
-        chosen = [m for m in chosen if "reference" not in m.spec.needs and m.spec.kind == "clip"]
-    result = execute(
-        plan_ingestion(loaded, name or folder.resolve().name, files, gate),
-        chosen,
-        store,
-        how,
+    done = session.score(
+        folder,
+        split,
+        options.names(metrics),
+        name=name,
+        pattern=pattern,
+        gate=gate,
+        subset=subset,
+        precision=precision,
+        how=Execution(executor, ray_address, workers, weights),
+        recipe=recipe,
+        formats=options.names(formats) or [],
+        home=home,
         command=command_line(),
         progress=RunProgress(),
-        report=report,
+        step=StepProgress("split"),
+        say=lambda line: errors.print(f"! {line}", soft_wrap=True),
     )
-    return finish(result, json, max_failures)
+    return finish(done, json, max_failures)

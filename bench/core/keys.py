@@ -68,9 +68,14 @@ def code_digest(modules: tuple[str, ...]) -> str:
     parts = []
     for module in sorted(modules):
         for path in _sources(module):
-            tree = ast.parse(path.read_text(encoding="utf-8"))
-            parts.append((path.name, hashlib.sha256(ast.dump(_without_docstrings(tree)).encode()).hexdigest()))
+            parts.append((path.name, source_digest(path.read_text(encoding="utf-8"))))
     return digest(parts)
+
+
+def source_digest(source: str) -> str:
+    """Return the digest of Python source, blind to comments, docstrings and formatting."""
+    tree = _without_docstrings(ast.parse(source))
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
 
 
 def _sources(module: str) -> Iterable[Path]:

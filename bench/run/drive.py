@@ -6,14 +6,14 @@ import json
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bench import __version__
-from bench.catalogue import Unavailable, unavailable
+from bench.catalogue import HERE, Unavailable, unavailable
 from bench.core.errors import UsageError, did_you_mean
 from bench.core.views import ClipMetric, SetMetric
 from bench.execute.interrupt import Interrupt
@@ -174,7 +174,7 @@ def execute(
             if progress is not None:
                 progress.start(flow)
             try:
-                _drive(scheduler, home, how, observe, interrupt)
+                _drive(scheduler, plan.targets, home, how, observe, interrupt)
             finally:
                 if progress is not None:
                     progress.stop()
@@ -196,12 +196,20 @@ def default_name(plan: Plan) -> str:
 
 def _drive(
     scheduler: Scheduler,
+    targets: Collection[str],
     home: Home,
     how: Execution,
     observe: Callable[[Task, Outcome], None],
     interrupt: Interrupt,
 ) -> None:
     executor = how.executor
+    if any(method.startswith(HERE) for method in targets):
+        if executor == "ray" or how.address:
+            raise UsageError(
+                "Methods given as objects run in this process, and other processes were asked for.",
+                "Write the class into a file and pass 'that_file.py:Class'.",
+            )
+        executor = "inline"
     if executor == "auto":
         executor = "ray" if how.address or scheduler.waiting > 4 else "inline"
     if executor == "inline":

@@ -44,6 +44,11 @@ class Plan:
         object.__setattr__(self, "digest", digest([self.split.name, [job.key for job in self.jobs]]))
 
     @property
+    def targets(self) -> set[str]:
+        """What workers load to generate, see `bench.catalogue.load_method`."""
+        return {job.target for job in self.jobs if isinstance(job, GenerateTask)}
+
+    @property
     def seconds(self) -> float:
         """Expected time of all jobs on one worker."""
         return sum(job.cost for job in self.jobs)

@@ -15,10 +15,10 @@ import bench.methods.actalker as adapter
 from actalker.embedded import FOLDER
 from bench import report
 from bench.catalogue import find_method, require_ready, state
-from bench.cli.setup import default_methods
 from bench.core.errors import ExitCode, MissingError
 from bench.core.spec import GATES, Sample, Split
 from bench.media.encode import write_image, write_wav
+from bench.run.setup import default_methods
 
 ABLATIONS = {
     "actalker-whole": "none",
@@ -65,7 +65,7 @@ def test_an_untrained_ablation_names_the_command_that_trains_it(name, stored):
     needs = state(find_method(name).target)
     assert f"--ablation {ABLATIONS[name]}" in needs and "python -m actalker.embedded.train" in needs
     with pytest.raises(MissingError, match=name) as error:
-        require_ready([name])
+        require_ready([find_method(name)])
     assert error.value.exit_code is ExitCode.MISSING
     assert name not in defaults()
 

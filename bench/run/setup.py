@@ -1,8 +1,8 @@
-"""From options to a plan and its metrics: shared by `run` and `plan`."""
+"""From what a user asks for to a plan and its metrics: shared by running and planning."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bench.catalogue import (
@@ -13,7 +13,6 @@ from bench.catalogue import (
     require_ready,
     state,
 )
-from bench.cli.options import names
 from bench.core import registry
 from bench.core.errors import MissingError
 from bench.core.spec import Split
@@ -21,7 +20,7 @@ from bench.core.views import ClipMetric, SetMetric
 from bench.data.splits import load_split
 from bench.execute.tasks import GenerateTask
 from bench.metrics.precision import Precision
-from bench.run.plan import Plan, check_gates, plan_generation
+from bench.run.plan import DEFAULT_LIMIT, Plan, check_gates, plan_generation
 from bench.store.home import Home
 
 
@@ -36,30 +35,35 @@ class Prepared:
 def prepare_run(
     home: Home,
     split: str,
-    subset: str | None,
-    methods: str | None,
-    gates: str | None,
-    metrics: str | None,
-    precision: Precision,
-    seed: int,
-    repeats: int,
-    limit: float,
+    subset: str | None = None,
+    methods: Sequence[object] | None = None,
+    gates: Sequence[str] | None = None,
+    metrics: Sequence[str] | None = None,
+    precision: Precision = Precision.FP32,
+    seed: int = 0,
+    repeats: int = 1,
+    limit: float = DEFAULT_LIMIT,
     plan_only: bool = False,
-    quiet: bool = False,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Prepared:
     """Load the split, find methods and metrics, and list the jobs.
 
     Args:
+        home: the store.
+        split, subset: see `bench.data.splits.load_split`.
+        methods: names or objects, see `bench.catalogue.find_method`; None or none of them for the defaults.
+        gates: names to keep, None for all.
+        metrics: protocol ids, families or patterns; None for the defaults of the split's domain.
+        precision: arithmetic of the metrics' networks.
+        seed, repeats, limit: see `bench.run.plan.plan_generation`.
         plan_only: nothing will be made, so methods and data sets need not be prepared.
-        quiet: draw no progress.
+        progress: called with (done, total) while a split is made.
 
     Raises:
-        UnknownName, UsageError, MissingError: see the functions behind the options.
+        UnknownName, UsageError, MissingError: something asked for does not exist, or cannot run here.
     """
-    from bench.cli.display import StepProgress
-
     # Names are checked first: making a split takes seconds, and a typing error should not.
-    wanted = [find_method(name) for name in names(methods) or ()]
+    wanted = [find_method(method) for method in methods or ()]
     for entry in wanted:
         if not entry.spec.gates:
             raise MissingError(
@@ -67,18 +71,16 @@ def prepare_run(
                 f"Score a folder of its videos: bench score DIR --split {split} --as {entry.spec.name}",
             )
     if not plan_only:
-        require_ready(names(methods) or ())
-    asked = None if gates == "all" else names(gates)
-    match_metrics(names(metrics) or ())
-    check_gates(asked or ())
-    progress = None if quiet else StepProgress("split")
+        require_ready(wanted)
+    match_metrics(metrics or ())
+    check_gates(gates or ())
     loaded = load_split(split, home, subset, progress, media=not plan_only)
     entries = wanted or [find_method(name) for name in default_methods(loaded)]
-    chosen = choose_metrics(loaded.domain, names(metrics), precision)
+    chosen = choose_metrics(loaded.domain, metrics, precision)
     if metrics is not None:
-        require_available(chosen, names(metrics) or ())
+        require_available(chosen, metrics)
     swaps = any("swapped" in m.spec.needs for m in chosen)
-    plan = plan_generation(loaded, entries, asked, seed, repeats, limit, swaps)
+    plan = plan_generation(loaded, entries, gates, seed, repeats, limit, swaps)
     return Prepared(plan, chosen)
 
 
