@@ -6,19 +6,35 @@ import math
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
-import av
 import numpy as np
 import numpy.typing as npt
 
 from actalker.components import SAMPLE_RATE
-from actalker.errors import InputError
+from actalker.errors import InputError, MissingPackageError
 
 Frame = npt.NDArray[np.uint8]
 Waveform = npt.NDArray[np.float32]
 
 _CONTAINERS = (".mp4", ".mov", ".mkv")
-_DECODE_ERRORS = (av.FFmpegError, OSError, IndexError)
+
+
+def _av() -> Any:
+    """PyAV, loaded when the first file is opened: a machine that trains from prepared features needs none.
+
+    Raises:
+        MissingPackageError: it is not installed.
+    """
+    try:
+        import av
+    except ImportError as error:
+        raise MissingPackageError("reading and writing media needs the package av", "pip install av") from error
+    return av
+
+
+def _decode_errors() -> tuple[type[Exception], ...]:
+    return (_av().FFmpegError, OSError, IndexError)
 
 
 def read_image(path: str | Path) -> Frame:
@@ -38,6 +54,7 @@ def read_audio(path: str | Path) -> Waveform:
     Raises:
         InputError: missing or undecodable file, or one without an audio stream.
     """
+    av = _av()
     try:
         with av.open(_existing(path)) as container:
             if not container.streams.audio:
@@ -49,7 +66,7 @@ def read_audio(path: str | Path) -> Waveform:
                 for part in resampler.resample(frame)
             ]
             parts += [part.to_ndarray().reshape(-1) for part in resampler.resample(None)]
-    except _DECODE_ERRORS as error:
+    except _decode_errors() as error:
         raise InputError(f"{path} cannot be decoded as audio: {error}", "Re-encode it, e.g. to WAV.") from error
     return np.concatenate(parts).astype(np.float32) if parts else np.zeros(0, np.float32)
 
@@ -81,7 +98,7 @@ def video_frames(path: str | Path, fps: float) -> Iterator[Frame]:
 
 def frame_duration(path: str | Path) -> float:
     """Nominal duration of one frame of a video in seconds."""
-    with av.open(_existing(path)) as container:
+    with _av().open(_existing(path)) as container:
         rate = container.streams.video[0].average_rate
     return 1 / float(rate) if rate else 1 / 25
 
@@ -93,13 +110,13 @@ def video_length(path: str | Path, fps: float) -> int:
         InputError: missing or unreadable file, or one without a video stream.
     """
     try:
-        with av.open(_existing(path)) as container:
+        with _av().open(_existing(path)) as container:
             if not container.streams.video:
                 raise InputError(f"{path} has no video stream", "Pass a video file.")
             stream = container.streams.video[0]
             times = [packet.pts for packet in container.demux(stream) if packet.pts is not None]
             base = float(stream.time_base or 0)
-    except _DECODE_ERRORS as error:
+    except _decode_errors() as error:
         raise InputError(f"{path} cannot be read as video: {error}", "Re-encode it, e.g. to MP4.") from error
     if not times:
         raise InputError(f"{path} contains no video frames", "Pass a video file.")
@@ -119,7 +136,7 @@ def write_video(path: str | Path, frames: Iterable[Frame], fps: float, audio: Wa
     Raises:
         InputError: no frames, or a file name of another kind than `.mp4`, `.mov` or `.mkv`.
     """
-    path = Path(path)
+    path, av = Path(path), _av()
     if path.suffix.lower() not in _CONTAINERS:
         raise InputError(
             f"cannot write {path}: {path.suffix or 'a name without ending'} is no container for H.264",
@@ -164,7 +181,7 @@ def _decode_video(path: str | Path) -> Iterator[Frame]:
 def _timed_frames(path: str | Path) -> Iterator[tuple[float, int, Frame]]:
     """(seconds since the first frame, index, upright RGB frame) of every frame."""
     try:
-        with av.open(_existing(path)) as container:
+        with _av().open(_existing(path)) as container:
             if not container.streams.video:
                 raise InputError(f"{path} has no picture or video stream", "Pass an image or video file.")
             first: float | None = None
@@ -173,7 +190,7 @@ def _timed_frames(path: str | Path) -> Iterator[tuple[float, int, Frame]]:
                 first = time if first is None else first
                 array = frame.to_ndarray(format="rgb24")
                 yield time - first, index, np.ascontiguousarray(np.rot90(array, round(frame.rotation / 90)))
-    except _DECODE_ERRORS as error:
+    except _decode_errors() as error:
         raise InputError(f"{path} cannot be decoded: {error}", "Re-encode it, e.g. to PNG or MP4.") from error
 
 
