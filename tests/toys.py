@@ -37,6 +37,12 @@ class Copy:
         return Video(frame for chunk in chunks(sample.video) for frame in chunk)
 
 
+class CopyToo(Copy):
+    """Makes the very clips that Copy makes."""
+
+    spec = MethodSpec("copy-too", "1", ("visual",), "classical", seeded=False)
+
+
 class Slow(Still):
     """Like Still, but takes its time."""
 

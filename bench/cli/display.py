@@ -30,6 +30,7 @@ class RunProgress:
 
     def __init__(self) -> None:
         self._progress = bar()
+        self._flow: Flow | None = None
         self._clips: Any = None
         self._scores: Any = None
         self._sets: Any = None
@@ -38,6 +39,7 @@ class RunProgress:
 
     def start(self, flow: Flow) -> None:
         """Begin to draw."""
+        self._flow = flow
         self._progress.start()
         self._clips = self._progress.add_task("clips", total=flow.clips)
         self._scores = self._progress.add_task("scores", total=len(flow.plan.jobs))
@@ -51,12 +53,11 @@ class RunProgress:
         if task.kind in ("generate", "batch", "ingest"):
             self._progress.advance(self._clips, len(outcome.records))
             for record in (r for r in outcome.records.values() if r["status"] != "ok"):
-                self._progress.advance(self._scores)
                 self._complain(f"{task.title}: {last_line(record['detail'])}")
-        elif task.kind == "score" and outcome.status == "ok" and not task.swapped:
-            self._progress.advance(self._scores)
         elif task.kind == "set" and outcome.status == "ok":
             self._progress.advance(self._sets)
+        if self._flow is not None:
+            self._progress.update(self._scores, completed=self._flow.settled)
         if outcome.status == "error":
             self._complain(f"{task.title}: {outcome.cause}: {last_line(outcome.detail)}")
         if not errors.is_terminal and time.monotonic() - self._logged > _LOG_EVERY:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 Domain = Literal["real", "synthetic"]
 Direction = Literal["higher", "lower", "none"]
+Device = Literal["cpu", "gpu"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +184,7 @@ class MetricSpec:
         default: computed by a plain `bench run`.
         summary: one line for `bench list metrics`.
         source: paper and section, or the reference implementation it reproduces.
+        device: `gpu` when it works on pixels and a GPU does that faster. Never part of the key.
     """
 
     id: str
@@ -197,6 +199,7 @@ class MetricSpec:
     default: bool = True
     summary: str = ""
     source: str = ""
+    device: Device = "cpu"
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +211,7 @@ class ExtractorSpec:
         version: bumped by hand when the output changes.
         params, weights: part of the feature's key.
         packages: optional packages it imports, e.g. `("mediapipe",)`.
+        device: `gpu` when it is a network that a GPU runs faster. Never part of the key.
     """
 
     name: str
@@ -215,6 +219,7 @@ class ExtractorSpec:
     params: Mapping[str, Any] = field(default_factory=dict)
     weights: tuple[WeightRef, ...] = ()
     packages: tuple[str, ...] = ()
+    device: Device = "cpu"
 
 
 class Cause(StrEnum):

@@ -55,6 +55,11 @@ class ClipView(Protocol):
         """
 
 
+def resident(clip: ClipView) -> Any:
+    """Return all frames as one uint8 tensor (frames, height, width, 3) where they lie on a GPU, else None."""
+    return getattr(clip, "resident", None)
+
+
 class Extractor(Protocol):
     """Computes arrays from one clip. Stateless but for loaded networks; created once per worker."""
 

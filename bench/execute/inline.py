@@ -33,9 +33,10 @@ def run_inline(
     worker = Worker(home, weights)
     while not scheduler.finished and not interrupt.requested:
         # The least demanding lane first: a clip is scored before the next one is made.
-        task = scheduler.take(scheduler.ready[-1])
+        lane = scheduler.ready[-1]
+        task = scheduler.take(lane)
         assert task is not None, "nothing runs beside this process, so what waits is ready"
-        outcome = worker.run(task)
+        outcome = worker.run(task, scheduler.peek(lane))
         if outcome.error is not None:
             raise outcome.error
         scheduler.settle(task, outcome)

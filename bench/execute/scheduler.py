@@ -93,6 +93,12 @@ class Scheduler:
         self._tries[name] += 1
         return task
 
+    def peek(self, lane: Lane) -> Task | None:
+        """Return what `take` would hand out next, or None."""
+        if lane not in self.ready:
+            return None
+        return self._alone[0] if self._alone else self._queues[lane][0][-1]
+
     def settle(self, task: Task, outcome: Outcome) -> None:
         """Take a worker's outcome: queue what follows, or the task again, or give up on it."""
         name = task_name(task)

@@ -25,6 +25,7 @@ class Lane:
 
 
 CPU_LANE = Lane("cpu")
+METRICS = "metrics"  # name of the lane whose workers run metric networks on GPUs
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +168,7 @@ class ScoreTask:
     Attributes:
         key: the clip's generation key.
         protocols: `(protocol id, record key, fields of the key)`.
-        warm: extractors whose features the set metrics will read later.
+        warm: extractors whose features others will read later.
         swapped: the same sample made with another clip's `audio` or driving video (`visual`).
         title: what to call the task in a message.
     """

@@ -41,11 +41,19 @@ class Worker:
         os.environ["BENCH_HOME"] = str(Home(home).path)  # where methods find what was prepared for them
         self._shop: Any = importlib.import_module(WORKSHOP).Workshop(home, weights)
 
-    def run(self, task: Task) -> Outcome:
-        """Do a task. Never raises for a failure of the task; says what went wrong in the outcome."""
+    def run(self, task: Task, ahead: Task | None = None) -> Outcome:
+        """Do a task. Never raises for a failure of the task; says what went wrong in the outcome.
+
+        Args:
+            task: what to do.
+            ahead: what this worker will do next, if that is known.
+        """
         start = time.perf_counter()
         try:
             with _time_limit(task.limit):
+                for one in (task, ahead):
+                    if one is not None:
+                        self._shop.expect(one)
                 outcome: Outcome = resolve(task.code)(self._shop, task, start)
         except StoreFull as error:
             return Outcome("fatal", error=error)

@@ -12,7 +12,7 @@ from bench.jobs.workshop import Workshop
 
 def extract(shop: Workshop, task: FeatureTask, start: float) -> Outcome:
     """Compute and store the task's features; a feature that cannot be had is told to whoever reads it."""
-    view = shop.view(task.clip)
+    view = shop.view(task.clip, bool(task.lane.gpus))
     for name in task.extractors:
         with contextlib.suppress(Unscored):
             view.features(name)

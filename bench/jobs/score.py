@@ -21,9 +21,10 @@ from bench.store.files import StoreFull
 
 def score(shop: Workshop, task: ScoreTask, start: float) -> Outcome:
     """Compute every protocol of the task and store what it gave."""
-    clip = shop.view(task.clip)
+    on_device = bool(task.lane.gpus)
+    clip = shop.view(task.clip, on_device)
     clip.swapped = {control: shop.view(other) for control, other in task.swapped.items()}
-    reference = shop.view(task.reference) if task.reference else None
+    reference = shop.view(task.reference, on_device) if task.reference else None
     records: dict[str, dict[str, Any]] = {}
     for protocol, key, fields in task.protocols:
         began = time.perf_counter()

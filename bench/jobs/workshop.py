@@ -6,8 +6,10 @@ from pathlib import Path
 
 from bench import catalogue
 from bench.core.views import ClipView
-from bench.execute.tasks import ClipRef, GenerateTask
+from bench.execute.tasks import ClipRef, FeatureTask, GenerateTask, ScoreTask, Task
 from bench.jobs.features import FeatureBank
+from bench.jobs.on_device import OnDevice
+from bench.media.clip import MEMORY_BUDGET, Clip
 from bench.methods.base import Method
 from bench.store.home import Home
 from bench.weights import use_folder
@@ -27,6 +29,7 @@ class Workshop:
         self.home = Home(home)
         self.bank = FeatureBank(self.home)
         self._methods: dict[str, Method] = {}
+        self._on_device = OnDevice(self._open)
 
     def method(self, task: GenerateTask) -> Method:
         """Return the task's method, loading it on first use."""
@@ -36,8 +39,19 @@ class Workshop:
             self._methods[task.target] = catalogue.load_method(task.target)
         return self._methods[task.target]
 
-    def view(self, clip: ClipRef) -> ClipView:
-        """Open a clip for metrics; its features come from the bank."""
-        from bench.media.clip import Clip
+    def expect(self, task: Task) -> None:
+        """Begin, in the background, what a task will need first; it is this worker's next one."""
+        if task.lane.gpus and isinstance(task, (FeatureTask, ScoreTask)):
+            reference = task.reference if isinstance(task, ScoreTask) else None
+            self._on_device.expect([task.clip, *([reference] if reference else [])])
 
-        return Clip(clip.path, clip.image, clip.truth, self.bank.bind(clip.sha256))
+    def view(self, clip: ClipRef, on_device: bool = False) -> ClipView:
+        """Open a clip for metrics; its features come from the bank.
+
+        Args:
+            on_device: bring its frames to the GPU, once for all networks.
+        """
+        return self._on_device.get(clip) if on_device else self._open(clip)
+
+    def _open(self, clip: ClipRef, budget: int = MEMORY_BUDGET) -> Clip:
+        return Clip(clip.path, clip.image, clip.truth, self.bank.bind(clip.sha256), budget)

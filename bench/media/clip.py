@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +33,7 @@ class Clip:
 
     Attributes:
         path, image, truth: as given.
+        resident: filled by whoever brings the frames to a GPU, see `bench.core.views.resident`.
         swapped: filled by whoever scores control independence, see `ClipView`.
         width, height: pixels as shown.
         frames: number of frames at 25 fps.
@@ -54,6 +56,7 @@ class Clip:
         self.path = Path(path)
         self.image = image
         self.truth = truth
+        self.resident: Any = None
         self.swapped: Mapping[str, ClipView] = {}
         self.native: Probe = probe(self.path)
         self.plan: ResamplePlan = resample_plan(self.path, FPS)
@@ -74,10 +77,20 @@ class Clip:
         Raises:
             DecodeError: a frame is damaged.
         """
-        if not self._fits:
+        pixels = self.pixels()
+        if pixels is None:
             yield from chunks(self.path, FPS, size)
             return
-        if self._pixels is None:
+        for at in range(0, self.frames, size):
+            yield pixels[at : at + size]
+
+    def pixels(self) -> npt.NDArray[np.uint8] | None:
+        """Return all frames as one read-only array (frames, height, width, 3), or None when they do not fit.
+
+        Raises:
+            DecodeError: a frame is damaged.
+        """
+        if self._pixels is None and self._fits:
             pixels = np.empty((self.frames, self.height, self.width, 3), np.uint8)
             at = 0
             for chunk in chunks(self.path, FPS):
@@ -85,8 +98,7 @@ class Clip:
                 at += len(chunk)
             pixels.flags.writeable = False
             self._pixels = pixels
-        for at in range(0, self.frames, size):
-            yield self._pixels[at : at + size]
+        return self._pixels
 
     def audio(self) -> npt.NDArray[np.int16] | None:
         """Return int16 (n,), 16 kHz mono, cut to the clip's frames; None without an audio stream."""

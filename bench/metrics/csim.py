@@ -36,6 +36,16 @@ def _embedder() -> Embedder:
     return Embedder()
 
 
+def _runs_on_gpus() -> bool:
+    """Tell whether the onnxruntime that is installed is the one for GPUs."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return bool(version("onnxruntime-gpu"))
+    except PackageNotFoundError:
+        return False
+
+
 class FaceEmbeddings:
     """The embedding of the largest central face of every frame."""
 
@@ -48,6 +58,7 @@ class FaceEmbeddings:
             params={"detector_size": 640, "threshold": 0.5, "face": "area - 2 * offset^2", "retry": "1x border"},
             weights=(ref("buffalo_l_det_10g"), ref("buffalo_l_w600k_r50")),
             packages=PACKAGES,
+            device="gpu" if _runs_on_gpus() else "cpu",
         )
 
     def extract(self, clip: ClipView) -> Features:

@@ -174,10 +174,14 @@ def smooth(boxes: Array) -> npt.NDArray[np.float64]:
 
 def crop(frame: Picture, half: float, x: float, y: float, side: int = SIDE) -> Picture:
     """Cut a smoothed box with its margin out of a frame and scale it to a square; grey beyond the frame."""
+    return resize(window(frame, *crop_window(half, x, y), GREY), side, side)
+
+
+def crop_window(half: float, x: float, y: float) -> tuple[int, int, int, int]:
+    """Return top, bottom, left and right of a smoothed box with its margin, in pixels of the frame."""
     pad = int(half * (1 + 2 * MARGIN))
     # The reference pads first and truncates afterwards, which rounds coordinates left of the frame
     # differently.
     top, bottom = int(y + pad - half), int(y + pad + half * (1 + 2 * MARGIN))
     left, right = int(x + pad - half * (1 + MARGIN)), int(x + pad + half * (1 + MARGIN))
-    cut = window(frame, top - pad, max(bottom, top + 1) - pad, left - pad, max(right, left + 1) - pad, GREY)
-    return resize(cut, side, side)
+    return top - pad, max(bottom, top + 1) - pad, left - pad, max(right, left + 1) - pad

@@ -11,14 +11,11 @@ from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
-
 from bench.core.spec import Column, ExtractorSpec, MetricSpec, Reason, Unscored
 from bench.core.views import ClipView, Features
 from bench.metrics import face_tracks, frechet
 from bench.metrics.precision import Precision, with_bf16
-from bench.metrics.sync import DETECTIONS, Faces
+from bench.metrics.sync import DETECTIONS, Faces, cropped
 from bench.weights import ref
 
 if TYPE_CHECKING:
@@ -26,9 +23,14 @@ if TYPE_CHECKING:
 
 SIZE = 2048
 BATCH = 8  # frames; the network's largest activation then stays in cache
+PEAK = 24.0  # MiB per frame
 SHORTEST_TRACK = 25  # frames of a face that count as its presence
 
-_CODE = ("bench.metrics.fid", "bench.metrics.networks.inception", "bench.metrics.networks.loading")
+_CODE = (
+    "bench.metrics.fid",
+    "bench.metrics.networks.inception",
+    "bench.metrics.networks.loading",
+)
 
 
 @cache
@@ -50,6 +52,7 @@ class InceptionFrames:
             version="1",
             params={"resize": "299x299 bilinear without antialiasing", "frames": "all", "region": "full frame"},
             weights=(ref("inception_fid"),),
+            device="gpu",
         )
 
     def extract(self, clip: ClipView) -> Features:
@@ -58,8 +61,10 @@ class InceptionFrames:
         Raises:
             Unscored: the weights are missing.
         """
+        from bench.metrics.networks.loading import batches, downloaded
+
         network = _network(self.precision)
-        return {"features": np.concatenate([network(chunk) for chunk in clip.chunks(BATCH)])}
+        return {"features": downloaded([network.features(chunk) for chunk in batches(clip, BATCH, PEAK)])}
 
 
 class InceptionFaces:
@@ -80,6 +85,7 @@ class InceptionFaces:
                 **face_tracks.PARAMS,
             },
             weights=(ref("inception_fid"), ref("sfd_face")),
+            device="gpu",
         )
 
     def extract(self, clip: ClipView) -> Features:
@@ -88,6 +94,8 @@ class InceptionFaces:
         Raises:
             Unscored: no face track of more than 25 frames, or missing weights.
         """
+        from bench.metrics.networks.loading import batches, downloaded
+
         tracks = face_tracks.tracks(clip.features(DETECTIONS + self.precision.suffix), SHORTEST_TRACK)
         if not tracks:
             raise Unscored(
@@ -96,15 +104,15 @@ class InceptionFaces:
         longest = max(tracks, key=len)
         path = face_tracks.smooth(longest.boxes)
         network = _network(self.precision)
-        features: list[npt.NDArray[np.float32]] = []
+        features = []
         start = 0
-        for chunk in clip.chunks(BATCH):
+        for chunk in batches(clip, BATCH, PEAK):
             low, high = max(start, longest.first), min(start + len(chunk), longest.end)
             if low < high:
-                crops = [face_tracks.crop(chunk[i - start], *path[i - longest.first]) for i in range(low, high)]
-                features.append(network(np.stack(crops)))
+                places = path[low - longest.first : high - longest.first]
+                features.append(network.features(cropped(chunk[low - start : high - start], places)))
             start += len(chunk)
-        return {"features": np.concatenate(features)}
+        return {"features": downloaded(features)}
 
 
 class _Fid:

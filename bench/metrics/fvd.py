@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 
 from bench.core.spec import Column, ExtractorSpec, MetricSpec, Reason, Unscored
-from bench.core.views import ClipView, Features
+from bench.core.views import ClipView, Features, resident
 from bench.metrics import frechet
 from bench.metrics.precision import Precision, with_bf16
 from bench.weights import ref
 
 SEGMENT = 16  # frames
 SHORTEST = 10  # frames an I3D pass over the whole clip needs
+PEAK = 40.0  # MiB of a network's activations per frame
 
 
 @cache
@@ -52,6 +53,7 @@ class WholeClipI3d:
                 "last_pool": "1x7x7",
             },
             weights=(ref("i3d_kinetics400"),),
+            device="gpu",
         )
 
     def extract(self, clip: ClipView) -> Features:
@@ -62,7 +64,9 @@ class WholeClipI3d:
         """
         if clip.frames < SHORTEST:
             raise Unscored(Reason.TOO_SHORT, f"{clip.frames} frames; I3D needs {SHORTEST}")
-        return {"features": _network("WholeClip", self.precision)(clip.chunks(16), clip.frames)}
+        from bench.metrics.networks.loading import batches
+
+        return {"features": _network("WholeClip", self.precision)(batches(clip, 16, PEAK), clip.frames)}
 
 
 class Segments3dResNet:
@@ -87,6 +91,7 @@ class Segments3dResNet:
                 "range": "0..255 minus mean",
             },
             weights=(ref("resnet50_kinetics"),),
+            device="gpu",
         )
 
     def extract(self, clip: ClipView) -> Features:
@@ -95,7 +100,9 @@ class Segments3dResNet:
         Raises:
             Unscored: the weights are missing.
         """
-        return {"features": _network("Segments", self.precision)(clip.chunks(SEGMENT))}
+        from bench.metrics.networks.loading import batches
+
+        return {"features": _network("Segments", self.precision)(batches(clip, SEGMENT, PEAK))}
 
 
 class FirstFramesI3d:
@@ -110,6 +117,7 @@ class FirstFramesI3d:
             version="1",
             params={"frames": "0-15", "resize": "in the graph", "range": "0..255, rescaled in the graph"},
             weights=(ref("i3d_torchscript"),),
+            device="gpu",
         )
 
     def extract(self, clip: ClipView) -> Features:
@@ -120,12 +128,9 @@ class FirstFramesI3d:
         """
         if clip.frames < SEGMENT:
             raise Unscored(Reason.TOO_SHORT, f"{clip.frames} frames; the protocol takes the first {SEGMENT}")
-        frames: list[Any] = []
-        for chunk in clip.chunks(SEGMENT):
-            frames.append(chunk)
-            if sum(map(len, frames)) >= SEGMENT:
-                break
-        return {"features": _network("FirstFrames", self.precision)(np.concatenate(frames)[:SEGMENT])}
+        frames = resident(clip)
+        first = next(iter(clip.chunks(SEGMENT))) if frames is None else frames[:SEGMENT]
+        return {"features": _network("FirstFrames", self.precision)(first)}
 
 
 class _Fvd:

@@ -45,8 +45,8 @@ def resize(picture: Picture, height: int, width: int) -> Picture:
     if (rows, columns) == (2 * height, 2 * width):  # OpenCV averages exact halves
         cells = picture.reshape(height, 2, width, 2, 3).astype(np.uint16)
         return ((cells.sum((1, 3)) + 2) >> 2).astype(np.uint8)
-    top, bottom, down = _taps(rows, height)
-    left, right, across = _taps(columns, width)
+    top, bottom, down = taps(rows, height)
+    left, right, across = taps(columns, width)
     if rows > 2 * height:  # most rows are not looked at
         picture = picture[np.concatenate([top, bottom])]
         top = np.arange(height)
@@ -62,7 +62,7 @@ def resize(picture: Picture, height: int, width: int) -> Picture:
 
 
 @lru_cache(maxsize=256)
-def _taps(source: int, target: int) -> tuple[Array, Array, Array]:
+def taps(source: int, target: int) -> tuple[Array, Array, Array]:
     """Return the two source indices per output pixel and their fixed-point weights (2, target)."""
     position = ((np.arange(target) + 0.5) * (source / target) - 0.5).astype(np.float32)
     first = np.floor(position).astype(np.int64)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from bench.core.spec import Column, MetricSpec, Reason, Unscored
-from bench.core.views import ClipView
+from bench.core.views import ClipView, resident
 from bench.metrics.networks import LPIPS_FILES
 from bench.metrics.pairing import paired_chunks, summarize
 from bench.metrics.precision import Precision, with_bf16
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from bench.metrics.networks.lpips import Distance
 
 SMALLEST = 64  # pixels; AlexNet's last layers vanish below
-# Names in the weights lock of the trunk and of the heads.
 
 
 class _Lpips:
     trunk: Literal["alex", "vgg"]
     batch: int  # frames
+    planes: int  # float32 planes of a frame that the activations of a pair take
     default: bool
     precision = Precision.FP32
     code_modules = (
@@ -52,6 +52,7 @@ class _Lpips:
             default=self.default,
             summary=f"Learned perceptual distance to the ground truth, {name} trunk, mean over frames.",
             source="Zhang et al. 2018; lpips 0.1.4",
+            device="gpu",
         )
         self._distance: Distance | None = None
 
@@ -63,13 +64,19 @@ class _Lpips:
         """
         if min(clip.width, clip.height) < SMALLEST:
             raise Unscored(Reason.SHAPE_MISMATCH, f"{clip.width}x{clip.height}; LPIPS needs {SMALLEST}x{SMALLEST}")
-        pairs = paired_chunks(clip, reference, self.batch)
+        size = self.batch
+        if resident(clip) is not None:
+            from bench.metrics.networks.loading import batch_size
+
+            size = batch_size(size, self.planes * clip.width * clip.height * 4 / 2**20)
+        pairs = paired_chunks(clip, reference, size)
         first = next(pairs)
         if self._distance is None:
             from bench.metrics.networks.lpips import Distance
 
             self._distance = Distance(self.trunk, precision=self.precision)
-        values = np.concatenate([self._distance(*first), *(self._distance(*pair) for pair in pairs)])
+        distances = [self._distance.distance(*first), *(self._distance.distance(*pair) for pair in pairs)]
+        values = np.concatenate([x.cpu().numpy() for x in distances])
         if not np.isfinite(values).all():
             raise Unscored(Reason.NOT_FINITE, "LPIPS of a frame is NaN or infinite")
         return {"lpips": float(values.mean()), **summarize(values, clip, reference)}
@@ -78,13 +85,13 @@ class _Lpips:
 class Alex(_Lpips):
     """LPIPS on AlexNet, the default: VGG-16 at 512x512 costs more CPU time than all other metrics together."""
 
-    trunk, batch, default = "alex", 8, True
+    trunk, batch, planes, default = "alex", 8, 40, True
 
 
 class Vgg(_Lpips):
     """LPIPS on VGG-16, the paper's; by name only."""
 
-    trunk, batch, default = "vgg", 1, False
+    trunk, batch, planes, default = "vgg", 1, 600, False
 
 
 METRICS: tuple[type, ...] = with_bf16(Vgg, Alex)

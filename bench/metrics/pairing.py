@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.core.spec import Reason, Unscored
-from bench.core.views import ClipView
+from bench.core.views import ClipView, resident
 
 MAX_SURPLUS = 2  # frames
 
@@ -50,6 +50,8 @@ def require_reference(reference: ClipView | None) -> ClipView:
 def paired_chunks(clip: ClipView, reference: ClipView | None, size: int = 16) -> Iterator[tuple[Frames, Frames]]:
     """Yield generated and reference frames, each uint8 (n, height, width, 3) with the same n <= size.
 
+    Tensors when both clips lie on the GPU, see `bench.core.views.resident`.
+
     Raises:
         Unscored: no reference, lengths differ by more than two frames, or the frame sizes differ.
     """
@@ -62,7 +64,12 @@ def paired_chunks(clip: ClipView, reference: ClipView | None, size: int = 16) ->
             f"{reference.width}x{reference.height}; this protocol does not resize",
         )
     done = 0
-    for ours, theirs in zip(clip.chunks(size), reference.chunks(size), strict=False):
+    tensors = [resident(c) for c in (clip, reference)]
+    if any(t is None for t in tensors):
+        sides = [c.chunks(size) for c in (clip, reference)]
+    else:
+        sides = [t.split(size) for t in tensors]
+    for ours, theirs in zip(*sides, strict=False):
         n = min(len(ours), len(theirs), pairs - done)
         if n > 0:
             yield ours[:n], theirs[:n]

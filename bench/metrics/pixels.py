@@ -13,18 +13,19 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.core.spec import Column, MetricSpec, Reason, Unscored
-from bench.core.views import ClipView
+from bench.core.views import ClipView, resident
 from bench.metrics.pairing import paired_chunks, summarize
 
 Frames = npt.NDArray[np.uint8]
 Array = npt.NDArray[np.float64]
 
-CODE = ("bench.metrics.pixels", "bench.metrics.pairing")
+CODE = ("bench.metrics.pixels", "bench.metrics.pairing", "bench.metrics.networks.resident")
 PSNR_CAP = 100.0  # dB
 WINDOW = 11
 SIGMA = 1.5
 C1 = (0.01 * 255) ** 2
 C2 = (0.03 * 255) ** 2
+_PEAK = 40  # float64 planes of a frame that SSIM holds at a time
 _TILE = 32  # output pixels per banded product; 16 to 64 measure alike, larger waste zeros
 
 
@@ -111,12 +112,32 @@ def _ssim_sum(s: Array, d: Array, ss: Array, dd: Array) -> float:
 @cache
 def _band(outputs: int) -> Array:
     """Return the matrix (outputs + 10, outputs) whose product with a row filters it."""
-    offsets = np.arange(WINDOW) - WINDOW // 2
-    kernel = np.exp(-(offsets**2) / (2 * SIGMA**2))
+    kernel = gaussian()
     matrix = np.zeros((outputs + WINDOW - 1, outputs))
     for i in range(outputs):
-        matrix[i : i + WINDOW, i] = kernel / kernel.sum()
+        matrix[i : i + WINDOW, i] = kernel
     return matrix
+
+
+def gaussian() -> Array:
+    """Return the window along one axis, (11,) with sum 1."""
+    offsets = np.arange(WINDOW) - WINDOW // 2
+    kernel = np.exp(-(offsets**2) / (2 * SIGMA**2))
+    return kernel / kernel.sum()
+
+
+def _on_device(name: str, clip: ClipView, reference: ClipView | None) -> Array | None:
+    """Return a pixel metric of each frame computed on the GPU, or None when the frames are not there."""
+    if reference is None or resident(clip) is None or resident(reference) is None:
+        return None
+    import torch
+
+    from bench.metrics.networks import loading
+    from bench.metrics.networks import resident as device
+
+    size = loading.batch_size(1, _PEAK * clip.width * clip.height * 8 / 2**20)
+    compute = getattr(device, name)
+    return torch.cat([compute(*pair) for pair in paired_chunks(clip, reference, size)]).cpu().numpy()
 
 
 class PSNR:
@@ -136,11 +157,14 @@ class PSNR:
         params={"range": 255, "colour": "rgb", "average": "frames", "cap_db": PSNR_CAP},
         summary="Peak signal-to-noise ratio against the ground truth, full frame, mean over frames.",
         source="10 log10(255^2 / MSE)",
+        device="gpu",
     )
 
     def score(self, clip: ClipView, reference: ClipView | None) -> Mapping[str, float]:
         """Return `psnr` and `n_identical`."""
-        values = np.concatenate([psnr(*pair) for pair in paired_chunks(clip, reference)])
+        values = _on_device("psnr", clip, reference)
+        if values is None:
+            values = np.concatenate([psnr(*pair) for pair in paired_chunks(clip, reference)])
         return {
             "psnr": float(np.minimum(values, PSNR_CAP).mean()),
             "n_identical": float(np.isinf(values).sum()),
@@ -169,13 +193,16 @@ class SSIM:
         },
         summary="Structural similarity against the ground truth, full frame, mean over channels and frames.",
         source="Wang et al., Image quality assessment: from error visibility to structural similarity, 2004",
+        device="gpu",
     )
 
     def score(self, clip: ClipView, reference: ClipView | None) -> Mapping[str, float]:
         """Return `ssim`."""
         if min(clip.width, clip.height) < WINDOW:
             raise Unscored(Reason.SHAPE_MISMATCH, f"{clip.width}x{clip.height} is smaller than the 11x11 window")
-        values = np.concatenate([ssim(*pair) for pair in paired_chunks(clip, reference)])
+        values = _on_device("ssim", clip, reference)
+        if values is None:
+            values = np.concatenate([ssim(*pair) for pair in paired_chunks(clip, reference)])
         return {"ssim": float(values.mean()), **summarize(values, clip, reference)}
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.core.spec import Column, ExtractorSpec, MetricSpec, Reason, Unscored
-from bench.core.views import ClipView, Features
+from bench.core.views import ClipView, Features, resident
 from bench.metrics import face_tracks
 from bench.metrics.face_tracks import Track
 from bench.metrics.geometry import resize
@@ -35,6 +35,7 @@ SAMPLES = 640  # audio samples per video frame
 VSHIFT = 15
 SILENCE = 32768 * 10 ** (-60 / 20)  # RMS of int16 amplitudes: -60 dBFS
 SHORTEST_TRACK = 50  # frames; tracks must be longer
+PEAK = 48.0  # MiB of a network's activations per frame
 SMALLEST_FRAME = 128  # pixels; the detector's deepest layer vanishes below
 
 DETECTIONS = "s3fd"  # feature name of the detector's faces
@@ -58,6 +59,7 @@ class Faces:
     code_modules = (
         "bench.metrics.networks.s3fd",
         "bench.metrics.networks.loading",
+        "bench.metrics.networks.resident",
         "bench.metrics.face_tracks",
         "bench.metrics.geometry",
     )
@@ -68,6 +70,7 @@ class Faces:
             version="1",
             params={"scale": 0.25, "threshold": 0.9, "inner_nms": 0.3, "outer_nms": 0.1},
             weights=(ref("sfd_face"),),
+            device="gpu",
         )
         self._detector: Detector | None = None
 
@@ -81,6 +84,7 @@ class Faces:
         Raises:
             Unscored: the weights are missing.
         """
+        from bench.metrics.networks.loading import batches
         from bench.metrics.networks.s3fd import Detector, quarter
 
         if min(clip.width, clip.height) < SMALLEST_FRAME:
@@ -88,13 +92,26 @@ class Faces:
             raise Unscored(Reason.NO_FACE, f"{detail}, which looks for faces above 100 pixels")
         self._detector = self._detector or Detector(precision=self.precision)
         boxes: list[npt.NDArray[np.float32]] = []
-        changes = []
+        changes: list[Any] = []
         before = None
-        for chunk in clip.chunks(8):
-            small = quarter(chunk)
-            boxes += self._detector(small, clip.width, clip.height)
-            changes.append(face_tracks.change(small, before))
-            before = small[-1]
+        if resident(clip) is None:
+            for chunk in clip.chunks(8):
+                small = quarter(chunk)
+                boxes += self._detector(small, clip.width, clip.height)
+                changes.append(face_tracks.change(small, before))
+                before = small[-1]
+        else:
+            from bench.metrics.networks import resident as device
+            from bench.metrics.networks.loading import downloaded
+
+            found = []
+            for chunk in batches(clip, 8, PEAK):
+                tiny = device.quarter(chunk)
+                found.append(self._detector.raw(tiny))
+                changes.append(device.change(tiny, before))
+                before = tiny[-1]
+            boxes = self._detector.decoded(found, clip.width, clip.height)
+            changes = [downloaded(changes)]
         counts = [len(b) for b in boxes]
         return {
             "frame": np.repeat(np.arange(len(boxes), dtype=np.int32), counts),
@@ -157,6 +174,7 @@ class TrackSync:
             version="1",
             params={"shortest_track": SHORTEST_TRACK, "vshift": VSHIFT, "crop": 224, **face_tracks.PARAMS},
             weights=(ref("syncnet_v2"), ref("sfd_face")),
+            device="gpu",
         )
 
     def extract(self, clip: ClipView) -> Features:
@@ -185,14 +203,33 @@ class TrackSync:
 def _push_crops(clip: ClipView, usable: list[tuple[_Lips, Track]]) -> None:
     """Crop every track out of one pass over the frames."""
     paths = [face_tracks.smooth(track.boxes) for _, track in usable]
+    from bench.metrics.networks.loading import batches
+
     start = 0
-    for chunk in clip.chunks(16):
+    for chunk in batches(clip, 16, PEAK):
         for (lips, track), path in zip(usable, paths, strict=True):
             low, high = max(start, track.first), min(start + len(chunk), track.end)
             if low < high:
-                crops = [face_tracks.crop(chunk[i - start], *path[i - track.first]) for i in range(low, high)]
-                lips.stream.push(np.stack(crops))
+                places = path[low - track.first : high - track.first]
+                lips.stream.push(cropped(chunk[low - start : high - start], places))
         start += len(chunk)
+
+
+def cropped(frames: Any, path: npt.NDArray[np.float64]) -> Any:
+    """Cut one smoothed face box (see `face_tracks.smooth`) out of each frame, where the frames are.
+
+    Args:
+        frames: uint8 (n, h, w, 3), an array or a tensor on the GPU.
+        path: (n, 3), half side, centre x and centre y.
+
+    Returns:
+        uint8 (n, 224, 224, 3), what `frames` is.
+    """
+    if isinstance(frames, np.ndarray):
+        return np.stack([face_tracks.crop(frame, *place) for frame, place in zip(frames, path, strict=True)])
+    from bench.metrics.networks.resident import crops
+
+    return crops(frames, path)
 
 
 class FrameSync:
@@ -207,6 +244,7 @@ class FrameSync:
             version="1",
             params={"vshift": VSHIFT, "resize": "224x224 bilinear"},
             weights=(ref("syncnet_v2"),),
+            device="gpu",
         )
 
     def extract(self, clip: ClipView) -> Features:
@@ -219,8 +257,14 @@ class FrameSync:
         lips = _Lips(_embedder(self.precision), 0, clip.frames, audio)
         if lips.windows < 1:
             raise Unscored(Reason.TOO_SHORT, f"{clip.frames} frames with audio; at least 6 are needed")
-        for chunk in clip.chunks(16):
-            lips.stream.push(np.stack([resize(f, face_tracks.SIDE, face_tracks.SIDE) for f in chunk]))
+        from bench.metrics.networks.loading import batches
+        from bench.metrics.networks.resident import resized
+
+        for chunk in batches(clip, 16, PEAK):
+            if isinstance(chunk, np.ndarray):
+                lips.stream.push(np.stack([resize(f, face_tracks.SIDE, face_tracks.SIDE) for f in chunk]))
+            else:
+                lips.stream.push(resized(chunk))
         return _arrays([(lips, lips.result())])
 
 

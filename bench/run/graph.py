@@ -3,9 +3,10 @@
 After ninja's two nouns (a thing that may exist; what makes it from what), with keys that are known only once the
 inputs are: a clip's scores are named by the clip's content. Pure bookkeeping over records.
 
-The rule: a step whose needs are settled looks for its records. If all are there it is settled. Otherwise the
-steps that its work reads from come first, then its task is handed out, and it is settled when the task is done or
-given up on. Whatever waits for it looks again. Readiness, resuming and giving up follow.
+The rule: a step whose needs are settled looks for its records. If all are there it is settled. Otherwise steps
+that its work reads from, or that make the same records already, come first; then its task is handed out, and it is
+settled when the task is done or given up on. Whatever waits for it looks again. Readiness, resuming and giving up
+follow.
 """
 
 from __future__ import annotations
@@ -78,17 +79,21 @@ class Graph:
 
     Args:
         store: where records are looked up.
+        records: those found or made, by kind and key; filled here.
         counts: whether a record found there is one to go by.
-
-    Attributes:
-        records: by kind and key.
     """
 
-    def __init__(self, store: Records, counts: Callable[[Kind, Record], bool]) -> None:
+    def __init__(
+        self,
+        store: Records,
+        records: dict[Kind, dict[str, Record]],
+        counts: Callable[[Kind, Record], bool],
+    ) -> None:
         self._store = store
         self._counts = counts
-        self._running: dict[str, Step] = {}
-        self.records: dict[Kind, dict[str, Record]] = {"gen": {}, "score": {}, "set": {}, "feature": {}}
+        self._running: dict[str, tuple[Step, list[str]]] = {}
+        self._makers: dict[tuple[Kind, str], Step] = {}  # of records that are being made, each by one step
+        self.records = records
 
     def link(self, step: Step, needs: Iterable[Step]) -> None:
         """Let a step wait until others are settled."""
@@ -107,23 +112,28 @@ class Graph:
                 if not missing:
                     following.update(dict.fromkeys(self._close(step)))
                     continue
-                first = [s for s in step.reads(missing) if not s.settled] if step.state is State.WAITING else []
+                first = [self._makers[step.kind, k] for k in missing if (step.kind, k) in self._makers]
+                if step.state is State.WAITING:
+                    first += [s for s in step.reads(missing) if not s.settled]
                 if first:
                     step.state = State.HELD
-                    self.link(step, first)
+                    self.link(step, dict.fromkeys(first))
                     following.update(dict.fromkeys(first))
                 else:
                     step.state = State.RUNNING
                     task = step.task(missing)
-                    self._running[task_name(task)] = step
+                    self._running[task_name(task)] = step, missing
+                    self._makers.update(((step.kind, key), step) for key in missing)
                     tasks.append(task)
             wave = following
         return tasks
 
     def settle(self, task: Task, records: Mapping[str, Record]) -> list[Task]:
         """Take in what a task made (nothing when it was given up on); return tasks that became possible."""
-        step = self._running.pop(task_name(task))
+        step, missing = self._running.pop(task_name(task))
         self.records[step.kind].update(records)
+        for key in missing:
+            del self._makers[step.kind, key]
         return self.advance(self._close(step))
 
     def _look(self, steps: Sequence[Step]) -> Iterable[tuple[Step, list[str]]]:

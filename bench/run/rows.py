@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from bench.catalogue import Unavailable
 from bench.core.spec import Column, MetricSpec
 from bench.execute.scheduler import Failure
-from bench.run.flow import Cell, Flow
+from bench.run.artefacts import Cell
+from bench.run.flow import Flow
 from bench.run.plan import Job
 
 if TYPE_CHECKING:

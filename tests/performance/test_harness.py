@@ -107,7 +107,7 @@ def fill(home: Home, plan: Plan, metrics: list) -> None:  # type: ignore[type-ar
         put("gen", job.key, record | {"fields": dict(job.fields)})
     flow = Flow(plan, metrics, home)
     for job in plan.jobs:
-        for _, key, fields in flow.score_keys(job, record):
+        for _, key, fields in flow.score_keys(job, record, flow.clip_metrics):
             put("score", key, {"status": "ok", "values": {"flicker": 0.99}, "fields": fields})
 
 

@@ -219,7 +219,10 @@ class FrameFeatures:
         self._dtype = next(self.network.parameters()).dtype
 
     @torch.inference_mode()
+    def features(self, frames: npt.NDArray[np.uint8] | Tensor, size: int = 2048) -> Tensor:
+        """Return the features (n, size) of uint8 frames (n, h, w, 3), on the device."""
+        return self.network(prepare(frames_tensor(frames)).to(self._dtype), size)
+
     def __call__(self, frames: npt.NDArray[np.uint8], size: int = 2048) -> npt.NDArray[np.float32]:
         """Return the features (n, size) of uint8 frames (n, h, w, 3)."""
-        x = prepare(frames_tensor(frames)).to(self._dtype)
-        return self.network(x, size).float().cpu().numpy()
+        return self.features(frames, size).float().cpu().numpy()

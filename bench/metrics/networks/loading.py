@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from bench import weights
+from bench.core.views import ClipView, resident
 from bench.metrics.precision import Precision
 
 # TensorFloat-32 would change low-order digits between machines.
@@ -38,11 +39,52 @@ def arrange(network: Network, precision: Precision) -> Network:
     return network.to(torch.bfloat16) if precision is Precision.BF16 else network
 
 
-def frames_tensor(frames: npt.NDArray[np.uint8]) -> Tensor:
-    """Move uint8 frames to the device; the array itself is never written to."""
+LARGEST_BATCH = 256  # frames
+_SHARE = 0.5  # of the free memory for one batch
+
+
+def batches(clip: ClipView, size: int, pixels: float = 1.0) -> Iterable[Any]:
+    """Yield a clip's frames in order, as many at a time as suit the device.
+
+    Args:
+        clip: frames on the GPU are cut out of the clip there, others come from `chunks`.
+        size: frames at a time on a CPU, where a network's largest activation should stay in cache. On a GPU the
+            free memory decides, up to `LARGEST_BATCH`, in multiples of `size`.
+        pixels: rough peak of a network's memory per frame, in MiB.
+
+    Yields:
+        uint8 (n, height, width, 3): arrays, or tensors on the GPU; `frames_tensor` takes either.
+    """
+    frames = resident(clip)
+    return clip.chunks(size) if frames is None else frames.split(batch_size(size, pixels))
+
+
+def batch_size(size: int, pixels: float) -> int:
+    """Return how many frames fit a GPU at once, see `batches`."""
+    most = min(LARGEST_BATCH, int(_SHARE * free_memory() / (pixels * 2**20)))
+    return max(size, most // size * size)
+
+
+def free_memory() -> int:
+    """Return the bytes that are free on the device, what torch keeps for later included."""
+    if not torch.cuda.is_available():
+        return 2**30
+    cached = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+    return torch.cuda.mem_get_info()[0] + cached
+
+
+def frames_tensor(frames: npt.NDArray[np.uint8] | Tensor) -> Tensor:
+    """Move uint8 frames to the device, unless they are there; the array itself is never written to."""
+    if isinstance(frames, Tensor):
+        return frames
     # Decoded frames are shared and read-only, which torch cannot express.
     writable = frames if frames.flags.writeable else frames.copy()
     return torch.from_numpy(np.ascontiguousarray(writable)).to(device())
+
+
+def downloaded(parts: Sequence[Tensor]) -> npt.NDArray[np.float32]:
+    """Return the joined results of batches as one float32 array: the host waits for the device here only."""
+    return torch.cat([part.float() for part in parts]).cpu().numpy()
 
 
 def official(name: str) -> dict[str, Tensor]:

@@ -160,7 +160,11 @@ class Distance:
         self._dtype = next(self.network.trunk.parameters()).dtype
 
     @torch.inference_mode()
+    def distance(self, a: npt.NDArray[np.uint8] | Tensor, b: npt.NDArray[np.uint8] | Tensor) -> Tensor:
+        """Return the distance (n,) of uint8 frames (n, h, w, 3), on the device."""
+        pair = (prepare(frames_tensor(x)).to(self._dtype) for x in (a, b))
+        return self.network(*pair).double()
+
     def __call__(self, a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
         """Return the distance (n,) of uint8 frames (n, h, w, 3)."""
-        pair = (prepare(frames_tensor(x)).to(self._dtype) for x in (a, b))
-        return self.network(*pair).double().cpu().numpy()
+        return self.distance(a, b).cpu().numpy()

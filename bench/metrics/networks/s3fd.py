@@ -103,6 +103,9 @@ class S3fd(nn.Module):
         return torch.cat(scores, 1).float().softmax(-1)[..., 1], torch.cat(offsets, 1).float(), sizes
 
 
+Raw = tuple[Tensor, Tensor, Tensor]  # face probability (n, anchors), offsets (n, anchors, 4), anchors
+
+
 @lru_cache(maxsize=8)
 def anchors(height: int, width: int, sizes: tuple[tuple[int, int], ...]) -> Tensor:
     """Return the anchors (count, 4) as centre x, centre y, width, height relative to the input's size."""
@@ -177,10 +180,20 @@ class Detector:
         self.network = arrange(ready(S3fd(), state or official("sfd_face")), precision)
         self._dtype = next(self.network.parameters()).dtype
 
-    @torch.inference_mode()
     def __call__(self, small: npt.NDArray[np.uint8], width: int, height: int) -> list[npt.NDArray[np.float32]]:
         """Return the faces of `quarter` pictures (n, h, w, 3) of frames of the given size, see `faces`."""
+        return self.decoded([self.raw(small)], width, height)
+
+    @torch.inference_mode()
+    def raw(self, small: npt.NDArray[np.uint8] | Tensor) -> Raw:
+        """Run the network on `quarter` pictures (n, h, w, 3), without waiting for the device."""
         x = frames_tensor(small).permute(0, 3, 1, 2).float()
         x = x - torch.tensor(MEAN_RGB, device=x.device)[:, None, None]
         probability, offsets, sizes = self.network(x.to(self._dtype))
-        return faces(probability.cpu(), offsets.cpu(), anchors(*x.shape[2:], sizes), width, height)
+        return probability, offsets, anchors(*x.shape[2:], sizes)
+
+    @staticmethod
+    def decoded(batches: list[Raw], width: int, height: int) -> list[npt.NDArray[np.float32]]:
+        """Return the faces of all batches of frames of the given size, see `faces`."""
+        probability, offsets = (torch.cat([raw[i] for raw in batches]).cpu() for i in (0, 1))
+        return faces(probability, offsets, batches[0][2], width, height)

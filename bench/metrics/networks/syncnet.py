@@ -14,7 +14,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from bench.metrics.networks.loading import State, arrange, device, fold_batchnorm, frames_tensor, official, ready
+from bench.metrics.networks.loading import (
+    State,
+    arrange,
+    device,
+    downloaded,
+    fold_batchnorm,
+    frames_tensor,
+    official,
+    ready,
+)
 from bench.metrics.precision import Precision
 
 WINDOW = 5  # video frames behind one embedding, 0.2 s at 25 fps
@@ -133,10 +142,14 @@ class Embedder:
         self._dtype = next(self._lips.parameters()).dtype
 
     @torch.inference_mode()
+    def embedded_lips(self, crops: npt.NDArray[np.uint8] | Tensor) -> Tensor:
+        """Embed RGB crops (t, 224, 224, 3), t >= 5, to (t - 4, 1024), on the device."""
+        x = windows(frames_tensor(crops)).to(self._dtype).contiguous(memory_format=torch.channels_last)
+        return self._lips_head(self._lips(x).flatten(1))
+
     def lips(self, crops: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Embed RGB crops (t, 224, 224, 3), t >= 5, to (t - 4, 1024)."""
-        x = windows(frames_tensor(crops)).to(self._dtype).contiguous(memory_format=torch.channels_last)
-        return self._lips_head(self._lips(x).flatten(1)).float().cpu().numpy()
+        return downloaded([self.embedded_lips(crops)])
 
     @torch.inference_mode()
     def voice(self, mfcc: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.float32]:
@@ -150,16 +163,16 @@ class LipStream:
 
     def __init__(self, embedder: Embedder) -> None:
         self._embedder = embedder
-        self._tail = np.zeros((0, SIDE, SIDE, 3), np.uint8)
-        self._done: list[npt.NDArray[np.float32]] = []
+        self._tail = torch.zeros((0, SIDE, SIDE, 3), dtype=torch.uint8, device=device())
+        self._done: list[Tensor] = [torch.zeros((0, SIZE), device=device())]
 
-    def push(self, crops: npt.NDArray[np.uint8]) -> None:
+    def push(self, crops: npt.NDArray[np.uint8] | Tensor) -> None:
         """Take the next crops (n, 224, 224, 3)."""
-        joined = np.concatenate([self._tail, crops])
+        joined = torch.cat([self._tail, frames_tensor(crops)])
         if len(joined) >= WINDOW:
-            self._done.append(self._embedder.lips(joined))
+            self._done.append(self._embedder.embedded_lips(joined))
         self._tail = joined[-(WINDOW - 1) :]
 
     def result(self) -> npt.NDArray[np.float32]:
         """Return the embeddings (crops - 4, 1024) so far."""
-        return np.concatenate([np.zeros((0, SIZE), np.float32), *self._done])
+        return downloaded(self._done)

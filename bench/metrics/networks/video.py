@@ -15,7 +15,7 @@ from bench.metrics.networks import i3d, resnet3d
 from bench.metrics.networks.loading import State, arrange, device, fold_batchnorm, frames_tensor, official, ready
 from bench.metrics.precision import Precision
 
-Frames = npt.NDArray[np.uint8]
+Frames = npt.NDArray[np.uint8] | Tensor
 
 
 def squash(frames: Frames, side: int) -> Tensor:
@@ -72,13 +72,13 @@ class Segments:
 
     @torch.inference_mode()
     def __call__(self, segments: Iterable[Frames]) -> npt.NDArray[np.float32]:
-        """Return the mean feature (1, 2048) of segments of at most 16 frames; the last one is filled up."""
+        """Return the mean feature (1, 2048) of segments of 16 frames, any number at a time; the last is filled."""
         features = []
         for segment in segments:
             x = squash(segment, resnet3d.SIDE)
-            missing = resnet3d.SEGMENT - len(x)
-            x = torch.cat([x, x[-1:].expand(missing, -1, -1, -1)])
-            features.append(self.network(resnet3d.prepare(x[None]).to(self._dtype)).float())
+            missing = -len(x) % resnet3d.SEGMENT
+            x = torch.cat([x, x[-1:].expand(missing, -1, -1, -1)]).unflatten(0, (-1, resnet3d.SEGMENT))
+            features.append(self.network(resnet3d.prepare(x).to(self._dtype)).float())
         return torch.cat(features).mean(0, keepdim=True).cpu().numpy()
 
 

@@ -1,0 +1,173 @@
+"""What a run is about, by name: clips, features, scores and set values of a plan, and the keys of their records.
+
+A key is known once what it is made from is: scores are named by the content of the clip.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.catalogue import extractors, protocol_digest
+from bench.core.keys import digest
+from bench.core.spec import Device, ExtractorSpec, MetricSpec, Sample
+from bench.core.views import ClipMetric, SetMetric
+from bench.execute.tasks import CPU_LANE, ClipRef, Lane
+from bench.run.plan import Job, Plan
+from bench.store.blobs import Blob
+from bench.store.home import Home
+from bench.store.records import Kind, Record
+
+Cell = tuple[str, str, int]
+KeyedProtocol = tuple[str, str, dict[str, Any]]  # protocol id, record key, the key's fields
+
+
+class Artefacts:
+    """The names of everything a run makes.
+
+    Args:
+        plan: the clips to make.
+        metrics: those that can run here.
+        home: the store.
+        gpu: the lane of workers that run metric networks on a GPU, or None when there is none.
+
+    Attributes:
+        generated, scores, sets: the records that are there, by key.
+        settled: number of the plan's clips whose scores are all there, or that failed.
+    """
+
+    def __init__(
+        self, plan: Plan, metrics: Sequence[ClipMetric | SetMetric], home: Home, gpu: Lane | None = None
+    ) -> None:
+        self.plan = plan
+        self.home = home
+        self.gpu = gpu
+        self.clip_metrics: list[Any] = [
+            m for m in metrics if m.spec.kind == "clip" and "swapped" not in m.spec.needs
+        ]
+        self.swap_metrics = [m for m in metrics if "swapped" in m.spec.needs]
+        self.set_metrics = [m for m in metrics if m.spec.kind == "set"]
+        self.features = _extractors(metrics)
+        self.set_features = _extractors(self.set_metrics)
+        self.reference_features = _extractors(
+            m for m in metrics if "reference" in m.spec.needs or m.spec.kind == "set"
+        )
+        self.swaps = plan.swaps if self.swap_metrics else {}
+        self.cell_jobs: dict[Cell, list[Job]] = defaultdict(list)
+        for job, cell in zip(plan.jobs, plan.cells, strict=True):
+            self.cell_jobs[cell].append(job)
+        self.records: dict[Kind, dict[str, Record]] = {"gen": {}, "score": {}, "set": {}, "feature": {}}
+        self.generated = self.records["gen"]
+        self.scores = self.records["score"]
+        self.sets = self.records["set"]
+        self.settled = 0
+        self._protocol_digests = {m.spec.id: protocol_digest(m) for m in metrics}
+        self._samples = {sample.id: sample for sample in plan.split.samples}
+
+    def device(self, spec: MetricSpec | ExtractorSpec) -> Device:
+        """Return where a metric or extractor is computed in this run."""
+        return spec.device if self.gpu is not None else "cpu"
+
+    def extractors_on(self, device: Device, names: Iterable[str]) -> tuple[str, ...]:
+        """Return those of the named extractors that are computed on a device."""
+        known = extractors()
+        return tuple(name for name in names if self.device(known[name].spec) == device)
+
+    def lane(self, device: Device) -> Lane:
+        """Return the lane of metric tasks on a device."""
+        return self.gpu if self.gpu is not None and device == "gpu" else CPU_LANE
+
+    def sample(self, job: Job) -> Sample:
+        """Return the job's sample with nothing closed by a gate."""
+        return self._samples[job.sample.id]
+
+    def reference(self, job: Job) -> ClipRef | None:
+        """Return the ground truth a job's clip is compared with."""
+        sample = self.sample(job)
+        if sample.reference is None:
+            return None
+        return ClipRef(sample.digests["reference"], sample.reference, _picture(sample), sample.truth)
+
+    def clip_ref(self, job: Job, record: Mapping[str, Any]) -> ClipRef:
+        """Return the stored clip of a job."""
+        blob = Blob(**record["clip"])
+        sample = self.sample(job)
+        return ClipRef(blob.sha256, self.home.blobs.path(blob), _picture(sample), sample.truth)
+
+    def swapped(self, base: str) -> dict[str, ClipRef]:
+        """Return the clips of a sample made with other controls."""
+        swaps = self.swaps[base]
+        return {control: self.clip_ref(job, self.generated[job.key]) for control, job in swaps.items()}
+
+    def pairs(self, cell: Cell) -> list[Job]:
+        """Return the cell's jobs that have a clip in the store and a ground truth to compare it with."""
+        return [
+            job
+            for job in self.cell_jobs[cell]
+            if (record := self.generated.get(job.key)) is not None
+            and record["status"] == "ok"
+            and self.sample(job).reference is not None
+        ]
+
+    def set_key(self, spec: MetricSpec, pairs: Sequence[Job]) -> tuple[str, dict[str, Any]]:
+        """Return the record key of a set metric over the clips of jobs, and the key's fields."""
+        fields = {
+            "kind": "set",
+            "protocol": spec.id,
+            "protocol_digest": self._protocol_digests[spec.id],
+            "generated": [self.generated[job.key]["clip"]["sha256"] for job in pairs],
+            "reference": [self.sample(job).digests["reference"] for job in pairs],
+        }
+        return digest(fields), fields
+
+    def score_keys(
+        self, job: Job, record: Mapping[str, Any], metrics: Iterable[ClipMetric]
+    ) -> list[KeyedProtocol]:
+        """Return protocol, record key and the key's fields of clip metrics of a job's clip."""
+        sample = self.sample(job)
+        keys = []
+        for metric in metrics:
+            spec = metric.spec
+            fields = {
+                "kind": "score",
+                "protocol": spec.id,
+                "protocol_digest": self._protocol_digests[spec.id],
+                "clip": record["clip"]["sha256"],
+                "reference": sample.digests.get("reference", "") if "reference" in spec.needs else "",
+                "image": sample.digests.get("image", "") if "image" in spec.needs else "",
+            }
+            keys.append((spec.id, digest(fields), fields))
+        return keys
+
+    def swap_keys(self, base: str) -> list[KeyedProtocol]:
+        """Return the score keys that need a clip and its swapped ones; none while one of them is missing."""
+        swaps = self.swaps.get(base)
+        if swaps is None:
+            return []
+        records = [self.generated.get(key) for key in (base, *(job.key for job in swaps.values()))]
+        if any(record is None or record["status"] != "ok" for record in records):
+            return []
+        clips = [record["clip"]["sha256"] for record in records if record is not None]
+        keys = []
+        for metric in self.swap_metrics:
+            fields = {
+                "kind": "score",
+                "protocol": metric.spec.id,
+                "protocol_digest": self._protocol_digests[metric.spec.id],
+                "clip": clips[0],
+                "swapped": dict(zip(swaps, clips[1:], strict=True)),
+            }
+            keys.append((metric.spec.id, digest(fields), fields))
+        return keys
+
+
+def _extractors(metrics: Iterable[ClipMetric | SetMetric]) -> tuple[str, ...]:
+    """Return the extractors that metrics read."""
+    return tuple(dict.fromkeys(name for metric in metrics for name in metric.spec.features))
+
+
+def _picture(sample: Sample) -> Path | None:
+    """Return the reference picture; a video scored on its own has none."""
+    return sample.image if "image" in sample.digests else None
