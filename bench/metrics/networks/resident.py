@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.metrics import face_tracks, pixels
+from bench.metrics import face_tracks
 from bench.metrics.geometry import taps
 
 Array = npt.NDArray[Any]
@@ -105,9 +105,15 @@ def psnr(generated: Tensor, reference: Tensor) -> Tensor:
     return 10 * torch.log10(255**2 / error)
 
 
-def ssim(generated: Tensor, reference: Tensor) -> Tensor:
-    """Return float64 similarity per frame, see `bench.metrics.pixels.ssim`."""
-    kernel = torch.from_numpy(pixels.gaussian()).to(generated.device)
+def ssim(generated: Tensor, reference: Tensor, window: Array, c1: float, c2: float) -> Tensor:
+    """Return float64 similarity per frame, see `bench.metrics.pixels.ssim`.
+
+    Args:
+        generated, reference: uint8 (n, h, w, 3).
+        window: the Gaussian along one axis.
+        c1, c2: what keeps the fraction finite.
+    """
+    kernel = torch.from_numpy(window).to(generated.device)
     a, b = (x.permute(0, 3, 1, 2).double() for x in (generated, reference))
     s, d = a + b, a - b
     moments = torch.stack([s, d, s * s, d * d]).flatten(0, 2)[:, None]
@@ -115,5 +121,5 @@ def ssim(generated: Tensor, reference: Tensor) -> Tensor:
     s, d, ss, dd = smooth.unflatten(0, (4, *a.shape[:2]))[:, :, :, 0]
     s, d = s * s, d * d
     ss, dd = ss - s, dd - d
-    s, ss = s + 2 * pixels.C1, ss + 2 * pixels.C2
+    s, ss = s + 2 * c1, ss + 2 * c2
     return ((s - d) * (ss - dd) / ((s + d) * (ss + dd))).flatten(1).mean(1)
