@@ -7,7 +7,7 @@ because a top-level package called `datasets` would shadow Hugging Face's.
 from setuptools import find_packages, setup
 
 DATA = ("datasets", "baselines", "reports")
-OURS = [f"**/*.{suffix}" for suffix in ("toml", "json", "md", "lock", "safetensors")]
+OURS = ["py.typed", *(f"**/*.{suffix}" for suffix in ("toml", "json", "md", "lock", "safetensors"))]
 
 setup(
     packages=[*find_packages(include=["bench*", "actalker*"]), *(f"bench._data.{name}" for name in DATA)],

@@ -46,8 +46,6 @@ if TYPE_CHECKING:
     from bench.run.session import load as load
     from bench.run.session import score as score
 
-__version__ = "0.1.0"
-
 _ROOMS = {
     "bench.core.errors": ("BenchError", "MissingError", "UsageError"),
     "bench.core.spec": (
@@ -76,6 +74,13 @@ __all__ = sorted([*_HOME, "run"])
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return globals().setdefault(name, version("actalker-bench"))
+        except PackageNotFoundError:  # a bare source tree on the path
+            return "0"
     if name == "run":  # a room that can be called, see there
         return import_module("bench.run")
     if name not in _HOME:

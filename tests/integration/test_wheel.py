@@ -14,8 +14,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
-def names(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    pytest.importorskip("setuptools", minversion="77")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build a wheel from the files that a checkout would hold."""
+    pytest.importorskip("setuptools", minversion="80")
+    pytest.importorskip("setuptools_scm")
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     tracked = subprocess.run(
@@ -27,8 +29,13 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
             shutil.copyfile(ROOT / name, source / name)
     build = "import sys, setuptools.build_meta as b; b.build_wheel(sys.argv[1])"
     subprocess.run([sys.executable, "-c", build, str(folder)], cwd=source, check=True, capture_output=True)
-    with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
-        return set(wheel.namelist())
+    return next(folder.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def names(wheel: Path) -> set[str]:
+    with zipfile.ZipFile(wheel) as archive:
+        return set(archive.namelist())
 
 
 def test_top_level_is_ours_alone(names: set[str]) -> None:
@@ -41,6 +48,8 @@ def test_top_level_is_ours_alone(names: set[str]) -> None:
     [
         "bench/weights/weights.lock",
         "bench/synthetic/weights/synthetic_sync.safetensors",
+        "bench/py.typed",
+        "actalker/py.typed",
         "bench/_data/datasets/ravdess/dataset.toml",
         "bench/_data/baselines/sadtalker/baseline.toml",
         "bench/_data/reports/recipes/full.toml",
@@ -50,3 +59,20 @@ def test_top_level_is_ours_alone(names: set[str]) -> None:
 )
 def test_data_is_inside(name: str, names: set[str]) -> None:
     assert name in names
+
+
+def test_the_installed_wheel_runs_outside_the_checkout(wheel: Path, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+    command = (
+        "run --split synthetic --subset 1 --methods ground-truth,frozen --metrics psnr,sync --executor inline"
+    )
+    code = (
+        f"import sys; sys.path.insert(0, {str(site)!r}); import bench; assert bench.__file__.startswith({str(site)!r});"
+        f"from bench.cli import invoke; sys.exit(invoke({command.split()!r}))"
+    )
+    ran = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    assert "ground-truth" in ran.stdout
+    assert str(ROOT) not in ran.stdout
