@@ -10,6 +10,7 @@ DATA = ("datasets", "baselines", "reports")
 OURS = ["py.typed", *(f"**/*.{suffix}" for suffix in ("toml", "json", "md", "lock", "safetensors"))]
 
 setup(
+    include_package_data=False,  # what is data is listed here, not whatever git tracks
     packages=[*find_packages(include=["bench*", "actalker*"]), *(f"bench._data.{name}" for name in DATA)],
     package_dir={f"bench._data.{name}": name for name in DATA},
     package_data={"bench": OURS, "actalker": OURS} | {f"bench._data.{name}": ["**/*"] for name in DATA},

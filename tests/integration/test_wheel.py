@@ -69,7 +69,8 @@ def test_the_installed_wheel_runs_outside_the_checkout(wheel: Path, tmp_path: Pa
         "run --split synthetic --subset 1 --methods ground-truth,frozen --metrics psnr,sync --executor inline"
     )
     code = (
-        f"import sys; sys.path.insert(0, {str(site)!r}); import bench; assert bench.__file__.startswith({str(site)!r});"
+        f"import sys; sys.path.insert(0, {str(site)!r});"
+        f"import bench; assert bench.__file__.startswith({str(site)!r});"
         f"from bench.cli import invoke; sys.exit(invoke({command.split()!r}))"
     )
     ran = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, cwd=tmp_path)
