@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -134,3 +135,14 @@ def test_every_public_name_can_be_had_and_nothing_heavy_comes_with_the_package()
     assert callable(bench.run)
     with pytest.raises(AttributeError, match="no attribute 'rum'"):
         bench.rum  # noqa: B018
+
+
+def test_the_examples_of_the_page_run(folder: Path, tmp_path: Path) -> None:
+    page = Path(__file__).resolve().parents[3] / "docs" / "python.md"
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.S)
+    assert len(blocks) == 2
+    script = tmp_path / "page.py"
+    script.write_text("\n".join(blocks), encoding="utf-8")
+    ran = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, cwd=folder.parent)
+    assert ran.returncode == 0, ran.stderr
+    assert "PSNR" in ran.stdout
