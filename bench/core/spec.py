@@ -212,6 +212,8 @@ class ExtractorSpec:
         params, weights: part of the feature's key.
         packages: optional packages it imports, e.g. `("mediapipe",)`.
         device: `gpu` when it is a network that a GPU runs faster. Never part of the key.
+        hears: whether it reads the sound. Features of pictures alone are shared by clips that differ in sound
+            only, such as controls and variants with another sound track.
     """
 
     name: str
@@ -220,6 +222,7 @@ class ExtractorSpec:
     weights: tuple[WeightRef, ...] = ()
     packages: tuple[str, ...] = ()
     device: Device = "cpu"
+    hears: bool = True
 
 
 class Cause(StrEnum):

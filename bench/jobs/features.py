@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from bench import catalogue
 from bench.core.keys import digest
 from bench.core.spec import MISSING, Reason, Unscored
 from bench.core.views import ClipView, Extractor, Features
+from bench.media.probe import picture_digest
 from bench.store.blobs import Blob
 from bench.store.home import Home
 
@@ -28,6 +30,7 @@ class FeatureBank:
     def __init__(self, home: Home) -> None:
         self.home = home
         self._recent: dict[str, Features | Unscored] = {}
+        self._digests: dict[Path, str] = {}
 
     def bind(self, sha256: str) -> Mapping[str, Extractor]:
         """Return the extractors as a clip with this content asks for them: stored results first."""
@@ -70,6 +73,12 @@ class FeatureBank:
             return {name: arrays[name] for name in arrays.files}
 
     def _make(self, clip: ClipView, name: str, key: str, fields: dict[str, str]) -> Features | Unscored:
+        keys = [key, *self._twin(clip, name)]
+        for twin in keys[1:]:
+            if (found := self._load(twin)) is not None:
+                record = self.home.records.get("feature", twin)
+                self.home.records.put("feature", key, {**(record or {}), "fields": fields})
+                return found
         try:
             arrays = catalogue.extractors()[name].extract(clip)
         except Unscored as error:
@@ -81,17 +90,27 @@ class FeatureBank:
                     "detail": error.detail,
                     "fields": fields,
                 }
-                self.home.records.put("feature", key, record)
+                for one in keys:
+                    self.home.records.put("feature", one, record)
             return error
         with self.home.blobs.scratch(".npz") as path:
             buffer = io.BytesIO()
             np.savez(buffer, **{k: np.asarray(v) for k, v in arrays.items()})  # type: ignore[arg-type]
             path.write_bytes(buffer.getvalue())
             blob = self.home.blobs.adopt(path, ".npz")
-        self.home.records.put(
-            "feature", key, {"kind": "feature", "status": "ok", "blob": asdict(blob), "fields": fields}
-        )
+        for one in keys:
+            self.home.records.put(
+                "feature", one, {"kind": "feature", "status": "ok", "blob": asdict(blob), "fields": fields}
+            )
         return arrays
+
+    def _twin(self, clip: ClipView, name: str) -> list[str]:
+        """Return the key under which every clip with the same pictures, whatever its sound, finds this feature."""
+        if catalogue.extractors()[name].spec.hears:
+            return []
+        if clip.path not in self._digests:
+            self._digests[clip.path] = picture_digest(clip.path)
+        return [digest(catalogue.feature_fields(f"pictures:{self._digests[clip.path]}", name))]
 
 
 class _Stored:

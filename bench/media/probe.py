@@ -6,6 +6,7 @@ Every other module of this package opens files through `open_media`, so that all
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -158,6 +159,24 @@ def probe(path: Path) -> Probe:
         rotation=rotation,
         vfr=vfr,
     )
+
+
+def picture_digest(path: Path) -> str:
+    """Return the sha256 (hex) of a clip's coded pictures and their times: equal where only the sound differs.
+
+    Raises:
+        DecodeError: not a video, damaged, or empty.
+    """
+    found = probe(path)
+    state = hashlib.sha256(repr((found.width, found.height, found.rotation)).encode())
+    with open_media(path) as container:
+        stream = video_stream(path, container)
+        state.update(repr((stream.codec_context.name, stream.time_base)).encode())
+        state.update(stream.codec_context.extradata or b"")
+        for packet in container.demux(stream):
+            state.update(repr((packet.pts, packet.duration, packet.size)).encode())
+            state.update(bytes(packet))
+    return state.hexdigest()
 
 
 def resample_plan(path: Path, fps: float | None = FPS) -> ResamplePlan:

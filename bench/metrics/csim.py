@@ -59,6 +59,7 @@ class FaceEmbeddings:
             weights=(ref("buffalo_l_det_10g"), ref("buffalo_l_w600k_r50")),
             packages=PACKAGES,
             device="gpu" if _runs_on_gpus() else "cpu",
+            hears=False,
         )
 
     def extract(self, clip: ClipView) -> Features:

@@ -114,6 +114,7 @@ class Colours:
             params={"space": "CIE Lab", "pixel_step": 4},
             weights=self.place.weights,
             packages=("mediapipe",) if self.place is REAL else (),
+            hears=False,
         )
         self.code_modules = (__name__, "bench.metrics.sharpness", *self.place.code)
 

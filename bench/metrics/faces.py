@@ -31,6 +31,7 @@ class FaceExtractor:
         params={"running_mode": "image", "face": "largest"},
         weights=FACE_WEIGHTS,
         packages=("mediapipe",),
+        hears=False,
     )
     code_modules = ("bench.metrics.faces", "bench.media.faces")
 

@@ -53,6 +53,7 @@ class InceptionFrames:
             params={"resize": "299x299 bilinear without antialiasing", "frames": "all", "region": "full frame"},
             weights=(ref("inception_fid"),),
             device="gpu",
+            hears=False,
         )
 
     def extract(self, clip: ClipView) -> Features:
@@ -86,6 +87,7 @@ class InceptionFaces:
             },
             weights=(ref("inception_fid"), ref("sfd_face")),
             device="gpu",
+            hears=False,
         )
 
     def extract(self, clip: ClipView) -> Features:

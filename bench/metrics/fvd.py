@@ -54,6 +54,7 @@ class WholeClipI3d:
             },
             weights=(ref("i3d_kinetics400"),),
             device="gpu",
+            hears=False,
         )
 
     def extract(self, clip: ClipView) -> Features:
@@ -92,6 +93,7 @@ class Segments3dResNet:
             },
             weights=(ref("resnet50_kinetics"),),
             device="gpu",
+            hears=False,
         )
 
     def extract(self, clip: ClipView) -> Features:
@@ -118,6 +120,7 @@ class FirstFramesI3d:
             params={"frames": "0-15", "resize": "in the graph", "range": "0..255, rescaled in the graph"},
             weights=(ref("i3d_torchscript"),),
             device="gpu",
+            hears=False,
         )
 
     def extract(self, clip: ClipView) -> Features:

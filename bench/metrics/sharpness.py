@@ -152,6 +152,7 @@ class Sharpness:
             params={"face": FACE_SIDE, "mouth": MOUTH_SIDE, "mouth_share": MOUTH_SHARE, "stride": STRIDE},
             weights=self.place.weights,
             packages=("mediapipe",) if self.place is REAL else (),
+            hears=False,
         )
         self.code_modules = (*_CODE, *self.place.code)
 

@@ -71,6 +71,7 @@ class Faces:
             params={"scale": 0.25, "threshold": 0.9, "inner_nms": 0.3, "outer_nms": 0.1},
             weights=(ref("sfd_face"),),
             device="gpu",
+            hears=False,
         )
         self._detector: Detector | None = None
 

@@ -27,12 +27,11 @@ from bench.core.declaration import check_keys, matches, one_of, strings
 from bench.core.errors import ExitCode, MissingError, UsageError, did_you_mean
 from bench.results import statistics
 from bench.results.compare import Difference, compare
-from bench.results.reference import Noise
+from bench.results.reference import KINDS, Noise
 from bench.results.runs import Results
 from bench.results.summary import Cell
 
 VERDICTS = ("fail", "missing", "inconclusive", "no reference", "pass")
-FLOORS = ("seed", "determinism")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +46,8 @@ class Rule:
         tolerance: largest acceptable loss in the unit of the column (unscaled).
         relative: largest acceptable loss as a share of the reference value.
         noise: largest acceptable loss in units of the A/A noise floor, at least 1.
-        floor: which noise floor is meant: `seed` (repeats) or `determinism` (rerun); empty: `seed` when the
-            reference has it, else `determinism`.
+        floor: which noise floor is meant: `seed` (repeats), `determinism` (rerun), `codec` or `codec-cross`
+            (sensitivity); empty: `seed` when the reference has it, else `determinism`.
         family: rules of one family share the error rate alpha.
     """
 
@@ -189,7 +188,7 @@ def _rule(raw: Mapping[str, Any], where: str) -> Rule:
         if key in raw and not isinstance(raw[key], kind):
             raise UsageError(f"{where}: {key} must be a {kind.__name__}, not {raw[key]!r}.")
     if raw.get("floor"):
-        one_of(raw["floor"], FLOORS, f"{where}: floor")
+        one_of(raw["floor"], KINDS, f"{where}: floor")
     rule = Rule(**{**raw, **lists})
     return replace(rule, name=rule.name or " ".join((*rule.protocol, *(c for c in rule.column if c != "*"))))
 

@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,11 @@ import numpy as np
 from bench.core.errors import MissingError, UsageError, did_you_mean
 from bench.results import statistics
 from bench.results.runs import PROVENANCE_FILE, REFERENCES, ROWS_FILE, Results, load, reference_folders
+from bench.results.sensitivity import Sensitivity
 from bench.results.summary import Cell, Summary
 
 NOISE_FILE = "noise.json"
+KINDS = ("seed", "determinism", "codec", "codec-cross")
 
 Floors = Mapping[Cell, float]
 
@@ -33,21 +35,29 @@ class Noise:
     Attributes:
         seed: other seeds, one repeat each (what a change of numerics may move).
         determinism: same commit, same seeds, run again (what a pure refactor may move).
+        codec: what changes that nobody notices do to a difference of methods written by one encoder; measured by
+            `bench sensitivity`, of any method and gate.
+        codec_cross: the same for methods from different encoders.
     """
 
     seed: Floors = field(default_factory=dict)
     determinism: Floors = field(default_factory=dict)
+    codec: Floors = field(default_factory=dict)
+    codec_cross: Floors = field(default_factory=dict)
 
     def floor(self, cell: Cell, kind: str = "", repeats: tuple[int, int] = (1, 1)) -> float:
         """Return a floor for a comparison of runs with so many repeats, NaN when it was not measured.
 
         Args:
             cell: the number.
-            kind: `seed`, `determinism`, or empty for the first of these that there is.
+            kind: `seed`, `determinism`, `codec`, `codec-cross`, or empty for the first of the first two.
             repeats: of the two runs; averaging repeats lowers the seed floor.
         """
         seed = self.seed.get(cell, math.nan) * math.sqrt((1 / repeats[0] + 1 / repeats[1]) / 2)
         rerun = self.determinism.get(cell, math.nan)
+        if kind.startswith("codec"):
+            floors = self.codec if kind == "codec" else self.codec_cross
+            return floors.get(cell._replace(method="*", gate="*"), math.nan)
         if kind:
             return seed if kind == "seed" else rerun
         return seed if math.isfinite(seed) else rerun
@@ -97,12 +107,43 @@ def save(results: Results, name: str, rerun: Results | None = None, folder: Path
     _write_json(target / PROVENANCE_FILE, about)
     noise = measure_noise(results, rerun)
     if noise.seed or noise.determinism:
-        _write_json(
-            target / NOISE_FILE, {"seed": _records(noise.seed), "determinism": _records(noise.determinism)}
-        )
+        _write_noise(target, noise)
     else:
         (target / NOISE_FILE).unlink(missing_ok=True)
     return target
+
+
+def add_floors(name: str, found: Sensitivity) -> Path:
+    """Keep the floors of a sensitivity report with a reference of the same split; return the file.
+
+    A floor is a bound at 97.5 %, and a noise file holds standard deviations: it is divided by 1.96.
+
+    Raises:
+        MissingError: there is no such reference.
+        UsageError: the reference holds no numbers of that split.
+    """
+    results, noise = load_reference(name)
+    known = results.rows[["domain", "dataset", "split"]].drop_duplicates().itertuples(index=False, name=None)
+    places = [(str(domain), str(dataset), str(split)) for domain, dataset, split in known]
+    mine = [place for place in places if place[2] == found.split]
+    if not mine:
+        raise UsageError(
+            f"The reference '{name}' holds no numbers of {found.split}.",
+            f"It holds {', '.join(sorted({place[2] for place in places}))}.",
+        )
+    wide = statistics.normal_quantile(0.95)
+    cells = [(Cell(*place, "*", "*", c.protocol, c.column), c) for place in mine for c in found.columns]
+    same = {cell: c.same / wide for cell, c in cells if math.isfinite(c.same)}
+    cross = {cell: c.cross / wide for cell, c in cells if math.isfinite(c.cross)}
+    kept = replace(noise, codec={**noise.codec, **same}, codec_cross={**noise.codec_cross, **cross})
+    return _write_noise(reference_folders().get(name, Path(name)), kept)
+
+
+def _write_noise(folder: Path, noise: Noise) -> Path:
+    kinds = {kind: _records(getattr(noise, kind.replace("-", "_"))) for kind in KINDS}
+    path = folder / NOISE_FILE
+    _write_json(path, {k: v for k, v in kinds.items() if v or not k.startswith("codec")})
+    return path
 
 
 def _write_json(path: Path, data: Any) -> None:
@@ -140,7 +181,7 @@ def _read_noise(path: Path) -> Noise:
         data = json.loads(path.read_text(encoding="utf-8"))
         floors = [
             {Cell(*(str(r[f]) for f in Cell._fields)): float(r["sigma"]) for r in data.get(kind, ())}
-            for kind in ("seed", "determinism")
+            for kind in KINDS
         ]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{path} is not a noise file: {error!r}.", "Save the reference again.") from error

@@ -91,16 +91,17 @@ def plan_generation(
                 f" {split.domain}.",
                 "Leave it out of --methods or choose another split.",
             )
-        others = _partners(split, spec) if swaps or _wants_partner(spec) else {}
+        fed = _fed_by_partner(spec)
+        others = _partners(split, fed != "audio") if swaps or fed else {}
         for gate in (GATES[g] for g in spec.gates):
             if gates and gate.name not in gates and spec.kind != "control":
                 continue
             for sample in split.samples:
                 other = others.get(sample.id)
-                if _wants_partner(spec):
+                if fed:
                     if other is None:
                         continue
-                    sample = swap(sample, other, "audio")
+                    sample = swap(sample, other, fed)
                 if not _feasible(sample, gate):
                     continue
                 for repeat in range(repeats if spec.seeded else 1):
@@ -243,16 +244,17 @@ def _feasible(sample: Sample, gate: Gate) -> bool:
     return (not gate.audio or sample.audio is not None) and (not gate.visual or sample.video is not None)
 
 
-def _wants_partner(spec: MethodSpec) -> bool:
-    """Tell whether a control is fed another sample's audio."""
-    return spec.settings.get("audio_from") == "partner"
+def _fed_by_partner(spec: MethodSpec) -> str:
+    """Return what of another sample a control is fed: `audio`, the `visual`, or nothing."""
+    controls = {"audio_from": "audio", "video_from": "visual"}
+    return next((control for key, control in controls.items() if spec.settings.get(key) == "partner"), "")
 
 
-def _partners(split: Split, spec: MethodSpec) -> Mapping[str, Sample]:
+def _partners(split: Split, need_video: bool) -> Mapping[str, Sample]:
     """Return for each sample's id another one that has what is to be swapped."""
     from bench.methods.controls import partner
 
-    return partner([s for s in split.samples if _wants_partner(spec) or s.video is not None])
+    return partner([s for s in split.samples if s.video is not None or not need_video])
 
 
 def _lane(spec: MethodSpec) -> Lane:

@@ -85,7 +85,7 @@ class SyncEmbeddings:
 class FaceReadings:
     """Expression readings, pose and landmarks of every frame."""
 
-    spec = ExtractorSpec("synthetic_face", "1", weights=(embedded.ref("frame"), embedded.ref("face")))
+    spec = ExtractorSpec("synthetic_face", "1", weights=(embedded.ref("frame"), embedded.ref("face")), hears=False)
     code_modules = (__name__, *_CODE)
 
     def extract(self, clip: ClipView) -> Features:
@@ -103,7 +103,7 @@ class FaceReadings:
 class IdentityEmbeddings:
     """Identity embedding of every frame."""
 
-    spec = ExtractorSpec("synthetic_identity", "1", weights=(embedded.ref("identity"),))
+    spec = ExtractorSpec("synthetic_identity", "1", weights=(embedded.ref("identity"),), hears=False)
     code_modules = (__name__, *_CODE)
 
     def extract(self, clip: ClipView) -> Features:
@@ -118,7 +118,7 @@ class IdentityEmbeddings:
 class FrameFeatures:
     """Features of every frame for the synthetic FID."""
 
-    spec = ExtractorSpec("synthetic_frame", "1", weights=(embedded.ref("frame"),))
+    spec = ExtractorSpec("synthetic_frame", "1", weights=(embedded.ref("frame"),), hears=False)
     code_modules = (__name__, *_CODE)
 
     def extract(self, clip: ClipView) -> Features:
@@ -133,7 +133,9 @@ class FrameFeatures:
 class ClipFeatures:
     """Features of consecutive 16-frame windows for the synthetic FVD."""
 
-    spec = ExtractorSpec("synthetic_clip", "1", params={"window": WINDOW}, weights=(embedded.ref("clip"),))
+    spec = ExtractorSpec(
+        "synthetic_clip", "1", params={"window": WINDOW}, weights=(embedded.ref("clip"),), hears=False
+    )
     code_modules = (__name__, *_CODE)
 
     def extract(self, clip: ClipView) -> Features:
