@@ -25,7 +25,7 @@ def test_the_twenty_line_method_of_the_docs_runs(tmp_path: Path) -> None:
     path.write_text(code[1], encoding="utf-8")
     split = toys.make_split(tmp_path / "split", 2)
     plan = plan_generation(split, [find_method(f"{path}:Nod")])
-    result = execute(plan, choose_metrics("real", ["flicker"]), Home(tmp_path / "home"), Execution("inline"))
+    result = execute(plan, choose_metrics("real", ["flicker/mae"]), Home(tmp_path / "home"), Execution("inline"))
     rows = pd.read_parquet(result.folder / "rows.parquet")
     assert result.failed == 0
     assert list(rows["method"].unique()) == ["nod"]
