@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-# Two test processes with one thread each; more threads only fight over the cores.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+from bench.core import numerics
+
+# As every process of the harness does before it loads torch: one thread, reproducible kernels.
+numerics.pin()
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -26,6 +26,9 @@ from bench.cli import (
     verify_metrics,
 )
 from bench.cli.verb import verb
+from bench.core import numerics
+
+numerics.pin()
 
 app = typer.Typer(
     name="bench",

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.core import numerics
 from bench.core.errors import MissingError
 from bench.core.spec import Cause
 from bench.execute import ray_token
@@ -249,13 +250,12 @@ class _Pool:
         options: dict[str, Any] = {
             "num_cpus": lane.cpus,
             "num_gpus": lane.gpus,
+            "runtime_env": {"env_vars": dict(numerics.ENVIRONMENT)},  # before the node loads numpy
             "max_restarts": 0,
             "max_task_retries": 0,
             "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False),
         }
-        actor = self._actor.options(**options).remote(
-            self._home, self._weights, lane.cpus, lane.gpus > 0, self._marker
-        )
+        actor = self._actor.options(**options).remote(self._home, self._weights, lane.gpus > 0, self._marker)
         hand = _Hand(actor, lane, node)
         self._hands.append(hand)
         return hand
@@ -268,12 +268,11 @@ class _Pool:
 class _RayWorker:
     """The actor: a `Worker` with an environment of its own."""
 
-    def __init__(self, home: Path, weights: Path | None, cpus: int, gpu: bool, marker: Path) -> None:
+    def __init__(self, home: Path, weights: Path | None, gpu: bool, marker: Path) -> None:
         if not marker.exists():
             # Its results would be lost on a disk of its own.
             raise MissingError(f"node {platform.node()} does not see {home}; --home must be a shared folder")
         ray_token.hide()
-        os.environ["OMP_NUM_THREADS"] = str(cpus)
         if not gpu:
             # Ray leaves the variable unset for actors without a GPU, and they would take GPU 0.
             os.environ["CUDA_VISIBLE_DEVICES"] = ""

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from bench.core import numerics
 from bench.core.errors import in_words, is_out_of_memory
 from bench.core.registry import resolve
 from bench.core.spec import Cause
@@ -38,6 +39,7 @@ class Worker:
     """
 
     def __init__(self, home: Path, weights: Path | None = None) -> None:
+        numerics.pin()
         os.environ["BENCH_HOME"] = str(Home(home).path)  # where methods find what was prepared for them
         self._shop: Any = importlib.import_module(WORKSHOP).Workshop(home, weights)
 

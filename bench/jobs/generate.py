@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any, cast
 
+from bench.core import numerics
 from bench.core.errors import in_words, is_out_of_memory
 from bench.core.spec import Cause
 from bench.execute.tasks import BatchTask, GenerateTask, Outcome
@@ -30,12 +31,13 @@ def generate(shop: Workshop, task: GenerateTask, start: float) -> Outcome:
         return Outcome("error", Cause.ENVIRONMENT, in_words(error))
 
     def make(path: Path) -> Probe:
-        video = method.generate(task.sample, task.gate, task.seed)
-        sound = video.audio
-        if sound is None and task.sound is not None:
-            sound = read_audio(task.sound)
-        frames = retime(video.frames, video.fps, task.sample.fps)
-        write_clip(path, frames, task.sample.fps, sound)
+        with numerics.threads(task.lane.cpus):  # frames may be drawn only while they are written
+            video = method.generate(task.sample, task.gate, task.seed)
+            sound = video.audio
+            if sound is None and task.sound is not None:
+                sound = read_audio(task.sound)
+            frames = retime(video.frames, video.fps, task.sample.fps)
+            write_clip(path, frames, task.sample.fps, sound)
         return validate(path, task.sample.frames, expect_audio=task.sound is not None)
 
     return commit_clip(shop, task, ".mp4", make, start)
