@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from actalker.errors import CheckpointError
 
+_NESTED = ("ema", "ema_state_dict", "state_dict", "model", "module")
+_PREFIXES = ("module.", "_orig_mod.")
 _ALIGNMENT = 64
 """Bytes; what PyTorch's CPU allocator guarantees."""
 
@@ -56,3 +62,50 @@ def _aligned(tensor: Tensor) -> Tensor:
     its operands: without this a model just read gives other last bits than the same weights held in memory.
     """
     return tensor.clone() if tensor.device.type == "cpu" and tensor.data_ptr() % _ALIGNMENT else tensor
+
+
+def read_state(path: str | Path, note: Callable[[str], None] = lambda message: None) -> dict[str, Any]:
+    """Tensors of a `.safetensors` file or of a pickled state dict, memory-mapped where the format allows.
+
+    What wrappers and trainers put around a state dict is taken off: an outer `state_dict`, `model`, `module` or
+    `ema` (the average where both are there), and the prefixes `module.` and `_orig_mod.` where all keys have them.
+
+    Args:
+        path: the file.
+        note: called with a sentence per thing taken off.
+
+    Raises:
+        CheckpointError: not a file, not a state dict, or a pickle with more than tensors in it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path} does not exist")
+    if path.suffix == ".safetensors":
+        return unwrapped(load_file(path), path.name, note)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
+    except (UnpicklingError, RuntimeError, EOFError) as error:
+        raise CheckpointError(f"{path} is not a checkpoint of plain tensors: {error}") from error
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path} holds a {type(state).__name__}, not a state dict")
+    return unwrapped(state, path.name, note)
+
+
+def unwrapped(state: dict[str, Any], name: str, note: Callable[[str], None]) -> dict[str, Any]:
+    """A state dict without what wrappers put around it, see `read_state`."""
+    while not any(isinstance(value, Tensor) for value in state.values()):
+        inner = next((key for key in _NESTED if isinstance(state.get(key), dict)), None)
+        if inner is None:
+            return state
+        note(f"{name}: took the state dict under {inner!r}")
+        state = state[inner]
+    for prefix in _PREFIXES * 2:  # a compiled module may be wrapped, and a wrapped one compiled
+        if state and all(key.startswith(prefix) for key in state):
+            note(f"{name}: took the prefix {prefix!r} off every key")
+            state = {key.removeprefix(prefix): value for key, value in state.items()}
+    return state
+
+
+def _is_zip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == b"PK"

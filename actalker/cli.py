@@ -85,11 +85,13 @@ def generate(
 
 @app.command()
 def convert(
-    motion: Annotated[Path, typer.Option(help="MX31c_32k.ckpt (expression and head-pose encoders).")],
-    arcface: Annotated[Path, typer.Option(help="ArcFace backbone.pth (iResNet-50).")],
-    svd: Annotated[Path, typer.Option(help="Folder of stable-video-diffusion-img2vid-xt-1-1.")],
-    whisper: Annotated[Path, typer.Option(help="Folder of whisper-tiny.")],
+    arcface: Annotated[Path, typer.Option(help="ArcFace iResNet-50: backbone.pth, or insightface's .onnx.")],
+    svd: Annotated[str, typer.Option(help="Folder or hub id of stable-video-diffusion-img2vid-xt-1-1.")],
+    whisper: Annotated[str, typer.Option(help="Folder or hub id of whisper-tiny.")],
     out: Annotated[Path, typer.Option(help="Model folder to write.")],
+    motion: Annotated[
+        str, typer.Option(help="blendshapes (MediaPipe, no file), or the released MX31c_32k.ckpt.")
+    ] = "blendshapes",
     dtype: Annotated[
         str, typer.Option(help="Precision of the stored UNet: float16, bfloat16 or float32.")
     ] = "float16",
@@ -99,6 +101,8 @@ def convert(
             help="Folder of the released unet-*.pth, pose_guider-*.pth, ...; without it, a model to train."
         ),
     ] = None,
+    image_size: Annotated[int | None, typer.Option(help="Shorter side of the output; default 576.")] = None,
+    offline: Annotated[bool, typer.Option(help="Look hub ids up in the local cache only.")] = False,
 ) -> None:
     """Convert the released checkpoints to one model folder of safetensors, or make one to train from SVD."""
     import torch
@@ -115,6 +119,8 @@ def convert(
         whisper=whisper,
         out=out,
         dtype=getattr(torch, dtype),
+        image_size=image_size,
+        offline=offline,
         report=lambda message: typer.echo(message, err=True),
     )
     typer.echo(out)

@@ -69,11 +69,15 @@ class Face:
         box: tight face box (x1, y1, x2, y2) in pixels.
         mouth: box of the lips, or None.
         features: box from brows to mouth, from which the expression is read; None means `box`.
+        blendshapes: MediaPipe's 52 expression coefficients in [0, 1], or None where they were not asked for.
+        head: rotation (pitch, yaw, roll) in degrees and translation in decimetres in front of the camera, or None.
     """
 
     box: Box
     mouth: Box | None = None
     features: Box | None = None
+    blendshapes: tuple[float, ...] | None = None
+    head: tuple[float, ...] | None = None
 
     @property
     def area(self) -> float:

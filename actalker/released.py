@@ -10,25 +10,25 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from actalker.attention import ADAPTERS
-from actalker.checkpoints import load_strictly
+from actalker.checkpoints import load_strictly, read_state
 from actalker.conditioning.audio import AudioProjection
-from actalker.conditioning.identity import IdentityProjection, IResNet
+from actalker.conditioning.blendshapes import Blendshapes, HeadMatrix
+from actalker.conditioning.identity import IdentityProjection, IResNet, OnnxIdentity
 from actalker.conditioning.motion import HeadExpression, HeadPose, MotionProjection
 from actalker.conditioning.portrait import PortraitConditioner, PortraitConditionerConfig
 from actalker.conditioning.pose_guider import PoseGuider
 from actalker.config import Configured
 from actalker.control import cast
 from actalker.errors import CheckpointError
+from actalker.hub import resolve
 from actalker.pipeline import INDEX_FILE, PipelineConfig
 from actalker.unet import ACTalkerUNet
 
@@ -36,26 +36,6 @@ State = Mapping[str, Tensor]
 
 _EXPRESSION_PREFIX = "expression_model."
 _WHISPER_FILES = ("config.json", "preprocessor_config.json", "model.safetensors", "pytorch_model.bin")
-
-
-def read_state(path: str | Path) -> dict[str, Any]:
-    """Tensors of a `.safetensors` file or of a pickled state dict, memory-mapped where the format allows.
-
-    Raises:
-        CheckpointError: not a file, not a state dict, or a pickle with more than tensors in it.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"{path} does not exist")
-    if path.suffix == ".safetensors":
-        return load_file(path)
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
-    except (UnpicklingError, RuntimeError, EOFError) as error:
-        raise CheckpointError(f"{path} is not a checkpoint of plain tensors: {error}") from error
-    if not isinstance(state, dict):
-        raise CheckpointError(f"{path} holds a {type(state).__name__}, not a state dict")
-    return state
 
 
 def adapter_names(unet: ACTalkerUNet) -> dict[str, str]:
@@ -118,9 +98,11 @@ def motion_states(checkpoint: Mapping[str, Any], source: str) -> tuple[State, St
 
 
 def initialise_from_svd(unet: ACTalkerUNet, state: State, source: str) -> None:
-    """Give the UNet Stable Video Diffusion's weights, and its adapters copies of their layer's keys and values.
+    """Give the UNet Stable Video Diffusion's weights, so that it computes what that model computes.
 
-    Control layers keep their own initialisation.
+    Adapters copy their layer's keys; their values start at zero, so that what they add to the cross-attention
+    starts at nothing. Control layers keep their own initialisation, which with `ControlConfig.residual` is the
+    identity.
 
     Raises:
         CheckpointError: keys or shapes that do not fit.
@@ -133,33 +115,42 @@ def initialise_from_svd(unet: ACTalkerUNet, state: State, source: str) -> None:
     for key in merged:
         if ".processor.to_" in key:
             layer, _, weight = key.partition("processor.")
-            merged[key] = merged[layer + weight.split("_ip")[0] + ".weight"].clone()
+            start = merged[layer + weight.split("_ip")[0] + ".weight"]
+            merged[key] = torch.zeros_like(start) if weight.startswith("to_v") else start.clone()
     unet.load_state_dict(merged)
+
+
+Motion = Literal["blendshapes"]
 
 
 def convert(
     checkpoints: str | Path | None,
     *,
-    motion: str | Path,
+    motion: str | Path | Motion = "blendshapes",
     arcface: str | Path,
     svd: str | Path,
     whisper: str | Path,
     out: str | Path,
     dtype: torch.dtype = torch.float16,
+    image_size: int | None = None,
+    offline: bool = False,
     report: Callable[[str], None] = lambda message: None,
 ) -> None:
-    """Write a model folder for `ACTalkerPipeline.from_pretrained` from the released files.
+    """Write a model folder for `ACTalkerPipeline.from_pretrained`: the released model, or one to train.
 
     Args:
         checkpoints: folder of the six trained files; None makes a model to train instead, whose UNet starts
-            from Stable Video Diffusion and whose projections start from scratch.
-        motion: `MX31c_32k.ckpt`.
-        arcface: `backbone.pth` (iResNet-50).
-        svd: folder of stable-video-diffusion-img2vid-xt-1-1, of which `vae` is used, and `unet` without
-            `checkpoints`.
-        whisper: folder of whisper-tiny.
+            from Stable Video Diffusion and computes the same as it, and whose projections start from scratch.
+        motion: `blendshapes` reads MediaPipe's blendshapes and head matrix, which needs no file; else the
+            released `MX31c_32k.ckpt`, without which the six trained files are of no use.
+        arcface: iResNet-50: `backbone.pth` or safetensors, or insightface's `.onnx`.
+        svd: folder or hub id of stable-video-diffusion-img2vid-xt-1-1, of which `vae` and `scheduler` are used,
+            and `unet` without `checkpoints`. Its `config.json` decides the sizes of a model to train.
+        whisper: folder or hub id of whisper-tiny.
         out: the model folder; must not exist yet.
         dtype: of the stored UNet; the small networks stay in float32.
+        image_size: shorter side of the output in pixels; default 576.
+        offline: look hub ids up in the local cache only.
         report: called with a sentence per file.
 
     Raises:
@@ -168,51 +159,115 @@ def convert(
     out = Path(out)
     if out.exists():
         raise CheckpointError(f"{out} exists already", "Choose another folder, or remove it.")
-    files = {}
-    if checkpoints is not None:
-        files = {name: _only(Path(checkpoints), f"{name}-*.pth") for name in _TRAINED}
-    for path, name in ((Path(svd) / "vae", "vae/config.json"), (Path(whisper), "config.json")):
+    files = {} if checkpoints is None else _newest(Path(checkpoints), report)
+    if checkpoints is not None and motion == "blendshapes":
+        raise CheckpointError(
+            "the released files were trained with the released motion encoders, not with blendshapes",
+            "Give --motion MX31c_32k.ckpt, or leave --checkpoints out to make a model to train.",
+        )
+    svd = resolve(
+        svd, ("vae/*", "scheduler/*", "unet/*" if checkpoints is None else "unet/*.json"), offline=offline
+    )
+    whisper = resolve(whisper, _WHISPER_FILES, offline=offline)
+    for path, name in ((svd / "vae", "vae/config.json"), (whisper, "config.json")):
         if not (path / "config.json").is_file():
             raise CheckpointError(f"{path.parent if path.name == 'vae' else path} holds no {name}")
+    sizes = released_sizes() if checkpoints is not None else start_sizes(svd, whisper, motion == "blendshapes")
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         conditioner = partial / "conditioner"
         for name, (cls, target) in _TRAINED.items():
-            module = _trained(cls, files.get(name), Path(svd))
+            module = _trained(cls, files.get(name), svd, sizes.get(cls), report)
             report(f"{files[name].name if name in files else 'start'} -> {target}")
             cast(module, dtype if cls is ACTalkerUNet else torch.float32, round_scan=False)
             module.save_pretrained(partial / target)
-        expression, pose = motion_states(read_state(motion), str(motion))
-        identity = read_state(arcface)
-        for cls, state, source, part in (
-            (HeadExpression, expression, f"{motion} (generator)", "expression"),
-            (HeadPose, pose, f"{motion} (pose_model)", "pose"),
-            (IResNet, identity, str(arcface), "identity"),
-        ):
+        parts = dict(_PARTS)
+        for part, encoder, source in _encoders(motion, arcface, report):
             report(f"{source} -> conditioner/{part}")
-            encoder = _on_meta(cls)
-            load_strictly(encoder, state, source)
             encoder.save_pretrained(conditioner / part, torch.float32)
+            parts[part] = f"{type(encoder).__module__}:{type(encoder).__qualname__}"
         report(f"{svd}/vae -> codec")
-        shutil.copytree(Path(svd) / "vae", partial / "codec")
+        shutil.copytree(svd / "vae", partial / "codec")
         report(f"{whisper} -> conditioner/audio_encoder")
         (conditioner / "audio_encoder").mkdir()
         for name in _WHISPER_FILES:
-            if (Path(whisper) / name).is_file():
-                shutil.copy(Path(whisper) / name, conditioner / "audio_encoder" / name)
-        stored = {**asdict(PortraitConditionerConfig()), "parts": dict(_PARTS)}
+            if (whisper / name).is_file():
+                shutil.copy(whisper / name, conditioner / "audio_encoder" / name)
+        if (svd / "scheduler").is_dir():
+            shutil.copytree(svd / "scheduler", partial / "scheduler")
+        working = PortraitConditionerConfig()
+        if image_size is not None:
+            working = replace(working, image_size=image_size)
+        if checkpoints is None:
+            working = replace(working, multiple=_multiple(svd, sizes))
+        stored = {**asdict(working), "parts": parts}
         (conditioner / "config.json").write_text(json.dumps(stored, indent=2) + "\n")
-        index = {
-            "_class_name": "ACTalkerPipeline",
-            "config": asdict(PipelineConfig()),
-            "components": dict(_COMPONENTS),
-        }
+        config = PipelineConfig() if checkpoints is not None else PipelineConfig(masks="paper")
+        index = {"_class_name": "ACTalkerPipeline", "config": asdict(config), "components": dict(_COMPONENTS)}
         (partial / INDEX_FILE).write_text(json.dumps(index, indent=2) + "\n")
         partial.replace(out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
+
+def released_sizes() -> dict[type[Configured], Any]:
+    """Configs of the released files: every class's defaults."""
+    return {}
+
+
+def start_sizes(svd: Path, whisper: Path, blendshapes: bool) -> dict[type[Configured], Any]:
+    """Configs of a model to train that fits these public models; control layers have a residual.
+
+    Args:
+        svd, whisper: folders; what their `config.json` does not say is as released.
+        blendshapes: motion comes from blendshapes.
+    """
+    unet, vae = _config_file(svd / "unet"), _config_file(svd / "vae")
+    speech = _config_file(whisper)
+    config = ACTalkerUNet.Config()
+    known: dict[str, Any] = {
+        ours: tuple(unet[theirs]) if isinstance(unet[theirs], list) else unet[theirs]
+        for ours, theirs in _SVD_NAMES.items()
+        if theirs in unet
+    }
+    if "down_block_types" in unet:
+        known["attention"] = tuple("CrossAttn" in kind for kind in unet["down_block_types"])
+    if "projection_class_embeddings_input_dim" in unet:
+        known["time_ids"] = unet["projection_class_embeddings_input_dim"] // unet["addition_time_embed_dim"]
+    config = replace(config, **known, control=replace(config.control, residual=True))
+    condition = config.condition
+    audio = AudioProjection.Config(condition=condition)
+    if "encoder_layers" in speech:
+        audio = replace(audio, layers=speech["encoder_layers"] + 1, features=speech["d_model"])
+    motion = MotionProjection.Config(condition=condition)
+    if blendshapes:
+        motion = replace(motion, features=Blendshapes.Config().features, rotation_scale=_ROTATION_SCALE)
+    guider = PoseGuider.Config(outputs=config.channels[0])
+    if "block_out_channels" in vae:
+        guider = replace(guider, widths=guider.widths[: len(vae["block_out_channels"])])
+    return {
+        ACTalkerUNet: config,
+        AudioProjection: audio,
+        MotionProjection: motion,
+        IdentityProjection: IdentityProjection.Config(condition=condition),
+        PoseGuider: guider,
+    }
+
+
+_SVD_NAMES = {
+    "in_channels": "in_channels",
+    "out_channels": "out_channels",
+    "channels": "block_out_channels",
+    "layers": "layers_per_block",
+    "heads": "num_attention_heads",
+    "condition": "cross_attention_dim",
+    "time_id_channels": "addition_time_embed_dim",
+}
+"""Our name of a size -> diffusers' name."""
+
+_ROTATION_SCALE = 0.05
+"""Turns of 20 degrees are about 1 in a token whose other numbers are normalised."""
 
 _TRAINED: dict[str, tuple[type[Configured], str]] = {
     "unet": (ACTalkerUNet, "unet"),
@@ -259,20 +314,61 @@ def _on_meta(cls: type[Configured]) -> Any:
         return cls(cls.Config())
 
 
-def _trained(cls: type[Configured], file: Path | None, svd: Path) -> Configured:
+def _trained(
+    cls: type[Configured], file: Path | None, svd: Path, config: Any, report: Callable[[str], None]
+) -> Configured:
     """A trained network with its released weights, or as training starts."""
     if file is not None:
         module: Configured = _on_meta(cls)
-        load_strictly(module, read_state(file), str(file))
+        load_strictly(module, read_state(file, report), str(file))
         return module
-    module = cls(cls.Config())
+    module = cls(config or cls.Config())
     if isinstance(module, ACTalkerUNet):
         # Full precision where it is there, else the fp16 variant.
         source = max((svd / "unet").glob("diffusion_pytorch_model*.safetensors"), key=_size, default=None)
         if source is None:
             raise CheckpointError(f"{svd / 'unet'} holds no diffusion_pytorch_model*.safetensors")
-        initialise_from_svd(module, read_state(source), str(source))
+        initialise_from_svd(module, read_state(source, report), str(source))
     return module
+
+
+def _encoders(
+    motion: str | Path, arcface: str | Path, report: Callable[[str], None]
+) -> list[tuple[str, Any, str]]:
+    """Frozen encoders: name of the part, the module, where it comes from."""
+    made: list[tuple[str, Any, str]] = []
+    if motion == "blendshapes":
+        made += [("expression", Blendshapes(), "blendshapes"), ("pose", HeadMatrix(), "head matrix")]
+    else:
+        expression, pose = motion_states(read_state(motion, report), str(motion))
+        for part, cls, state, source in (
+            ("expression", HeadExpression, expression, f"{motion} (generator)"),
+            ("pose", HeadPose, pose, f"{motion} (pose_model)"),
+        ):
+            made.append((part, _loaded(cls, state, source), source))
+    if Path(arcface).suffix == ".onnx":
+        made.append(("identity", OnnxIdentity(arcface), str(arcface)))
+    else:
+        made.append(("identity", _loaded(IResNet, read_state(arcface, report), str(arcface)), str(arcface)))
+    return made
+
+
+def _loaded(cls: type[Configured], state: State, source: str) -> Configured:
+    encoder: Configured = _on_meta(cls)
+    load_strictly(encoder, state, source)
+    return encoder
+
+
+def _config_file(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    values = json.loads(path.read_text()) if path.is_file() else {}
+    return values if isinstance(values, dict) else {}
+
+
+def _multiple(svd: Path, sizes: Mapping[type[Configured], Any]) -> int:
+    """Pixels both sides of a picture must be a multiple of, so that every level halves evenly."""
+    levels = len(_config_file(svd / "vae").get("block_out_channels", range(4)))
+    return int(2 ** (levels - 1) * 2 ** (len(sizes[ACTalkerUNet].channels) - 1))
 
 
 def _size(path: Path) -> int:
@@ -283,14 +379,19 @@ def _is_added(key: str) -> bool:
     return ".mamba_blocks." in key or ".processor." in key
 
 
-def _is_zip(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(2) == b"PK"
-
-
-def _only(folder: Path, pattern: str) -> Path:
-    found = sorted(folder.glob(pattern))
-    if len(found) != 1:
-        names = ", ".join(path.name for path in found) or "none"
-        raise CheckpointError(f"{folder} must hold exactly one {pattern}; found: {names}")
-    return found[0]
+def _newest(folder: Path, report: Callable[[str], None]) -> dict[str, Path]:
+    """The trained files in a folder, of the latest step that all of them have."""
+    found: dict[str, dict[str, Path]] = {}
+    for name in _TRAINED:
+        found[name] = {path.stem.rpartition("-")[2]: path for path in sorted(folder.glob(f"{name}-*.pth"))}
+        if not found[name]:
+            raise CheckpointError(f"{folder} must hold exactly one {name}-*.pth; found: none")
+    steps = set.intersection(*(set(paths) for paths in found.values()))
+    if not steps:
+        listed = ", ".join(sorted(path.name for paths in found.values() for path in paths.values()))
+        raise CheckpointError(f"{folder} has no step of which all files are there; found: {listed}")
+    latest = max(steps, key=lambda step: (int(step) if step.isdigit() else -1, step))
+    others = {step for paths in found.values() for step in paths} - {latest}
+    if others:
+        report(f"{folder}: took step {latest}; also there: {', '.join(sorted(others))}")
+    return {name: paths[latest] for name, paths in found.items()}

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from actalker.components import SAMPLE_RATE, AudioEncoder
 from actalker.config import Configured
 
 
@@ -85,3 +86,43 @@ def take_steps(features: Tensor, index: Tensor) -> Tensor:
     steps = features.shape[0]
     inside = (index >= 0) & (index < steps)
     return F.pad(features, (0, 0, 0, 0, 0, 1))[torch.where(inside, index, steps).to(features.device)]
+
+
+class Speech:
+    """Feature windows of one recording, encoded chunk by chunk as they are asked for.
+
+    Args:
+        encoder: speech features.
+        projection: decides which steps a frame reads.
+        waveform: mono samples (n,) in [-1, 1] at 16 kHz, where the encoder is.
+    """
+
+    def __init__(self, encoder: AudioEncoder, projection: AudioProjection, waveform: Tensor) -> None:
+        self._encoder, self._projection, self._waveform = encoder, projection, waveform
+        self._chunks: dict[int, Tensor] = {}
+
+    def windows(self, first: int, count: int, fps: float) -> Tensor:
+        """Windows of video frames `first` to `first + count`: (count, window, layers, channels)."""
+        index = self._projection.steps(first, count, fps, self._encoder.rate)
+        low, high = max(0, int(index.min())), int(index.max()) + 1
+        return take_steps(self._features(low, high), index - low)
+
+    def _features(self, low: int, high: int) -> Tensor:
+        """Features of steps [low, high), or as far as the sound goes; whole chunks are encoded."""
+        encoder, samples = self._encoder, len(self._waveform)
+        if encoder.chunk_seconds is not None:
+            samples = round(encoder.chunk_seconds * SAMPLE_RATE)
+        steps = round(samples * encoder.rate / SAMPLE_RATE)
+        needed = range(low // steps, max(low, high - 1) // steps + 1)
+        for chunk in [known for known in self._chunks if known not in needed]:
+            del self._chunks[chunk]
+        for chunk in needed:
+            part = self._waveform[chunk * samples : (chunk + 1) * samples]
+            if chunk not in self._chunks and len(part):
+                self._chunks[chunk] = encoder.encode(part)
+        known = [self._chunks[chunk] for chunk in needed if chunk in self._chunks]
+        if not known:
+            config = self._projection.config
+            return torch.zeros(0, config.layers, config.features, device=self._waveform.device)
+        start = needed[0] * steps
+        return torch.cat(known)[low - start : high - start]

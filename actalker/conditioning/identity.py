@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
 
+import numpy as np
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from actalker.config import Configured
+from actalker.errors import CheckpointError, MissingPackageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +91,73 @@ class IResNet(Configured):
         for stage in range(1, len(self.config.widths) + 1):
             x = self.get_submodule(f"layer{stage}")(x)
         return self.features(self.fc(self.bn2(x).flatten(1)))
+
+
+@dataclass(frozen=True, slots=True)
+class OnnxIdentityConfig:
+    """Read from the file.
+
+    Attributes:
+        embedding: size of the identity vector.
+        size: side of the square input in pixels.
+    """
+
+    embedding: int
+    size: int
+
+
+class OnnxIdentity(nn.Module):
+    """An ArcFace network as insightface ships it (`w600k_r50.onnx`), run by onnxruntime on the CPU.
+
+    Args:
+        file: the ONNX file; takes RGB crops (n, 3, size, size) in [-1, 1].
+
+    Raises:
+        MissingPackageError: onnxruntime is not installed.
+        CheckpointError: not such a file.
+    """
+
+    FILE = "model.onnx"
+
+    def __init__(self, file: str | Path) -> None:
+        super().__init__()
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise MissingPackageError(
+                "this model's identity encoder is an ONNX file, which needs the package onnxruntime",
+                "pip install onnxruntime",
+            ) from error
+        self.file = Path(file)
+        try:
+            self._session: Any = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+            (given,), (made,) = self._session.get_inputs(), self._session.get_outputs()
+            self.config = OnnxIdentityConfig(embedding=int(made.shape[-1]), size=int(given.shape[-1]))
+        except Exception as error:  # onnxruntime's own errors have no common base
+            raise CheckpointError(f"{file} is not an identity network in ONNX: {error}") from error
+        self._input = given.name
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, dtype: torch.dtype | None = None) -> Self:
+        """Load the folder `save_pretrained` writes."""
+        del dtype
+        return cls(Path(folder) / cls.FILE)
+
+    def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = None) -> None:
+        """Copy the file."""
+        del dtype
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        target = Path(folder) / self.FILE
+        if not (target.exists() and target.samefile(self.file)):
+            shutil.copy(self.file, target)
+
+    def forward(self, head: Tensor) -> Tensor:
+        """Head crops (n, 3, size, size) in [-1, 1] -> (n, embedding)."""
+        rows = [self._session.run(None, {self._input: row[None].float().cpu().numpy()})[0] for row in head]
+        return torch.from_numpy(np.concatenate(rows)).to(head)
+
+
+IdentityEncoder = IResNet | OnnxIdentity
 
 
 @dataclass(frozen=True, slots=True)

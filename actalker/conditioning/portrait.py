@@ -9,40 +9,35 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from itertools import chain
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from actalker.components import SAMPLE_RATE, AudioEncoder, Codec, Face, FaceFinder
-from actalker.conditioning.audio import AudioProjection, take_steps
-from actalker.conditioning.identity import IdentityProjection, IResNet
-from actalker.conditioning.motion import HeadExpression, HeadPose, MotionProjection
+from actalker.components import AudioEncoder, Codec, Face, FaceFinder
+from actalker.conditioning.audio import AudioProjection, Speech
+from actalker.conditioning.blendshapes import Blendshapes, HeadMatrix
+from actalker.conditioning.identity import IdentityEncoder, IdentityProjection
+from actalker.conditioning.inputs import (
+    ExpressionEncoder,
+    MotionReader,
+    PoseEncoder,
+    Seen,
+    face_masks,
+    lips,
+)
+from actalker.conditioning.motion import MotionProjection
 from actalker.conditioning.pose_guider import PoseGuider
 from actalker.conditions import Conditions, Request
 from actalker.config import from_json
-from actalker.errors import InputError
-from actalker.faces import MediaPipeFaces, find_face
-from actalker.masks import box_mask, control_masks, mouth_box
-from actalker.preprocess import (
-    Picture,
-    expression_crop,
-    head_crop,
-    location_image,
-    pose_box,
-    pose_crop,
-    resized,
-    scale_box,
-    to_tensor,
-    working_size,
-)
+from actalker.errors import InputError, MissingPackageError
+from actalker.faces import MediaPipeFaces, find_face, follow_faces
+from actalker.masks import control_masks
+from actalker.preprocess import Picture, head_crop, pose_box, resized, to_tensor, working_size
 
 _BATCH = 16
-_PATIENCE = 25
-"""Driving frames looked at for a first face."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +82,10 @@ class PortraitConditioner(nn.Module):
         config: PortraitConditionerConfig,
         audio_encoder: AudioEncoder,
         audio_projection: AudioProjection,
-        identity: IResNet,
+        identity: IdentityEncoder,
         identity_projection: IdentityProjection,
-        expression: HeadExpression,
-        pose: HeadPose,
+        expression: ExpressionEncoder,
+        pose: PoseEncoder,
         motion_projection: MotionProjection,
         pose_guider: PoseGuider,
         finder: FaceFinder | None = None,
@@ -132,8 +127,21 @@ class PortraitConditioner(nn.Module):
     def finder(self) -> FaceFinder:
         """The face finder, loaded on first use."""
         if self._finder is None:
-            self._finder = MediaPipeFaces()
+            read = isinstance(self.expression, Blendshapes) or isinstance(self.pose, HeadMatrix)
+            self._finder = MediaPipeFaces(expressions=read)
         return self._finder
+
+    def finder_if_there(self) -> FaceFinder | None:
+        """The face finder, or None where this machine has none: a face box given by hand does without."""
+        try:
+            return self.finder
+        except MissingPackageError:
+            return None
+
+    @property
+    def motion(self) -> MotionReader:
+        """Reads expression and pose of driving frames."""
+        return MotionReader(self.expression, self.pose, self.config.image_size)
 
     @property
     def device(self) -> torch.device:
@@ -145,20 +153,17 @@ class PortraitConditioner(nn.Module):
         """See `actalker.conditions.Conditioner.open`."""
         picture = request.image
         source = (picture.shape[1], picture.shape[0])
-        finder = self.finder if request.face is None else None
+        finder = self.finder if request.face is None else self.finder_if_there()
         face = find_face(finder, picture, request.face, "the image", largest=request.largest_face)
         size = working_size(*source, self.config.image_size, self.config.multiple)
         portrait = to_tensor(resized(picture, *size, Image.Resampling.BICUBIC)) * 2 - 1
         reference = codec.encode(portrait.to(self.device)).unsqueeze(1)
         head = head_crop(picture, face.box, self.identity.config.size).to(self.device)
         identity = self.identity_projection(self.identity(head))[:, None, None]
-        location = location_image(face.box, source, size, self.config.area)
+        location, mouth = face_masks(face.box, lips(face), source, size, self.config.area)
         spatial = self.pose_guider(location.expand(-1, 3, -1, -1).to(self.device)[:, None])
-        mouth = box_mask(scale_box(face.mouth or mouth_box(face.box), source, size), size[1], size[0])
         gates = request.gates
-        masks = control_masks(
-            location, mouth * location, audio=gates.audio, visual=gates.visual, mode=request.masks
-        )
+        masks = control_masks(location, mouth, audio=gates.audio, visual=gates.visual, mode=request.masks)
         constant = Conditions(
             reference=reference,
             identity=identity,
@@ -186,7 +191,10 @@ class PortraitStream:
         self.width, self.height = size
         self._conditioner, self._request, self._constant = conditioner, request, constant
         self._position = 0
-        self._speech: dict[int, Tensor] = {}
+        self._speech: Speech | None = None
+        if request.waveform is not None:
+            waveform = torch.from_numpy(request.waveform).to(conditioner.device)
+            self._speech = Speech(conditioner.audio_encoder, conditioner.audio_projection, waveform)
         self._motion: Iterator[Tensor] | None = None
         if request.driving is not None:
             self._motion = self._motion_tokens(request.driving, portrait)
@@ -196,8 +204,9 @@ class PortraitStream:
         """Conditions of the next `count` frames."""
         first, self._position = self._position, self._position + count
         audio = motion = None
-        if self._request.waveform is not None:
-            audio = self._audio_tokens(first, count)
+        if self._speech is not None:
+            windows = self._speech.windows(first, count, self._request.fps)
+            audio = self._conditioner.audio_projection(windows)[None]
         if self._motion is not None:
             tokens = [token for _, token in zip(range(count), self._motion, strict=False)]
             if len(tokens) < count:
@@ -208,90 +217,21 @@ class PortraitStream:
             motion = torch.cat(tokens)[None]
         return replace(self._constant, audio=audio, motion=motion)
 
-    def _audio_tokens(self, first: int, count: int) -> Tensor:
-        conditioner = self._conditioner
-        encoder, projection = conditioner.audio_encoder, conditioner.audio_projection
-        index = projection.steps(first, count, self._request.fps, encoder.rate)
-        low, high = max(0, int(index.min())), int(index.max()) + 1
-        features = self._features(low, high)
-        return projection(take_steps(features, index - low))[None]
-
-    def _features(self, low: int, high: int) -> Tensor:
-        """Speech features of steps [low, high), or as far as the sound goes; whole chunks are encoded."""
-        assert self._request.waveform is not None
-        encoder = self._conditioner.audio_encoder
-        waveform = torch.from_numpy(self._request.waveform).to(self._conditioner.device)
-        samples = len(waveform)
-        if encoder.chunk_seconds is not None:
-            samples = round(encoder.chunk_seconds * SAMPLE_RATE)
-        steps = round(samples * encoder.rate / SAMPLE_RATE)
-        needed = range(low // steps, max(low, high - 1) // steps + 1)
-        for chunk in [known for known in self._speech if known not in needed]:
-            del self._speech[chunk]
-        for chunk in needed:
-            part = waveform[chunk * samples : (chunk + 1) * samples]
-            if chunk not in self._speech and len(part):
-                self._speech[chunk] = encoder.encode(part)
-        known = [self._speech[chunk] for chunk in needed if chunk in self._speech]
-        if not known:
-            config = self._conditioner.audio_projection.config
-            return torch.zeros(0, config.layers, config.features, device=self._conditioner.device)
-        start = needed[0] * steps
-        return torch.cat(known)[low - start : high - start]
-
     def _motion_tokens(self, driving: Iterator[Picture], portrait: tuple[Picture, Face]) -> Iterator[Tensor]:
         """One token (1, 1, condition) per driving frame, computed in batches."""
         conditioner = self._conditioner
+        reader, device = conditioner.motion, conditioner.device
         reference = None
         if conditioner.motion_projection.config.difference:
-            picture, face = portrait
-            box = pose_box(face.box, picture.shape[1], picture.shape[0])
-            reference = self._encode([self._crops(picture, face, box)])
-        crops = self._driving_crops(driving)
-        while batch := [crop for _, crop in zip(range(_BATCH), crops, strict=False)]:
-            expression, pose = self._encode(batch)
+            reference = reader.encode([reader.own(*portrait)], device)
+        frames = self._driving_frames(reader, driving)
+        while batch := [seen for _, seen in zip(range(_BATCH), frames, strict=False)]:
+            expression, pose = reader.encode(batch, device)
             yield from conditioner.motion_projection(expression, pose, reference).split(1)
 
-    def _driving_crops(self, driving: Iterator[Picture]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Expression and pose crop of every frame; a frame without a face keeps the previous one's box."""
-        finder = self._conditioner.finder
-        early: list[Picture] = []
-        face: Face | None = None
-        for picture in driving:
-            early.append(picture)
-            if found := finder.find(picture):
-                face = found[0]
-                break
-            if len(early) == _PATIENCE:
-                break
-        if face is None:
-            raise InputError(
-                f"no face found in the first {len(early)} frames of the driving video",
-                "Use a video that shows one face, cut to where it is visible.",
-            )
-        box = pose_box(face.box, early[0].shape[1], early[0].shape[0])
-        for i, picture in enumerate(chain(early, driving)):
-            if i >= len(early):
-                face = _same_face(finder.find(picture), face)
-            yield self._crops(picture, face, box)
-
-    def _crops(self, picture: Picture, face: Face, box: Any) -> tuple[Tensor, Tensor]:
-        conditioner = self._conditioner
-        return (
-            expression_crop(picture, face.features or face.box, conditioner.expression.config.size),
-            pose_crop(picture, box, conditioner.pose.config.size, conditioner.config.image_size),
-        )
-
-    def _encode(self, crops: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        conditioner = self._conditioner
-        expression, pose = (torch.cat(part).to(conditioner.device) for part in zip(*crops, strict=True))
-        return conditioner.expression(expression), conditioner.pose(pose)
-
-
-def _same_face(found: list[Face], previous: Face) -> Face:
-    """The face nearest to the previous one, so that a second person does not take over."""
-
-    def distance(face: Face) -> float:
-        return sum((a - b) ** 2 for a, b in zip(face.box, previous.box, strict=True))
-
-    return min(found, key=distance, default=previous)
+    def _driving_frames(self, reader: MotionReader, driving: Iterator[Picture]) -> Iterator[Seen]:
+        """What the motion encoders see of every frame."""
+        box = None
+        for picture, face in follow_faces(driving, self._conditioner.finder.find, "the driving video"):
+            box = box or pose_box(face.box, picture.shape[1], picture.shape[0])
+            yield reader.see(picture, face, box)

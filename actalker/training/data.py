@@ -8,9 +8,11 @@ nothing but the step number is needed to continue exactly.
 
 from __future__ import annotations
 
+import bisect
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -23,6 +25,7 @@ from actalker import media
 from actalker.components import SAMPLE_RATE
 from actalker.errors import InputError
 from actalker.gates import Gates
+from actalker.training.features import FeatureStore, FileDigests
 
 FPS = 25
 Features = Mapping[str, Tensor]
@@ -37,12 +40,14 @@ class TrainingClip:
         audio: int16 (T * 640,), 16 kHz mono.
         face: (T, 4) face boxes x0, y0, x1, y1 in pixels; None where the preparation finds the face itself.
         identity: who is shown; clips of one identity must not be split over training and validation.
+        variant: 0 is the clip as it is; others are augmented copies, see `actalker.training.augment`.
     """
 
     frames: npt.NDArray[np.uint8]
     audio: npt.NDArray[np.int16]
     face: npt.NDArray[np.float32] | None
     identity: str
+    variant: int = 0
 
 
 class ClipSource(Protocol):
@@ -101,6 +106,19 @@ class Manifest:
                 face = np.broadcast_to(np.asarray(entry["face"], np.float32), (len(frames), 4))
         return TrainingClip(frames, audio, face, str(entry.get("identity", path.stem)))
 
+    def digest(self, index: int, files: FileDigests) -> str:
+        """Content of a clip: its files' bytes and the face boxes given for it, not its place or name.
+
+        Raises:
+            InputError: a file does not exist.
+        """
+        entry = self.entries[index]
+        parts = [json.dumps([sorted(set(entry) & {"clip", "video", "audio"}), entry.get("face")])]
+        for key in ("clip", "video", "audio"):
+            if key in entry:
+                parts.append(files.digest(self.root / entry[key]))
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
 
 def _read_files(video: Path, sound: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int16]]:
     """Frames at 25 fps and sound cut or padded to 640 samples per frame."""
@@ -125,6 +143,8 @@ class Window:
         location: face-location image (b, f or 1, 3, H, W) in [0, 1].
         face, mouth: 0/1 masks (b, 1, H, W).
         weight: loss weights (b, f, 1, h, w).
+        time_ids: numbers added to the time embedding (b, n), or None for the model's own.
+        sound: int16 samples of the window (b, n) at 16 kHz, for validation clips, or None.
     """
 
     clean: Tensor
@@ -139,14 +159,22 @@ class Window:
     face: Tensor
     mouth: Tensor
     weight: Tensor
+    time_ids: Tensor | None = None
+    sound: Tensor | None = None
 
     def to(self, device: torch.device) -> Window:
         """Move every tensor."""
-        return Window(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
+        values: dict[str, Tensor | None] = {field.name: getattr(self, field.name) for field in fields(self)}
+        moved = {k: v.to(device, non_blocking=True) for k, v in values.items() if v is not None}
+        return Window(**moved)
 
 
 class Preparation(Protocol):
-    """Turns clips into what the model is trained on."""
+    """Turns clips into what the model is trained on.
+
+    An attribute `key` (str) that names everything the features depend on besides the clip, such as the encoders'
+    weights, keeps features of different models apart in one cache.
+    """
 
     def prepare(self, clip: TrainingClip) -> Features:
         """Run every frozen encoder over a clip once. `frames` gives the number of frames as a 0-d tensor."""
@@ -168,6 +196,9 @@ def step_generator(seed: int, step: int, rank: int, stream: int = 0) -> torch.Ge
 class WindowSampler:
     """Random windows over prepared clips.
 
+    Lengths and picture sizes are read once. A batch is drawn from clips of one picture size (`size` in the
+    features), each size as often as it has clips.
+
     Args:
         features: one entry per clip.
         preparation: cuts the windows.
@@ -176,6 +207,9 @@ class WindowSampler:
     def __init__(self, features: Sequence[Features], preparation: Preparation) -> None:
         self.features = features
         self.preparation = preparation
+        self.lengths = [int(f["frames"]) for f in features]
+        self._sizes = [tuple(f["size"].tolist()[:2]) if "size" in f else () for f in features]
+        self._eligible: dict[int, tuple[list[list[int]], list[int]]] = {}
 
     def draw(self, batch: int, frames: int, gates: Gates, generator: torch.Generator) -> Window:
         """Draw `batch` windows of `frames` frames, clips with replacement only when there are too few.
@@ -183,33 +217,91 @@ class WindowSampler:
         Raises:
             InputError: no clip is long enough.
         """
-        long_enough = [i for i, f in enumerate(self.features) if int(f["frames"]) >= frames]
-        if not long_enough:
-            raise InputError(
-                f"no training clip has {frames} frames", "Use longer clips or a smaller `frames` in [[phases]]."
-            )
+        buckets, ends = self._buckets(frames)
+        bucket = buckets[bisect.bisect_right(ends, int(torch.randint(ends[-1], (1,), generator=generator)))]
         chosen: list[int] = []
         while len(chosen) < batch:
-            order = torch.randperm(len(long_enough), generator=generator)[: batch - len(chosen)]
-            chosen += [long_enough[int(i)] for i in order]
+            unused = set(chosen[len(chosen) - len(chosen) % len(bucket) :])
+            clip = bucket[int(torch.randint(len(bucket), (1,), generator=generator))]
+            if clip not in unused:
+                chosen.append(clip)
         return self.preparation.window([self.features[i] for i in chosen], frames, gates, generator)
 
+    def _buckets(self, frames: int) -> tuple[list[list[int]], list[int]]:
+        """Clips of at least `frames` frames by picture size, and how many lie in the buckets up to each."""
+        if frames not in self._eligible:
+            buckets: dict[tuple[int, ...], list[int]] = {}
+            for i, length in enumerate(self.lengths):
+                if length >= frames:
+                    buckets.setdefault(self._sizes[i], []).append(i)
+            if not buckets:
+                raise InputError(
+                    f"no training clip has {frames} frames",
+                    "Use longer clips or a smaller `frames` in [[phases]].",
+                )
+            ends: list[int] = []
+            for bucket in buckets.values():
+                ends.append(len(bucket) + (ends[-1] if ends else 0))
+            self._eligible[frames] = (list(buckets.values()), ends)
+        return self._eligible[frames]
 
-def prepare_all(source: ClipSource, preparation: Preparation, cache: Path | None = None) -> list[Features]:
-    """Run the frozen encoders over every clip, keeping the results in `cache` (safetensors)."""
-    from safetensors.torch import load_file, save_file
 
-    prepared: list[Features] = []
-    for index in range(len(source)):
-        path = None if cache is None else cache / f"{index:06d}.safetensors"
-        if path is not None and path.exists():
-            prepared.append(load_file(path))
-            continue
-        features = {k: v.contiguous() for k, v in preparation.prepare(source[index]).items()}
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(".partial")
-            save_file(features, partial)
-            partial.rename(path)
-        prepared.append(features)
-    return prepared
+def prepare_all(
+    source: ClipSource,
+    preparation: Preparation,
+    cache: Path | None = None,
+    *,
+    variants: int = 1,
+    rank: int = 0,
+    world: int = 1,
+) -> Sequence[Features]:
+    """Run the frozen encoders over every clip that the cache does not hold yet.
+
+    Features are found by the content of the clip and by the preparation's `key`, so that a manifest may be
+    sorted, shortened or extended.
+
+    Args:
+        source: the clips.
+        preparation: runs the encoders.
+        cache: folder that keeps the results, or None to keep them in memory.
+        variants: copies of each clip; all but the first are augmented.
+        rank, world: number of this worker and of all: each prepares its share, and all wait for each other.
+
+    Returns:
+        Features of every clip, variant after variant, read from the cache when they are looked at.
+    """
+    if cache is None:
+        return [
+            {k: v.contiguous() for k, v in preparation.prepare(_variant(source[i], variant)).items()}
+            for variant in range(variants)
+            for i in range(len(source))
+        ]
+    files = FileDigests(cache / "files.json")
+    digest = getattr(source, "digest", None)
+    contents = [digest(i, files) if digest else _content(source[i]) for i in range(len(source))]
+    keys = [f"{content}.{variant}" for variant in range(variants) for content in contents]
+    files.save()
+    kind = type(preparation)
+    name = getattr(preparation, "key", "") or f"{kind.__module__}.{kind.__qualname__}"
+    store = FeatureStore(cache / hashlib.sha256(name.encode()).hexdigest()[:16], keys)
+    for i in store.missing()[rank::world]:
+        store.add(i, preparation.prepare(_variant(source[i % len(source)], i // len(source))))
+    store.flush()
+    if world > 1:
+        torch.distributed.barrier()
+        store.refresh()
+    return store
+
+
+def _variant(clip: TrainingClip, variant: int) -> TrainingClip:
+    return replace(clip, variant=variant) if variant else clip
+
+
+def _content(clip: TrainingClip) -> str:
+    """Digest of a clip that comes from no file."""
+    made = hashlib.sha256()
+    for array in (clip.frames, clip.audio, clip.face):
+        if array is not None:
+            made.update(f"{array.shape}{array.dtype}".encode())
+            made.update(np.ascontiguousarray(array).tobytes())
+    return made.hexdigest()

@@ -100,7 +100,9 @@ class TrainedParts(nn.Module):
             window.face, window.mouth, audio=gates.audio, visual=gates.visual, mode=self.mask_mode
         )
         scaled = self.schedule.scale(noisy, level.view(-1, *(1,) * (noisy.dim() - 1)))
-        time_ids = torch.tensor([self.time_ids], device=noisy.device) if self.time_ids else None
+        time_ids = window.time_ids
+        if time_ids is None and self.time_ids:
+            time_ids = torch.tensor([self.time_ids], device=noisy.device)
         return self.unet(
             torch.cat([scaled, reference.to(scaled)], dim=2),
             self.schedule.time(level),

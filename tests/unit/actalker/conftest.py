@@ -32,6 +32,7 @@ from actalker.schedule import ScheduleConfig
 from actalker.unet import ACTalkerUNet, UNetConfig
 
 ROOT = Path(__file__).resolve().parents[3]
+sys.path.insert(0, str(Path(__file__).parent))  # for `public_models`
 
 
 def sequence(n: int, k: int) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from actalker.attention import Context
-from actalker.checkpoints import load_strictly
+from actalker.checkpoints import load_strictly, read_state
 from actalker.conditioning.audio import AudioProjection
 from actalker.conditioning.identity import IdentityProjection, IResNet
 from actalker.conditioning.motion import HeadExpression, HeadPose, MotionProjection
@@ -24,7 +24,6 @@ from actalker.released import (
     initialise_from_svd,
     load_released_adapters,
     motion_states,
-    read_state,
 )
 from actalker.unet import ACTalkerUNet, UNetConfig
 
@@ -250,7 +249,9 @@ def test_a_model_to_train_is_made_from_svd(tmp_path, monkeypatch, tiny_pipeline)
     stored = read_state(tmp_path / "model" / "unet" / "model.safetensors")
     assert torch.equal(stored["conv_out.weight"], svd["conv_out.weight"])
     layer = "down_blocks.0.attentions.0.transformer_blocks.0.attn2"
-    assert torch.equal(stored[f"{layer}.processor.to_v_ip.0.weight"], svd[f"{layer}.to_v.weight"])
+    # Keys are copies, values start at zero: with signals present the model still computes what it started from.
+    assert torch.equal(stored[f"{layer}.processor.to_k_ip.0.weight"], svd[f"{layer}.to_k.weight"])
+    assert not stored[f"{layer}.processor.to_v_ip.0.weight"].any()
 
 
 def test_failed_conversion_leaves_nothing(tmp_path):

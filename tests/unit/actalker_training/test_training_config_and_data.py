@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from actalker.errors import InputError
 from actalker.gates import GATES
 from actalker.training.config import load_config
-from actalker.training.data import Manifest, prepare_all
+from actalker.training.data import Manifest, WindowSampler, prepare_all
 
 GOOD = """
 model = "somewhere"
@@ -135,3 +136,106 @@ def test_prepared_features_are_cached(tmp_path):
     second = prepare_all(tiny.clips(2), Once(), tmp_path / "cache")
     assert Once.calls == 2
     assert torch.equal(first[1]["latents"], second[1]["latents"])
+
+
+class Counting:
+    """Stands for the frozen encoders: one number per clip, and how often they ran."""
+
+    def __init__(self, key=""):
+        self.key, self.runs = key, 0
+
+    def prepare(self, clip):
+        self.runs += 1
+        return {"frames": torch.tensor(len(clip.frames)), "mean": torch.tensor(float(clip.frames.mean()))}
+
+
+def shades(root, *values):
+    lines = []
+    for shade in values:
+        if not (root / f"{shade}.npz").exists():
+            frames = np.full((4, 8, 8, 3), shade, np.uint8)
+            np.savez(root / f"{shade}.npz", frames=frames, audio=np.zeros(4 * 640, np.int16))
+        lines.append(json.dumps({"clip": f"{shade}.npz"}))
+    (root / "train.jsonl").write_text("\n".join(lines))
+    return Manifest(root / "train.jsonl")
+
+
+def means(features):
+    return [float(f["mean"]) for f in features]
+
+
+def test_features_follow_the_content_of_a_clip(tmp_path):
+    cache = tmp_path / "cache"
+    first = Counting()
+    assert means(prepare_all(shades(tmp_path, 1, 2, 3), first, cache)) == [1, 2, 3] and first.runs == 3
+    again = Counting()
+    assert means(prepare_all(shades(tmp_path, 3, 1), again, cache)) == [3, 1] and again.runs == 0
+    assert means(prepare_all(shades(tmp_path, 3, 4, 1, 3), again, cache)) == [3, 4, 1, 3] and again.runs == 1
+    # The same name with other content, and the same content under another name.
+    frames = np.full((4, 8, 8, 3), 9, np.uint8)
+    np.savez(tmp_path / "1.npz", frames=frames, audio=np.zeros(4 * 640, np.int16))
+    (tmp_path / "3.npz").rename(tmp_path / "renamed.npz")
+    (tmp_path / "train.jsonl").write_text('{"clip": "1.npz"}\n{"clip": "renamed.npz"}')
+    changed = Counting()
+    assert means(prepare_all(Manifest(tmp_path / "train.jsonl"), changed, cache)) == [9, 3] and changed.runs == 1
+
+
+def test_features_of_other_encoders_are_kept_apart(tmp_path):
+    manifest, cache = shades(tmp_path, 1), tmp_path / "cache"
+    prepare_all(manifest, Counting("a"), cache)
+    other = Counting("b")
+    prepare_all(manifest, other, cache)
+    assert other.runs == 1
+
+
+def test_shares_of_two_workers_make_the_whole(tmp_path):
+    from actalker.training import features
+
+    manifest, cache = shades(tmp_path, 1, 2, 3, 4, 5), tmp_path / "cache"
+    workers = [Counting(), Counting()]
+    keys = [f"{manifest.digest(i, features.FileDigests(tmp_path / 'files.json'))}.0" for i in range(5)]
+    folder = cache / hashlib.sha256(f"{Counting.__module__}.Counting".encode()).hexdigest()[:16]
+    for rank, worker in enumerate(workers):
+        store = features.FeatureStore(folder, keys)
+        for i in store.missing()[rank::2] if rank == 0 else store.missing():
+            store.add(i, worker.prepare(manifest[i]))
+        store.flush()
+    assert [worker.runs for worker in workers] == [3, 2]
+    assert means(prepare_all(manifest, Counting(), cache)) == [1, 2, 3, 4, 5]
+
+
+def test_an_interrupted_shard_is_made_again(tmp_path):
+    manifest, cache = shades(tmp_path, 1, 2), tmp_path / "cache"
+    prepare_all(manifest, Counting(), cache)
+    (listing,) = cache.glob("*/*.json")
+    listing.unlink()  # what a worker killed between the two files leaves
+    again = Counting()
+    assert means(prepare_all(manifest, again, cache)) == [1, 2] and again.runs == 2
+
+
+def test_batches_are_drawn_from_clips_of_one_size():
+    class Sizes:
+        def window(self, features, frames, gates, generator):
+            return [tuple(f["size"].tolist()) for f in features]
+
+    listed = [
+        {"frames": torch.tensor(5 + i), "size": torch.tensor([64, 64 if i % 3 else 96])} for i in range(12)
+    ]  # fmt: skip
+    sampler = WindowSampler(listed, Sizes())
+    generator = torch.Generator().manual_seed(0)
+    drawn = [sampler.draw(3, 6, GATES["audio"], generator) for _ in range(200)]
+    assert all(len(set(batch)) == 1 for batch in drawn)
+    share = sum(batch[0] == (64, 96) for batch in drawn) / len(drawn)
+    assert 0.15 < share < 0.42  # three of eleven clips that are long enough
+
+
+def test_a_batch_repeats_clips_only_when_there_are_too_few():
+    class Which:
+        def window(self, features, frames, gates, generator):
+            return [int(f["frames"]) for f in features]
+
+    sampler = WindowSampler([{"frames": torch.tensor(n)} for n in (3, 4, 5)], Which())
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        assert sorted(sampler.draw(3, 2, GATES["audio"], generator)) == [3, 4, 5]
+        assert len(sampler.draw(5, 2, GATES["audio"], generator)) == 5

@@ -30,7 +30,7 @@ from actalker.schedule import ScheduleConfig
 from actalker.training.command import train
 from actalker.training.config import PhaseConfig
 from actalker.training.data import TrainingClip
-from actalker.training.full import FullSystem
+from actalker.training.full import FullPreparation, FullSystem, motion_buckets
 from actalker.training.objective import Dropout
 from actalker.unet import ACTalkerUNet, UNetConfig
 
@@ -147,3 +147,122 @@ def test_pictures_are_decoded_in_the_models_chunks():
     made.pipeline.codec.decode = watched
     assert torch.equal(made.decode(latents), decode(latents / made.pipeline.codec.scaling))
     assert sizes == [10, 10, 3]
+
+
+class Faces:
+    """A face that moves through the picture, as a finder sees it."""
+
+    def find(self, image):
+        from actalker.components import Face
+
+        x = float(image[0, 0, 0]) / 20
+        box = (x + 6, 12, x + 26, 44)
+        return [Face(box, (x + 12, 30, x + 22, 38), (x + 8, 16, x + 25, 39))]
+
+
+def moving(frames=24):
+    pictures = np.random.default_rng(1).integers(0, 255, (frames, 60, 40, 3), dtype=np.uint8)
+    pictures[:, 0, 0] = np.linspace(0, 200, frames).astype(np.uint8)[:, None]
+    return pictures
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["found", "given"])
+def test_training_and_inference_show_the_networks_the_same(given):
+    """Masks, expression and pose crops, identity and sound, with and without boxes given by hand."""
+    from actalker.conditions import Request
+
+    made = system()
+    conditioner = made.preparation.conditioner
+    conditioner._finder = Faces()
+    seen = {}
+    for name in ("expression", "pose", "identity"):
+        getattr(conditioner, name).register_forward_hook(
+            lambda module, given, result, name=name: seen.setdefault(name, []).append(result)
+        )
+    pictures = moving()
+    boxes = np.array(
+        [[v + d for v, d in zip(Faces().find(p)[0].box, (-1, -2, 1, 2), strict=True)] for p in pictures]
+    )
+    sound = np.random.default_rng(0).integers(-9000, 9000, 24 * 640, dtype=np.int16)
+    face = boxes.astype(np.float32) if given else None
+    features = made.preparation.prepare(TrainingClip(pictures, sound, face, "someone"))
+    trained = {name: torch.cat(values) for name, values in seen.items()}
+    seen.clear()
+    request = Request(
+        pictures[0], sound.astype(np.float32) / 32768, iter(pictures[::2]), GATES["audio+visual"], 12, 12.5,
+        "paper", face=tuple(boxes[0]) if given else None,
+    )  # fmt: skip
+    stream = conditioner.open(request, made.pipeline.codec)
+    conditions = stream.read(12)
+    used = {name: torch.cat(values) for name, values in seen.items()}
+    for name in ("expression", "pose"):
+        torch.testing.assert_close(trained[name], used[name], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(trained["identity"][:1], used["identity"], rtol=1e-5, atol=1e-5)
+    spoken = conditioner.audio_projection(features["audio"].float())
+    torch.testing.assert_close(spoken, conditions.audio[0], rtol=1e-2, atol=1e-2)  # stored in half precision
+    still = {**features, **{name: features[name][:1].expand(12, -1) for name in ("boxes", "mouths")}}
+    window = made.preparation.window([still], 5, GATES["audio+visual"], torch.Generator().manual_seed(0))
+    assert torch.equal(window.mouth, conditions.masks.audio.pixels)
+    assert torch.equal((window.face - window.mouth).clamp_min(0), conditions.masks.motion.pixels)
+
+
+def test_inputs_agree_on_real_faces(shared):
+    """MediaPipe on a real clip: the mouth mask and the expression crop of a still."""
+    from actalker.conditions import Request
+    from actalker.faces import MODEL_NAME, MediaPipeFaces
+    from actalker.media import video_frames
+
+    pytest.importorskip("mediapipe", reason="the mediapipe package is not installed")
+    video, task = shared / "media" / "talking" / "lp_d12_512_25fps.mp4", shared / "weights" / MODEL_NAME
+    if not (video.is_file() and task.is_file()):
+        pytest.skip("no real clip or no face model here")
+    picture = next(video_frames(video, 25))
+    made = system()
+    conditioner = made.preparation.conditioner
+    conditioner._finder = MediaPipeFaces(task)
+    crops = []
+    conditioner.expression.register_forward_hook(lambda module, given, result: crops.append(given[0]))
+    silence = np.zeros(8 * 640, np.int16)
+    features = made.preparation.prepare(TrainingClip(np.stack([picture] * 8), silence, None, "x"))
+    window = made.preparation.window([features], 4, GATES["audio+visual"], torch.Generator().manual_seed(0))
+    request = Request(
+        picture, silence.astype(np.float32), iter([picture] * 4), GATES["audio+visual"], 4, 12.5, "paper"
+    )  # fmt: skip
+    conditions = conditioner.open(request, made.pipeline.codec).read(4)
+    assert torch.equal(window.mouth, conditions.masks.audio.pixels) and 0.001 < window.mouth.mean() < 0.05
+    assert torch.equal(crops[0][0], crops[-1][0])
+
+
+def test_augmented_copies_are_cut_around_the_face_and_always_the_same():
+    made = system()
+    made.preparation.conditioner._finder = Faces()
+    plain = TrainingClip(moving(), np.zeros(24 * 640, np.int16), None, "someone")
+    first, again, other, whole = (
+        made.preparation.prepare(replace(plain, variant=variant)) for variant in (1, 1, 2, 0)
+    )
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["expression"], whole["expression"])
+    assert not torch.equal(first["expression"], other["expression"])
+    for features in (first, other):
+        width, height = features["size"][2:].tolist()
+        assert (features["boxes"] >= 0).all() and (features["boxes"][:, 2] <= width + 1).all()
+        assert (features["boxes"][:, 3] <= height + 1).all()
+
+
+def test_motion_buckets_measure_the_window():
+    still = torch.tensor([[10.0, 10, 40, 50]]).repeat(5, 1)
+    mouths = torch.tensor([[20.0, 36, 30, 42]]).repeat(5, 1)
+    assert motion_buckets(still, mouths) == (0, 0)
+    shifted = still + torch.arange(5)[:, None] * torch.tensor([1.0, 0, 1, 0])
+    assert motion_buckets(shifted, mouths + torch.arange(5)[:, None] * torch.tensor([1.0, 0, 1, 0])) == (6, 0)
+    speaking = mouths + torch.tensor([0.0, -1, 0, 1]) * (torch.arange(5) % 2)[:, None]
+    head, mouth = motion_buckets(still, speaking)
+    assert head == 0 and mouth > 5
+
+
+def test_other_encoders_have_other_features():
+    made, other = system(), system()
+    assert made.preparation.key == system().preparation.key
+    with torch.no_grad():
+        other.preparation.conditioner.expression.resnet50.fc.bias.add_(1)
+    assert FullPreparation(other.pipeline).key != made.preparation.key
