@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from bench.cli.options import Home
+from bench.cli.verb import say
 
 
 def compare(
@@ -39,8 +40,8 @@ def compare(
         )
     names = (a.name, b.name)
     if format == "json":
-        typer.echo(changes.compare_json(found, names), nl=False)
+        say(changes.compare_json(found, names), nl=False)
     elif format == "md":
-        typer.echo(changes.compare_markdown(found, names, worst, everything), nl=False)
+        say(changes.compare_markdown(found, names, worst, everything), nl=False)
     else:
-        typer.echo(changes.compare_text(found, names, worst, everything), nl=False)
+        say(changes.compare_text(found, names, worst, everything), nl=False)

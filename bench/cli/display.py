@@ -13,13 +13,23 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from bench.core.printable import printable_json, printable_lines
 from bench.execute.tasks import Outcome, Task
 from bench.run.drive import last_line
 from bench.run.flow import Flow
 
+
+class _Screen(Console):
+    """A console that what is printed cannot speak to: texts hold names and messages from outside."""
+
+    def print(self, *things: Any, **options: Any) -> None:
+        """Print, each line of a text as `bench.core.printable` gives it."""
+        super().print(*(printable_lines(t) if isinstance(t, str) else t for t in things), **options)
+
+
 # Without markup: file names and messages from outside may contain square brackets.
-errors = Console(stderr=True, highlight=False, markup=False)
-output = Console(highlight=False, markup=False)
+errors = _Screen(stderr=True, highlight=False, markup=False)
+output = _Screen(highlight=False, markup=False)
 
 
 _LOG_EVERY = 30.0  # seconds between lines of progress where no bar can be drawn
@@ -113,11 +123,11 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = ""
     for number, column in enumerate(columns):
         drawn.add_column(column, overflow="fold", no_wrap=number == 0)  # names are there to be copied
     for row in rows:
-        drawn.add_row(*row)
+        drawn.add_row(*map(printable_lines, row))
     output.print(drawn)
 
 
 def emit_json(value: Any) -> None:
     """Print JSON on stdout."""
-    json.dump(value, sys.stdout, indent=1, sort_keys=True, ensure_ascii=False, default=str)
-    sys.stdout.write("\n")
+    text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, default=str)
+    sys.stdout.write(printable_json(text) + "\n")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from bench.cli.options import Home
+from bench.cli.verb import say
 
 
 def gate(
@@ -34,18 +35,22 @@ def gate(
     from bench.results import gate as gates
     from bench.results.reference import load_reference
     from bench.results.runs import load
+    from bench.store.files import write_bytes
 
     one_of(format, ("text", "md"), "--format")
     wanted = gates.load_rules(rules)
     known, noise = load_reference(reference)
     outcome = gates.gate(load(run, home), known, wanted, noise, intersection)
     if junit is not None:
-        junit.parent.mkdir(parents=True, exist_ok=True)
-        junit.write_text(junit_xml.document(outcome), encoding="utf-8")
+        document = junit_xml.document(outcome).encode()
+        if junit.is_relative_to("/dev"):  # /dev/stdout is written to, not replaced
+            junit.write_bytes(document)
+        else:
+            write_bytes(junit, document)
     for line in github.publish(outcome):
         typer.echo(line)
     if format == "md":
-        typer.echo(changes.gate_markdown(outcome), nl=False)
+        say(changes.gate_markdown(outcome), nl=False)
     else:
-        typer.echo(changes.gate_text(outcome, verbose), nl=False)
+        say(changes.gate_text(outcome, verbose), nl=False)
     raise typer.Exit(int(outcome.exit_code(strict)))

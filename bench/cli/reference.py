@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from bench.cli.options import Home
-from bench.cli.verb import verb
+from bench.cli.verb import say, verb
 
 app = typer.Typer(name="reference", help="Keep or show the scores the gate compares with.", no_args_is_help=True)
 
@@ -29,7 +29,7 @@ def save(
     from bench.results.runs import load
 
     again = load(rerun, home) if rerun else None
-    typer.echo(str(reference.save(load(run, home), name, again, into)))
+    say(str(reference.save(load(run, home), name, again, into)))
 
 
 @app.command()
@@ -47,13 +47,13 @@ def show(
 
     if name is None:
         for known, folder in sorted(reference_folders().items()):
-            typer.echo(f"{known}\t{folder}")
+            say(f"{known}\t{folder}")
         return
     results, noise = load_reference(name)
     about = {k: results.provenance.get(k) for k in ("command", "version", "commit", "created")}
-    typer.echo("\n".join(f"{k}: {v}" for k, v in about.items() if v) + "\n")
-    typer.echo(text_table(results, recipe, get_terminal_size((120, 40)).columns))
-    typer.echo(changes.noise_text(results, noise), nl=False)
+    say("\n".join(f"{k}: {v}" for k, v in about.items() if v) + "\n")
+    say(text_table(results, recipe, get_terminal_size((120, 40)).columns))
+    say(changes.noise_text(results, noise), nl=False)
 
 
 app.command("save")(verb(save))

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from bench.cli.options import Home
+from bench.cli.verb import say
 
 
 def report(
@@ -48,4 +49,4 @@ def report(
         copy_media=copy_media,
     )
     for path in written.values():
-        typer.echo(str(path))
+        say(str(path))

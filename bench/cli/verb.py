@@ -11,6 +11,7 @@ from typing import Any
 import typer
 
 from bench.core.errors import BenchError, ExitCode
+from bench.core.printable import printable_lines
 from bench.core.registry import UnknownName
 
 
@@ -42,8 +43,13 @@ def verb(function: Callable[..., int | None]) -> Callable[..., Any]:
     return wrapped
 
 
+def say(text: str, nl: bool = True) -> None:
+    """Print on stdout, each line as `bench.core.printable` gives it: names in it may come from anybody."""
+    typer.echo(printable_lines(text), nl=nl)
+
+
 def _complain(message: str, hint: str, code: ExitCode) -> ExitCode:
-    print(f"bench: {message}", file=sys.stderr)
+    print(printable_lines(f"bench: {message}"), file=sys.stderr)
     if hint:
-        print(f"       {hint}", file=sys.stderr)
+        print(printable_lines(f"       {hint}"), file=sys.stderr)
     return code

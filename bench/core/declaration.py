@@ -1,4 +1,4 @@
-"""What users write in TOML: read into frozen dataclasses, with errors that name the file, the line and the field.
+"""What comes from files in TOML or JSON: read into types, with errors that name the file, the line and the field.
 
 The functions at the end check single keys, values and patterns of tables that are read by hand.
 """
@@ -6,6 +6,7 @@ The functions at the end check single keys, values and patterns of tables that a
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import tomllib
 import types
@@ -36,15 +37,70 @@ def read(path: Path, kind: type[T]) -> T:
         raise UsageError(f"Cannot read {path}: {error}.") from error
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path} is not valid TOML: {error}.") from error
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        said = "it is nested too deeply" if isinstance(error, RecursionError) else error
+        raise UsageError(f"{path} is not valid TOML: {said}.") from error
     return typing.cast(T, _Reader(path, text).build(kind, data, ()))
 
 
+def read_json(path: Path, kind: type[T]) -> T:
+    """Read a JSON file into a type.
+
+    Args:
+        path: the file.
+        kind: as the fields of `read`, or a `TypedDict`, whose keys are checked and whose unknown keys are kept:
+            files written by another version stay readable.
+
+    Raises:
+        UsageError: it cannot be read, is not JSON, or has another shape; the message names file and field.
+    """
+    return parse_json(_bytes(path), kind, path)
+
+
+def read_json_lines(path: Path, kind: type[T]) -> tuple[T, ...]:
+    """Read a file with one JSON value a line; see `read_json`."""
+    lines = _bytes(path).splitlines()
+    return tuple(parse_json(line, kind, f"{path}:{number}") for number, line in enumerate(lines, 1))
+
+
+def known_json(path: Path, kind: type[T]) -> T | None:
+    """Read a file of ours that can be made again: None when it is missing or damaged; see `read_json`."""
+    try:
+        return read_json(path, kind)
+    except UsageError:
+        return None
+
+
+def parse_json(data: bytes | str, kind: type[T], where: Path | str) -> T:
+    """Return JSON text as a type; `where` names it in errors. See `read_json`."""
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:  # ValueError: also bytes that are no text, and numbers too long
+        said = "it is nested too deeply" if isinstance(error, RecursionError) else error
+        raise UsageError(f"{where} is not valid JSON: {said}.") from error
+    return typing.cast(T, _Reader(where, "", "an object").convert(kind, value, ()))
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"Cannot read {path}: {error.strerror or error}.") from error
+
+
 class _Reader:
-    def __init__(self, path: Path, text: str) -> None:
+    """Builds values of declared types.
+
+    Args:
+        path: file or place named in errors.
+        text: of the file, where lines are looked for.
+        table: what the format calls a mapping.
+    """
+
+    def __init__(self, path: Path | str, text: str, table: str = "a table") -> None:
         self.path = path
         self.lines = text.splitlines()
+        self.table = table
 
     def build(self, kind: type, data: Mapping[str, Any], where: tuple[str, ...]) -> Any:
         fields = {f.name: f for f in dataclasses.fields(kind)}
@@ -69,6 +125,8 @@ class _Reader:
     def convert(self, hint: Any, value: Any, where: tuple[str, ...]) -> Any:
         origin = get_origin(hint)
         if origin in (Union, types.UnionType):
+            if value is None and type(None) in get_args(hint):
+                return None
             return self.convert(next(a for a in get_args(hint) if a is not type(None)), value, where)
         if origin is Literal:
             allowed = get_args(hint)
@@ -78,25 +136,42 @@ class _Reader:
                     where, f"{value!r} is not allowed.{guess}", f"One of: {', '.join(map(str, allowed))}"
                 )
             return value
-        if origin is tuple:
+        if origin in (tuple, list):
             if not isinstance(value, list):
-                raise self.error(where, f"must be a list, not {_name(value)}.")
-            return tuple(self.convert(get_args(hint)[0], item, (*where, str(i))) for i, item in enumerate(value))
+                raise self.error(where, f"must be a list, not {self.name(value)}.")
+            return origin(self.convert(get_args(hint)[0], item, (*where, str(i))) for i, item in enumerate(value))
         if origin is not None and issubclass(origin, Mapping):
             if not isinstance(value, dict):
-                raise self.error(where, f"must be a table, not {_name(value)}.")
+                raise self.error(where, f"must be {self.table}, not {self.name(value)}.")
             return {key: self.convert(get_args(hint)[1], item, (*where, key)) for key, item in value.items()}
-        if dataclasses.is_dataclass(hint):
+        if dataclasses.is_dataclass(hint) or typing.is_typeddict(hint):
             if not isinstance(value, dict):
-                raise self.error(where, f"must be a table, not {_name(value)}.")
-            return self.build(typing.cast(type, hint), value, where)
+                raise self.error(where, f"must be {self.table}, not {self.name(value)}.")
+            if dataclasses.is_dataclass(hint):
+                return self.build(typing.cast(type, hint), value, where)
+            return self.checked(hint, value, where)
         if hint is Any:
             return value
         if hint is float and isinstance(value, int) and not isinstance(value, bool):
-            return float(value)
+            try:
+                return float(value)
+            except OverflowError as error:
+                raise self.error(where, "is too large a number.") from error
         if not isinstance(value, hint) or (hint is not bool and isinstance(value, bool)):
-            raise self.error(where, f"must be {_ARTICLE.get(hint, hint.__name__)}, not {_name(value)}.")
+            wanted = self.table if hint is dict else _ARTICLE.get(hint, hint.__name__)
+            raise self.error(where, f"must be {wanted}, not {self.name(value)}.")
         return value
+
+    def checked(self, kind: Any, data: Mapping[str, Any], where: tuple[str, ...]) -> dict[str, Any]:
+        """Return a mapping whose declared keys have their types; others stay as they are."""
+        hints = typing.get_type_hints(kind)
+        for key in sorted(kind.__required_keys__ - set(data)):
+            raise self.error(where, f"field '{key}' is missing.")
+        return {k: self.convert(hints[k], v, (*where, k)) if k in hints else v for k, v in data.items()}
+
+    def name(self, value: Any) -> str:
+        """Say what a value is."""
+        return self.table if isinstance(value, dict) else _ARTICLE.get(type(value), type(value).__name__)
 
     def error(self, where: tuple[str, ...], what: str, hint: str = "") -> UsageError:
         field = ".".join(where)
@@ -131,13 +206,9 @@ _ARTICLE: Mapping[Any, str] = {
     int: "an integer",
     float: "a number",
     bool: "true or false",
-    dict: "a table",
     list: "a list",
+    type(None): "null",
 }
-
-
-def _name(value: Any) -> str:
-    return _ARTICLE.get(type(value), type(value).__name__)
 
 
 def check_keys(data: object, spec: type, where: str, hidden: Sequence[str] = ()) -> None:

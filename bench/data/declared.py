@@ -155,4 +155,6 @@ def read_list(path: Path) -> FrozenList | None:
 def render_list(frozen: FrozenList) -> bytes:
     """Return the file of a list."""
     lines = [frozen.header, *frozen.entries]
-    return "".join(json.dumps(line, sort_keys=True, ensure_ascii=False) + "\n" for line in lines).encode()
+    return "".join(json.dumps(line, sort_keys=True, ensure_ascii=False) + "\n" for line in lines).encode(
+        "utf-8", "backslashreplace"
+    )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.errors import UsageError
+from bench.core.printable import printable
 from bench.data import celebv_hq, hdtf, ravdess, vfhq
 from bench.data.candidates import Candidate
 from bench.data.fetch import Pace, archive_complete, fetch_file, fetch_video, remember_digest
@@ -49,7 +50,7 @@ class Ravdess:
         if candidate.clip_id not in self._files.found and self._download:
             archive = self._root / candidate.source_id
             if not archive_complete(archive):
-                print(f"fetching {candidate.url}", file=sys.stderr)
+                print(printable(f"fetching {candidate.url}"), file=sys.stderr)
                 fetch_file(candidate.url, archive)
             remember_digest(self._cache / "dataset.lock", archive.name, archive)
             self._files = ravdess.Files(self._root)
@@ -116,7 +117,7 @@ class YouTube:
             raise self._gone[candidate.source_id]
         if self._pace.exhausted:
             raise Refused("retry", "unavailable", "not asked: the rate limit was reached")
-        print(f"fetching {candidate.url}", file=sys.stderr)
+        print(printable(f"fetching {candidate.url}"), file=sys.stderr)
         outcome, detail = fetch_video(candidate.url, target, candidate.height)
         self._pace.note(outcome)
         if outcome != "ok":

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bench.core.declaration import one_of
 from bench.core.errors import UsageError, did_you_mean
+from bench.store.files import write_bytes
 
 if TYPE_CHECKING:
     from bench.report.table import Table
@@ -86,7 +87,8 @@ def write(
         formats: any of `FORMATS`.
         media_root: folder that relative media paths in the rows are relative to (default: where the
             results were read from).
-        copy_media: copy the clips into `out/media`, so that the folder can be zipped and sent.
+        copy_media: copy the clips into `out/media`, so that the folder can be zipped and sent. Of a run that is
+            not the user's own, only media in its folder and its store are copied.
 
     Raises:
         UsageError: unknown format or recipe.
@@ -100,11 +102,8 @@ def write(
     written = {}
     for name in formats:
         data = _render(name, summary, tables, out, media_root, copy_media)
-        target = out / FORMATS[name]
-        partial = target.with_name(target.name + ".partial")
-        partial.write_bytes(data)
-        partial.replace(target)
-        written[name] = target
+        written[name] = out / FORMATS[name]
+        write_bytes(written[name], data, within=out)
     return written
 
 

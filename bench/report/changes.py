@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 
+from bench.core.printable import printable
 from bench.report import markdown, text
 from bench.report.table import Column
 from bench.results.compare import Change, Difference
@@ -125,14 +126,14 @@ def compare_text(
     shown, rest = _split(differences, everything)
     out = [f"first: {names[0]}   second: {names[1]}   gain: positive is better", ""]
     if shown:
-        rows = [[text.printable(c) for c in row] for row in _compare_rows(shown)]
+        rows = [[printable(c) for c in row] for row in _compare_rows(shown)]
         out += [*text.grid([COMPARE_HEAD, *rows], COMPARE_TEXT), ""]
     out += [rest, ""] if rest else []
     largest = _largest(shown, most)
     out += ["Largest losses:"] if largest else []
     for d, change in largest:
         what = f"{d.label} of {d.cell.method} ({d.cell.gate}), {_change(change, column_of(d))}"
-        out += [f"  {text.printable(what)}", *(f"    {text.printable(p)}" for p in _paths(change))]
+        out += [f"  {printable(what)}", *(f"    {printable(p)}" for p in _paths(change))]
     return "\n".join(out).rstrip() + "\n"
 
 
@@ -160,7 +161,7 @@ def _paths(change: Change) -> list[str]:
 
 
 def _item(what: str, change: Change) -> str:
-    paths = " → ".join(f"`{p.replace('`', chr(39))}`" for p in _paths(change))
+    paths = " → ".join(map(markdown.code, _paths(change)))
     return f"- {markdown.escape(what)}" + (f": {paths}" if paths else "")
 
 
@@ -189,7 +190,7 @@ def noise_text(results: Results, noise: Noise) -> str:
         label = str(results.column(cell.protocol, cell.column)["label"])
         floors = [side.get(cell, math.nan) for side in (noise.seed, noise.determinism)]
         shown = [f"{f:.3g}" if math.isfinite(f) else "" for f in floors]
-        lines.append([*(text.printable(c) for c in (cell.method, cell.gate, label)), *shown])
+        lines.append([*(printable(c) for c in (cell.method, cell.gate, label)), *shown])
     return (
         "\n".join(
             ["Noise floors (standard deviation of the difference of two runs):", *text.grid(lines, range(3))]
@@ -234,22 +235,21 @@ def gate_text(outcome: Outcome, verbose: bool = False) -> str:
     shown = [c for c in outcome.checks if verbose or c.verdict != "pass"]
     out = []
     if shown:
-        rows = [[text.printable(x) for x in row] for row in _gate_rows(shown)]
+        rows = [[printable(x) for x in row] for row in _gate_rows(shown)]
         out += [*text.grid([GATE_HEAD, *rows], GATE_TEXT), *_bases(shown), ""]
     failed = [c for c in outcome.checks if c.verdict == "fail" and c.difference.worst]
     out += ["Worst samples:"] if failed else []
     for check in failed[:SHOWN_FAILURES]:
-        out.append(f"  {text.printable(check.name)}")
+        out.append(f"  {printable(check.name)}")
         for change in check.difference.worst:
-            out.append(f"    {text.printable(_change(change, column_of(check.difference)))}")
-            out += [f"      {text.printable(p)}" for p in _paths(change)]
+            out.append(f"    {printable(_change(change, column_of(check.difference)))}")
+            out += [f"      {printable(p)}" for p in _paths(change)]
     if len(failed) > SHOWN_FAILURES:
         out.append(f"  The JUnit file (--junit) has those of the other {len(failed) - SHOWN_FAILURES} failures.")
     out += ["", headline(outcome)] if failed else [headline(outcome)]
     if outcome.count("fail"):
         out.append(
-            f"If this is meant to be: bench reference save {text.printable(outcome.reference)} "
-            f"{text.printable(outcome.run)}"
+            f"If this is meant to be: bench reference save {printable(outcome.reference)} {printable(outcome.run)}"
         )
     return "\n".join(out) + "\n"
 

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from bench.core.views import Features
 from bench.report import sheets
 from bench.results.runs import CLIPS_FILE, ROWS_FILE
+from bench.store.files import write_bytes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,9 +47,8 @@ def write(folder: Path, stored: Stored) -> Path | None:
     if not found:
         return None
     target = folder / CLIPS_FILE
-    partial = target.with_name(target.name + ".partial")
-    partial.write_text(json.dumps(found, separators=(",", ":"), allow_nan=False), encoding="utf-8")
-    return partial.replace(target)
+    write_bytes(target, json.dumps(found, separators=(",", ":"), allow_nan=False).encode(), within=folder)
+    return target
 
 
 def _clips(rows: pd.DataFrame) -> pd.DataFrame:

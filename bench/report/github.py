@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from bench.core.printable import printable_lines
 from bench.report import changes
 from bench.results.gate import Outcome
 
@@ -27,7 +28,7 @@ def commands(outcome: Outcome) -> list[str]:
 
 
 def _message(raw: str) -> str:
-    return raw.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return printable_lines(raw).replace("%", "%25").replace("\n", "%0A")
 
 
 def _property(raw: str) -> str:

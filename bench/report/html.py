@@ -48,13 +48,13 @@ def document(
         media_root: folder that relative paths in the rows are relative to.
         copy_media: copy clips into `out/media` and link to those.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from jinja2 import ChainableUndefined, Environment, FileSystemLoader
 
     folder = data_folder("reports") / "templates"
     environment = Environment(
         loader=FileSystemLoader(folder),
         autoescape=True,
-        undefined=StrictUndefined,
+        undefined=ChainableUndefined,  # a run folder from anybody may say less than ours
         trim_blocks=True,
         lstrip_blocks=True,
     )

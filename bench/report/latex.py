@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bench.core.printable import printable
 from bench.report.table import (
     ARROWS,
     SECTION_TITLES,
@@ -36,7 +37,7 @@ _HEAD = r"""% Needs \usepackage{booktabs,textcomp}; with \usepackage{xcolor} unr
 
 def escape(raw: str) -> str:
     """Return text that typesets as itself: specials escaped, control characters replaced by spaces."""
-    clean = re.sub(r"[\x00-\x1f\x7f\s]+", " ", raw)
+    clean = printable(re.sub(r"[\x00-\x1f\x7f\s]+", " ", raw))
     powers = re.sub(f"[{_SUPERSCRIPTS}]+", lambda m: f"\x00{_plain_digits(m[0])}\x01", clean)
     escaped = "".join(_SPECIAL.get(c, c) for c in powers.replace("--", "\x02\x02"))
     # Two hyphens would melt into a dash, so names keep theirs apart.

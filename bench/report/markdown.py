@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from bench.core.printable import printable
 from bench.report.table import (
     SECTION_TITLES,
     Column,
@@ -24,9 +25,15 @@ COLUMNS_PER_PART = 8
 
 def escape(raw: str) -> str:
     """Return text that renders as itself on one line: Markdown and HTML specials are neutralised."""
-    clean = re.sub(r"\s+", " ", raw).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    clean = printable(re.sub(r"\s+", " ", raw)).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     clean = re.sub(r"([\\`*\[\]|~$])", r"\\\1", clean)
     return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", clean)
+
+
+def code(raw: str) -> str:
+    """Return text as a code span on one line: no backtick of its own can end it."""
+    clean = printable(re.sub(r"\s+", " ", raw)).replace("`", "'")
+    return f"`{clean}`"
 
 
 def cell(row: Row, index: int, column: Column) -> str:
@@ -92,7 +99,7 @@ def table(model: Table, level: int = 3, said: Collection[str] = (), reasons: boo
         out += ["In italics: " + "; ".join(t[0].lower() + t[1:] for t in titles) + ".", ""]
     if model.footnotes:
         said_once = [(f, f.text if reasons else f.summary) for f in model.footnotes]
-        out += [f"{f.number}. `{f.protocol}`{': ' + escape(about) if about else ''}" for f, about in said_once]
+        out += [f"{f.number}. {code(f.protocol)}{': ' + escape(about) if about else ''}" for f, about in said_once]
         out.append("")
     out += [f"- {escape(note)}" for note in model.notes if note not in said]
     if reasons and model.reasons:
@@ -111,7 +118,7 @@ def document(title: str, tables: Sequence[Table], provenance: Mapping[str, Any])
     if known:
         out += [" · ".join(f"{k}: {escape(str(provenance[k]))}" for k in known), ""]
     if provenance.get("command"):
-        out += [f"`{str(provenance['command']).replace('`', chr(39))}`", ""]
+        out += [code(str(provenance["command"])), ""]
     for note in provenance.get("notes", ()):
         out += [f"> {escape(note)}", ""]
     shared = shared_notes(tables)
@@ -126,7 +133,7 @@ def document(title: str, tables: Sequence[Table], provenance: Mapping[str, Any])
     protocols = {f.protocol: f for t in tables for f in t.footnotes}
     if protocols:
         out += ["## Protocols", ""]
-        out += [f"- `{p}`{': ' + escape(f.text) if f.text else ''}" for p, f in protocols.items()]
+        out += [f"- {code(p)}{': ' + escape(f.text) if f.text else ''}" for p, f in protocols.items()]
         out.append("")
     out += _provenance(provenance)
     return "\n".join(out).rstrip() + "\n"

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.media.errors import DecodeError
+from bench.store.files import staged
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,10 +78,8 @@ def _write_strip(clip: Path, seconds: float, target: Path) -> bool:
         picture = strip(clip, seconds)
     except DecodeError:
         return False
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(target.name + ".partial")
-    Image.fromarray(picture).save(partial, "JPEG", quality=85)
-    partial.replace(target)
+    with staged(target, within=target.parents[1]) as part:
+        Image.fromarray(picture).save(part, "JPEG", quality=85)
     return True
 
 

@@ -6,6 +6,7 @@ import textwrap
 import unicodedata
 from collections.abc import Collection, Sequence
 
+from bench.core.printable import printable
 from bench.report.table import (
     SECTION_TITLES,
     Column,
@@ -27,11 +28,6 @@ def width_of(line: str) -> int:
     return sum(
         0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in line
     )
-
-
-def printable(raw: str) -> str:
-    """Replace control characters, so that no name can move the cursor or colour the terminal."""
-    return "".join(c if c.isprintable() else "\ufffd" for c in raw)
 
 
 def _cell(row: Row, index: int, column: Column) -> str:

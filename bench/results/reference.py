@@ -16,11 +16,13 @@ from typing import Any
 
 import numpy as np
 
+from bench.core.declaration import read_json
 from bench.core.errors import MissingError, UsageError, did_you_mean
 from bench.results import statistics
 from bench.results.runs import PROVENANCE_FILE, REFERENCES, ROWS_FILE, Results, load, reference_folders
 from bench.results.sensitivity import Sensitivity
 from bench.results.summary import Cell, Summary
+from bench.store.files import staged, write_bytes
 
 NOISE_FILE = "noise.json"
 KINDS = ("seed", "determinism", "codec", "codec-cross")
@@ -102,12 +104,14 @@ def save(results: Results, name: str, rerun: Results | None = None, folder: Path
     target = folder / name
     target.mkdir(parents=True, exist_ok=True)
     paths = dict.fromkeys(("clip_path", "reference_path", "image_path", "audio_path"), "")
-    results.rows.assign(seconds=math.nan, **paths).to_parquet(target / ROWS_FILE, index=False, compression="zstd")
+    rows = results.rows.assign(seconds=math.nan, **paths)
+    with staged(target / ROWS_FILE, within=folder) as part:
+        rows.to_parquet(part, index=False, compression="zstd")
     about = {k: v for k, v in results.provenance.items() if k != "rejected"}
-    _write_json(target / PROVENANCE_FILE, about)
+    _write_json(target / PROVENANCE_FILE, about, folder)
     noise = measure_noise(results, rerun)
     if noise.seed or noise.determinism:
-        _write_noise(target, noise)
+        _write_noise(target, noise, folder)
     else:
         (target / NOISE_FILE).unlink(missing_ok=True)
     return target
@@ -136,18 +140,20 @@ def add_floors(name: str, found: Sensitivity) -> Path:
     same = {cell: c.same / wide for cell, c in cells if math.isfinite(c.same)}
     cross = {cell: c.cross / wide for cell, c in cells if math.isfinite(c.cross)}
     kept = replace(noise, codec={**noise.codec, **same}, codec_cross={**noise.codec_cross, **cross})
-    return _write_noise(reference_folders().get(name, Path(name)), kept)
+    place = reference_folders().get(name, Path(name))
+    return _write_noise(place, kept, place)
 
 
-def _write_noise(folder: Path, noise: Noise) -> Path:
+def _write_noise(folder: Path, noise: Noise, within: Path) -> Path:
     kinds = {kind: _records(getattr(noise, kind.replace("-", "_"))) for kind in KINDS}
     path = folder / NOISE_FILE
-    _write_json(path, {k: v for k, v in kinds.items() if v or not k.startswith("codec")})
+    _write_json(path, {k: v for k, v in kinds.items() if v or not k.startswith("codec")}, within)
     return path
 
 
-def _write_json(path: Path, data: Any) -> None:
-    path.write_text(json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+def _write_json(path: Path, data: Any, within: Path) -> None:
+    text = json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    write_bytes(path, text.encode(), within)
 
 
 def _records(floors: Floors) -> list[dict[str, Any]]:
@@ -177,12 +183,12 @@ def _safe(name: str) -> str:
 def _read_noise(path: Path) -> Noise:
     if not path.is_file():
         return Noise()
+    data = read_json(path, dict[str, list[dict[str, Any]]])
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
         floors = [
-            {Cell(*(str(r[f]) for f in Cell._fields)): float(r["sigma"]) for r in data.get(kind, ())}
+            {Cell(*(str(r[f]) for f in Cell._fields)): float(r["sigma"]) for r in data.get(kind, [])}
             for kind in KINDS
         ]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise UsageError(f"{path} is not a noise file: {error!r}.", "Save the reference again.") from error
     return Noise(*floors)

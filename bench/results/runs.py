@@ -7,13 +7,13 @@ HTML page, keyed by clip sha256).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
+from bench.core.declaration import parse_json, read_json
 from bench.core.errors import MissingError, UsageError, did_you_mean
 from bench.core.resources import data_folder
 from bench.core.spec import GATES
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 ROWS_FILE = "rows.parquet"
 PROVENANCE_FILE = "run.json"
 CLIPS_FILE = "clips.json"
+MOST_DIGITS = 12  # that a column may be printed with
 
 COLUMNS: Mapping[str, str] = {
     "kind": "str", "method": "str", "gate": "str", "dataset": "str", "split": "str", "domain": "str",
@@ -37,6 +38,56 @@ COLUMNS: Mapping[str, str] = {
 """Every column of the rows and its type."""
 
 _SORT = ["domain", "dataset", "split", "method", "gate", "protocol", "column", "sample", "repeat", "digest"]
+
+
+class _Column(TypedDict, total=False):
+    key: str
+    label: str
+    direction: Literal["higher", "lower", "none"]
+    unit: str
+    digits: int
+    scale: float
+
+
+class _Protocol(TypedDict, total=False):
+    summary: str
+    source: str
+    version: str
+    kind: str
+    params: dict[str, Any]
+    weights: dict[str, str]
+    columns: list[_Column]
+
+
+class _Method(TypedDict, total=False):
+    version: str
+    kind: str
+    gates: list[str]
+    summary: str
+    settings: dict[str, Any]
+    weights: dict[str, str]
+
+
+class Provenance(TypedDict, total=False):
+    """What `run.json` may say, as far as it is read; a run folder can come from anybody."""
+
+    command: str
+    version: str
+    commit: str
+    created: str
+    split: str
+    domain: str
+    samples: int
+    seed: int
+    repeats: int
+    notes: list[str]
+    protocols: dict[str, _Protocol]
+    methods: dict[str, _Method]
+    environment: dict[str, Any]
+    hardware: list[Any]
+    rejected: list[dict[str, Any]]
+    counts: dict[str, int]
+    runs: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -144,8 +195,8 @@ def _canonical(rows: pd.DataFrame) -> pd.DataFrame:
 def plain(value: object) -> str:
     """Return a provenance value as one line for people: `torch 2.9, numpy 2.4`; empty parts are left out."""
     if isinstance(value, str) and value.startswith("{"):
-        with suppress(ValueError):
-            value = json.loads(value)
+        with suppress(UsageError):
+            value = parse_json(value, dict, "a value")
     if isinstance(value, Mapping):
         return ", ".join(f"{k} {plain(v)}" for k, v in value.items() if v not in ("", None))
     if isinstance(value, list | tuple):
@@ -216,24 +267,25 @@ def load(run: str | Path, home: Path | None = None) -> Results:
     path = locate(str(run), home)
     folder = path if path.is_dir() else path.parent
     try:
-        rows = pd.read_parquet(path / ROWS_FILE if path.is_dir() else path)
-    except (OSError, ValueError) as error:
+        rows = _canonical(pd.read_parquet(path / ROWS_FILE if path.is_dir() else path))
+    except UsageError:
+        raise
+    except Exception as error:  # pyarrow and pandas raise many kinds for damaged files, some of them their own
         raise UsageError(f"{path} cannot be read as Parquet rows: {error}") from error
-    provenance = _read_json(folder / PROVENANCE_FILE)
-    clips = _read_json(folder / CLIPS_FILE)
-    return Results.from_rows(rows, provenance, name=folder.name, folder=folder.resolve(), clips=clips)
+    provenance = _read_provenance(folder / PROVENANCE_FILE)
+    clips = read_json(folder / CLIPS_FILE, dict[str, dict[str, Any]]) if (folder / CLIPS_FILE).is_file() else {}
+    return Results(rows, provenance, name=folder.name, folder=folder.resolve(), clips=clips)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_provenance(path: Path) -> Mapping[str, Any]:
     if not path.is_file():
         return {}
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UsageError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(data, dict):
-        raise UsageError(f"{path} must hold a JSON object, not a {type(data).__name__}.")
-    return data
+    found = read_json(path, Provenance)
+    for name, protocol in found.get("protocols", {}).items():
+        for column in protocol.get("columns", ()):
+            if not 0 <= column.get("digits", 0) <= MOST_DIGITS:
+                raise UsageError(f"{path}: protocols.{name}: digits must lie in 0..{MOST_DIGITS}.")
+    return found
 
 
 def merge(parts: Sequence[Results]) -> Results:

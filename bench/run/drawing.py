@@ -309,4 +309,9 @@ def _account(
 
 def _write_lines(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
     ordered = sorted(lines, key=lambda line: str(line["clip_id"]))
-    write_bytes(path, "".join(json.dumps(x, sort_keys=True, ensure_ascii=False) + "\n" for x in ordered).encode())
+    write_bytes(
+        path,
+        "".join(json.dumps(x, sort_keys=True, ensure_ascii=False) + "\n" for x in ordered).encode(
+            "utf-8", "backslashreplace"
+        ),
+    )

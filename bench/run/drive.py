@@ -238,7 +238,10 @@ def _write(folder: Path, flow: Flow, rows: pd.DataFrame, missing: Sequence[Unava
         "planned": len(rows),
         **{s: int((rows["status"] == s).sum()) for s in ("ok", "unscored", "error")},
     }
-    write_bytes(folder / "run.json", json.dumps(details, indent=1, sort_keys=True, ensure_ascii=False).encode())
+    write_bytes(
+        folder / "run.json",
+        json.dumps(details, indent=1, sort_keys=True, ensure_ascii=False).encode("utf-8", "backslashreplace"),
+    )
 
 
 def provenance(flow: Flow, missing: Sequence[Unavailable], command: str) -> dict[str, Any]:

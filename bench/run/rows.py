@@ -44,6 +44,8 @@ def build_rows(flow: Flow, failures: Sequence[Failure], missing: Sequence[Unavai
         rows += _set_rows(flow, cell, given_up, missing)
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     numbers = ["value", "n_clips", "n_frames", "coverage", "low", "high", "floor", "seconds"]
+    for name in (c for c in COLUMNS if c not in ("repeat", *numbers)):  # Parquet takes no name that is not UTF-8
+        frame[name] = [str(text).encode("utf-8", "backslashreplace").decode() for text in frame[name]]
     return frame.astype(dict.fromkeys(numbers, "float64"))
 
 

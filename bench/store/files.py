@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from bench.core.errors import BenchError
+from bench.core.errors import BenchError, UsageError
 
 
 class StoreFull(BenchError):
@@ -30,32 +31,89 @@ def full_disk_explained(path: Path) -> Iterator[None]:
         raise
 
 
-@contextmanager
-def staged(final: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `final`; on success flush it to disk and rename it into place.
+# What the process keeps from others; asked once, because asking means setting it for a moment.
+_UMASK = os.umask(0o077)
+os.umask(_UMASK)
 
-    The rename is atomic on one file system, so readers see the old file, no file, or the whole new one. The folder
-    itself is not flushed: after a power cut a name may be missing, and its job is then simply done again.
+
+@contextmanager
+def staged(final: Path, within: Path | None = None) -> Iterator[Path]:
+    """Yield a new empty file beside `final`; on success flush it to disk and rename it into place.
+
+    The one way a file is written. The temporary file has a name nobody can guess and is made by this call, and
+    the rename replaces a link instead of following it. It is atomic on one file system, so readers see the old
+    file, no file, or the whole new one. The folder itself is not flushed: after a power cut a name may be missing,
+    and its job is then simply done again.
+
+    Args:
+        final: the file's name; its folder is made when missing.
+        within: the folder a user named, when `final` lies below folders that may have come from somebody else:
+            links that lead out of it are refused.
 
     Raises:
         StoreFull: no space is left.
+        UsageError: `final` lies outside `within`, or is something else than a file.
     """
-    temporary = final.with_name(f".{final.name}.{uuid.uuid4().hex[:12]}.part")
+    temporary = final.with_name(f".{final.name[:100]}.{uuid.uuid4().hex}.part")
     with full_disk_explained(final):
+        if within is not None:
+            require_inside(final, within)
+        if final.exists() and not final.is_file():
+            raise UsageError(f"{final} is no file that could be replaced.", "Name another place.")
+        make_folder(final.parent)
         try:
-            final.parent.mkdir(parents=True, exist_ok=True)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+            os.close(os.open(temporary, flags, 0o600))
             yield temporary
             with temporary.open("rb") as file:
+                os.fchmod(file.fileno(), file_mode(final.parent))  # the writer may have put another file here
                 os.fsync(file.fileno())
             temporary.replace(final)
         finally:
             temporary.unlink(missing_ok=True)
 
 
-def write_bytes(final: Path, data: bytes) -> None:
-    """Write a whole file atomically."""
-    with staged(final) as temporary:
+def write_bytes(final: Path, data: bytes, within: Path | None = None) -> None:
+    """Write a whole file atomically; see `staged`."""
+    with staged(final, within) as temporary:
         temporary.write_bytes(data)
+
+
+def require_inside(path: Path, folder: Path) -> None:
+    """Refuse a path whose folder lies outside `folder`, by its words or through links.
+
+    Raises:
+        UsageError: it does.
+    """
+    place = path.parent.resolve()
+    if path.name in ("", ".", "..") or not place.is_relative_to(folder.resolve()):
+        raise UsageError(
+            f"{path} leads out of {folder}, to {place}; nothing is written there.",
+            "Remove the link, or name another folder.",
+        )
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it, as private as the one it is made in."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    mode = _shared(stat.S_IMODE(folder.parent.stat().st_mode), 0o777)
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+        if mode != 0o700:
+            folder.chmod(mode | folder.stat().st_mode & stat.S_ISGID)
+
+
+def file_mode(folder: Path) -> int:
+    """Return the permissions of a new file: what the folder allows, less what the user's umask takes."""
+    return _shared(stat.S_IMODE(folder.stat().st_mode), 0o666)
+
+
+def _shared(folder: int, wanted: int) -> int:
+    mode = folder & wanted & ~_UMASK | wanted & 0o700
+    # A folder with the set-group-id bit is Unix's sign for a group that works together.
+    return mode | folder & wanted & 0o070 if folder & stat.S_ISGID else mode
 
 
 def sweep(root: Path, older_than: float) -> int:

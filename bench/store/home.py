@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 from bench.core.errors import UsageError
 from bench.store.blobs import Blobs
+from bench.store.files import make_folder
 from bench.store.records import Records
 
 
 class Home:
     """Blobs, records, runs, prepared data and downloaded weights under one folder.
 
+    It is its user's alone: clips show people and prepared data holds vectors that identify them. A home that has
+    Unix's sign of a shared folder (`chgrp GROUP HOME; chmod 2770 HOME`) is open to that group.
+
     Args:
         path: `None` takes `$BENCH_HOME`, else `.bench` in the current folder.
+
+    Attributes:
+        chosen: somebody named the folder; otherwise it may have come with whatever lies here.
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        self.path = Path(path or os.environ.get("BENCH_HOME") or ".bench").expanduser().resolve()
+        named = path or os.environ.get("BENCH_HOME")
+        self.chosen = bool(named)
+        self.path = Path(named or ".bench").expanduser().resolve()
         if self.path.exists() and not self.path.is_dir():
             raise UsageError(
                 f"{self.path} is a file; results need a folder.",
@@ -30,11 +40,15 @@ class Home:
         self.data = self.path / "data"
         self.weights = self.path / "weights"
         self.logs = self.path / "logs"
+        self.methods = self.path / "methods"
 
     def ready(self) -> Home:
         """Make the folder and check that it can be written; return self."""
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path.parent)
+            self.path.mkdir(mode=0o700, exist_ok=True)
+            for folder in (self.blobs.root, self.records.root, self.runs, self.data, self.logs, self.methods):
+                self._close(folder)
             probe = self.path / f".probe-{os.getpid()}"
             probe.write_bytes(b"")
             probe.unlink()
@@ -44,3 +58,12 @@ class Home:
                 "Pass another folder with --home or $BENCH_HOME.",
             ) from error
         return self
+
+    def _close(self, folder: Path) -> None:
+        """Make a folder of ours, or close an existing one, to everybody but the user or the home's group."""
+        folder.mkdir(mode=0o700, exist_ok=True)
+        home, found = self.path.stat().st_mode, folder.lstat()
+        mode = 0o2770 if home & stat.S_ISGID and home & stat.S_IWGRP else 0o700
+        # A link leads to a place the user arranged himself.
+        if found.st_uid == os.getuid() and stat.S_ISDIR(found.st_mode) and stat.S_IMODE(found.st_mode) != mode:
+            folder.chmod(mode)

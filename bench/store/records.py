@@ -10,13 +10,61 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
+from bench.core.declaration import known_json
 from bench.store.files import write_bytes
 
 Kind = Literal["gen", "score", "set", "feature"]
 Record = dict[str, Any]
+
+
+class _Blob(TypedDict):
+    sha256: str
+    size: int
+    suffix: str
+
+
+class _Made(TypedDict):
+    status: Literal["ok", "error"]
+    method: str
+    sample: str
+
+
+class _Generated(_Made, total=False):
+    cause: str
+    detail: str
+    clip: _Blob
+
+
+class _Measured(TypedDict):
+    status: Literal["ok", "unscored", "error"]
+
+
+class _Scored(_Measured, total=False):
+    values: dict[str, float | None]
+    reason: str
+    cause: str
+    detail: str
+    seconds: float
+
+
+class _Feature(_Measured, total=False):
+    reason: str
+    detail: str
+    blob: _Blob
+
+
+# As far as records are read without asking; one of another shape counts as none.
+_SHAPES: Mapping[Kind, type] = {"gen": _Generated, "score": _Scored, "set": _Scored, "feature": _Feature}
+_NEEDED: Mapping[tuple[Kind, str], tuple[str, ...]] = {
+    ("gen", "ok"): ("clip",),
+    ("gen", "error"): ("cause", "detail"),
+    ("feature", "ok"): ("blob",),
+    ("feature", "unscored"): ("reason", "detail"),
+}
 
 
 class Records:
@@ -36,14 +84,14 @@ class Records:
     def put(self, kind: Kind, key: str, record: Mapping[str, Any]) -> None:
         """Commit a record. Overwrites an earlier one of the same key."""
         text = json.dumps(record, sort_keys=True, ensure_ascii=False, allow_nan=False)
-        write_bytes(self.path(kind, key), text.encode())
+        # In JSON the replacement is the escape of the very byte: names that are no UTF-8 come back as they were.
+        write_bytes(self.path(kind, key), text.encode("utf-8", "backslashreplace"))
 
     def get(self, kind: Kind, key: str) -> Record | None:
         """Return a record, or None when there is none; one that a failing disk damaged counts as none."""
-        try:
-            return json.loads(self.path(kind, key).read_bytes())
-        except (FileNotFoundError, ValueError):
-            return None
+        found: Any = known_json(self.path(kind, key), _SHAPES[kind])
+        whole = found is not None and all(name in found for name in _NEEDED.get((kind, found["status"]), ()))
+        return found if whole else None
 
     def drop(self, kind: Kind, key: str) -> None:
         """Forget a record, so that its job is done again."""
@@ -81,8 +129,9 @@ class Records:
                 continue
             known = journal.get(key)
             if known is not None and known[0] == stamp:
-                found[key] = json.loads(known[1])
-                continue
+                with suppress(ValueError, RecursionError):  # else its own file is read
+                    found[key] = json.loads(known[1])
+                    continue
             record = self.get(kind, key)
             if record is not None:
                 found[key] = record
@@ -98,13 +147,14 @@ class Records:
 
     def _journal(self, kind: Kind) -> dict[str, tuple[tuple[int, int], str]]:
         try:
-            lines = self._journal_path(kind).read_text(encoding="utf-8").splitlines()
+            lines = self._journal_path(kind).read_text(encoding="utf-8", errors="replace").splitlines()
         except FileNotFoundError:
             return {}
         journal = {}
         for line in lines:
-            key, mtime, size, text = line.split("\t", 3)
-            journal[key] = ((int(mtime), int(size)), text)
+            with suppress(ValueError):  # damaged: the record's own file counts
+                key, mtime, size, text = line.split("\t", 3)
+                journal[key] = ((int(mtime), int(size)), text)
         return journal
 
     def _write_journal(self, kind: Kind, lines: Mapping[str, tuple[tuple[int, int], str]]) -> None:

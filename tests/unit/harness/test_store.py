@@ -31,14 +31,14 @@ def test_a_full_disk_says_what_to_do(tmp_path: Path) -> None:
 
 def test_sweep_removes_only_old_leftovers(tmp_path: Path) -> None:
     home = Home(tmp_path).ready()
-    home.records.put("gen", "ab" * 32, {"status": "ok"})
+    home.records.put("set", "ab" * 32, {"status": "ok"})
     scratch = home.blobs.root / "scratch"
-    scratch.mkdir(parents=True)
+    scratch.mkdir()
     (scratch / "x.mp4").write_bytes(b"half a clip")
     (tmp_path / ".rows.parquet.123.part").write_bytes(b"")
     assert sweep(tmp_path, older_than=time.time() - 60) == 0
     assert sweep(tmp_path, older_than=time.time() + 60) == 2
-    assert home.records.get("gen", "ab" * 32) == {"status": "ok"}
+    assert home.records.get("set", "ab" * 32) == {"status": "ok"}
 
 
 def test_a_blob_is_found_by_content_and_its_damage_is_seen(tmp_path: Path) -> None:
@@ -57,16 +57,16 @@ def test_many_records_come_back_through_the_journal_and_changes_are_seen(tmp_pat
     home = Home(tmp_path)
     keys = [f"{i:064x}" for i in range(300)]
     for i, key in enumerate(keys):
-        home.records.put("score", key, {"n": i, "text": "tab\t and\nnewline"})
+        home.records.put("score", key, {"status": "ok", "n": i, "text": "tab\t and\nnewline"})
     first = home.records.read("score", keys)
     assert [first[k]["n"] for k in keys] == list(range(300))
     journal = tmp_path / "records" / "score" / "journal.tsv"
     assert journal.is_file()
     # A journal is a copy: a record that changed or went away is not believed from it.
-    home.records.put("score", keys[0], {"n": "changed"})
+    home.records.put("score", keys[0], {"status": "ok", "n": "changed"})
     home.records.drop("score", keys[1])
     again = home.records.read("score", keys)
-    assert again[keys[0]] == {"n": "changed"}
+    assert again[keys[0]] == {"status": "ok", "n": "changed"}
     assert keys[1] not in again
     journal.unlink()
     assert home.records.read("score", keys) == again
@@ -93,6 +93,6 @@ def test_a_file_as_home_is_a_clear_error(tmp_path: Path) -> None:
 
 def test_a_damaged_record_counts_as_missing(tmp_path: Path) -> None:
     home = Home(tmp_path)
-    home.records.put("gen", "ab" * 32, {"status": "ok"})
-    home.records.path("gen", "ab" * 32).write_text('{"status": "o')
-    assert home.records.get("gen", "ab" * 32) is None
+    home.records.put("set", "ab" * 32, {"status": "ok"})
+    home.records.path("set", "ab" * 32).write_text('{"status": "o')
+    assert home.records.get("set", "ab" * 32) is None

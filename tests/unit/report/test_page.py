@@ -143,12 +143,12 @@ def test_links_are_relative_and_encoded(tmp_path: Path) -> None:
 def test_copied_media_travel_with_the_page(tmp_path: Path) -> None:
     (tmp_path / "run" / "media").mkdir(parents=True)
     for n in range(24):
-        (tmp_path / "run" / "media" / f"{n}.mp4").write_bytes(b"video %d" % n)
+        (tmp_path / "run" / "media" / f"{n}.mp4").write_bytes(b"\0\0\0\x18ftypmp42 %d" % n)
     results = fakes.make(protocols=["psnr"], media={"clip": "media/{i}.mp4", "reference": "media/gone{i}.mp4"})
     where = Results(results.rows, results.provenance, folder=tmp_path / "run")
     data = embedded(page(where, tmp_path / "out", copy_media=True))
     assert all(not link.startswith("..") for line in data["clips"] for link in line)
-    assert (tmp_path / "out" / unquote(data["clips"][0][5])).read_bytes() == b"video 5"
+    assert (tmp_path / "out" / unquote(data["clips"][0][5])).read_bytes() == b"\0\0\0\x18ftypmp42 5"
     assert {s["video"] for s in data["samples"]} == {""}
 
 
