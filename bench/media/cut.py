@@ -14,18 +14,18 @@ import numpy as np
 import numpy.typing as npt
 from av.format import Flags
 
-from bench.media.decode import FPS, _Converter
+from bench.media.pictures import Converter
 from bench.media.probe import (
-    Timeline,
-    _timeline,
     decoded,
-    displayed,
-    first_frame,
     open_media,
-    start_time,
+    pixel_aspect,
+    probe,
+    sound_stream,
+    timeline_of,
     video_stream,
 )
 from bench.media.scale import Resizer
+from bench.media.timeline import FPS
 
 Box = tuple[int, int, int, int]
 Frame = npt.NDArray[np.uint8]
@@ -63,23 +63,17 @@ def describe(path: Path) -> Source:
     Raises:
         DecodeError: not a video, damaged or unreadable.
     """
-    times = _read_timeline(path)
+    video = probe(path)
     with open_media(path) as container:
-        video = video_stream(path, container)
-        sound = container.streams.audio[0] if container.streams.audio else None
-        audio_start = float("nan")
-        if sound is not None:
-            audio_start = float((sound.start_time or 0) * sound.time_base)
-        width, height, _ = displayed(first_frame(path, container), video)
-        span = float(int(times.end - times.ticks[0]) * times.time_base)
+        sound = sound_stream(container)
         return Source(
-            width,
-            height,
-            len(times.ticks) / span,
-            len(times.ticks),
-            span,
-            times.start,
-            audio_start,
+            video.width,
+            video.height,
+            video.frames / video.duration,
+            video.frames,
+            video.duration,
+            timeline_of(path).start,
+            float((sound.start_time or 0) * sound.time_base) if sound is not None else float("nan"),
             sound.codec_context.sample_rate if sound is not None else 0,
             sound.codec_context.channels if sound is not None else 0,
         )
@@ -92,7 +86,7 @@ def frame_span(path: Path, first: int, last: int) -> tuple[float, float]:
         DecodeError: not a video.
         IndexError: there are not that many frames.
     """
-    times = _read_timeline(path)
+    times = timeline_of(path)
     if not 0 <= first <= last < len(times.ticks):
         raise IndexError(f"frames {first} to {last} of {len(times.ticks)}")
     after = times.ticks[last + 1] if last + 1 < len(times.ticks) else times.end
@@ -143,15 +137,9 @@ def cut(
         shown += 1
 
 
-def _read_timeline(path: Path) -> Timeline:
-    with open_media(path) as container:
-        return _timeline(path, container)
-
-
 def _pictures(path: Path, start: float, end: float) -> Iterator[tuple[float, float, Frame]]:
     """Yield (time from `start`, duration, picture) of the native frames in [start, end)."""
-    with open_media(path) as container:
-        origin = start_time(path, container) or 0.0
+    origin = timeline_of(path).start
     with open_media(path) as container:
         stream = video_stream(path, container)
         tick = float(stream.time_base)
@@ -159,7 +147,7 @@ def _pictures(path: Path, start: float, end: float) -> Iterator[tuple[float, flo
         # Raw streams carry no times and cannot be sought in: they are read from their first frame.
         if start > 2.0 and not container.format.flags & Flags.no_timestamps.value:
             container.seek(int((origin + start) / tick), stream=stream, backward=True)
-        convert = _Converter(stream)
+        convert = Converter(path, pixel_aspect(stream))
         for index, frame in enumerate(decoded(path, container)):
             time = (frame.pts * tick if frame.pts is not None else index * default) - origin - start
             if time < -_TICK:

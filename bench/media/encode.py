@@ -27,9 +27,9 @@ from av.video.reformatter import (
     VideoReformatter,
 )
 
-from bench.media.decode import SAMPLE_RATE
 from bench.media.errors import EncodeError
-from bench.media.probe import FPS
+from bench.media.sound import SAMPLE_RATE
+from bench.media.timeline import FPS
 
 VIDEO_OPTIONS = {"crf": "10", "preset": "veryfast", "x264-params": "mbtree=0"}
 """libx264 settings of the canonical clip; docs/media.md has the measurements behind them.
