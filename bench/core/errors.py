@@ -62,6 +62,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 
+def unforeseen(error: BaseException) -> str:
+    """Return what to say of a failure that no code expected: what it was and where to report it."""
+    return f"{in_words(error)}. Nobody foresaw this: please report it to actalker-bench with the file."
+
+
 def in_words(error: BaseException) -> str:
     """Return what a record keeps of a failure: one line, the same on every machine."""
     if isinstance(error, BenchError):

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.core.errors import BenchError, UsageError
+from bench.core.errors import BenchError, UsageError, unforeseen
 from bench.core.keys import digest, file_digest
 from bench.core.spec import Rejected, Sample, Split
 from bench.store.files import StoreFull, full_disk_explained, write_bytes
@@ -33,7 +33,7 @@ SHORT_SIDE = 512
 """Larger pictures are scaled down until their shorter side has this many pixels."""
 
 SAMPLES_PER_FRAME = 640
-PROTOCOL = "folder/1: 25 fps, 16 kHz mono, short side <= 512, even sizes, whole frame"
+PROTOCOL = "folder/2: 25 fps, 16 kHz mono, short side <= 512, even sizes, whole frame"
 SAME_PICTURE_DB = 30.0
 """PSNR from which a triplet's picture counts as the first frame of its video, which then is ground truth."""
 
@@ -71,6 +71,7 @@ class _Normalised:
         is_reference: the video shows what a method is asked to make.
         duplicated, dropped: frames repeated and left out by the change to 25 fps.
         cut: frames at the end left out because the sound ends before.
+        notes: what was chosen or changed in reading the files, in short phrases.
     """
 
     frames: int
@@ -80,6 +81,7 @@ class _Normalised:
     duplicated: int
     dropped: int
     cut: int
+    notes: tuple[str, ...] = ()
 
 
 def load_folder(path: Path, cache: Path, progress: Callable[[int, int], None] | None = None) -> Split:
@@ -123,6 +125,10 @@ def load_folder(path: Path, cache: Path, progress: Callable[[int, int], None] | 
             raise
         except BenchError as error:
             rejected.append(Rejected(_names(path, item), error.message))
+        except (MemoryError, KeyboardInterrupt):
+            raise
+        except Exception as error:  # one odd file must not end the command
+            rejected.append(Rejected(_names(path, item), unforeseen(error)))
         if progress:
             progress(number, len(items))
     hashes.save()
@@ -214,7 +220,7 @@ def _other_case(groups: Mapping[str, Mapping[str, list[Path]]], name: str, kind:
 def visible_files(root: Path, rejected: list[Rejected]) -> Iterator[Path]:
     """Yield every file below `root` in a fixed order; names that begin with a dot are passed over.
 
-    Folders that cannot be listed are added to `rejected`.
+    Folders that cannot be listed, and what is no regular file, are added to `rejected`.
 
     Raises:
         UsageError: `root` itself cannot be listed.
@@ -231,7 +237,11 @@ def visible_files(root: Path, rejected: list[Rejected]) -> Iterator[Path]:
 
     for folder, subfolders, names in os.walk(root, onerror=refuse):
         subfolders[:] = sorted(s for s in subfolders if not s.startswith("."))
-        yield from (Path(folder) / name for name in sorted(names) if not name.startswith("."))
+        for file in (Path(folder) / name for name in sorted(names) if not name.startswith(".")):
+            if file.is_file() or not file.exists():  # a link to nothing is told by whoever reads it
+                yield file
+            else:  # opening a pipe would wait for its writer for ever
+                rejected.append(Rejected(str(file.relative_to(root)), "a pipe, a socket or a device, not a file"))
 
 
 def _cached(item: _Item, digests: dict[str, str], cache: Path) -> tuple[Path, _Normalised]:
@@ -275,13 +285,16 @@ def _normalise(item: _Item, work: Path) -> _Normalised:
         DecodeError: a source cannot be used.
         InvalidClip: nothing is left, because the sound is shorter than a frame.
     """
-    from bench.media.decode import chunks, read_audio, read_image, resample_plan
+    from bench.media.decode import chunks, read_image, resample_plan
     from bench.media.encode import write_clip, write_image, write_wav
     from bench.media.errors import InvalidClip
     from bench.media.probe import probe
+    from bench.media.sound import read_sound
 
     heard = item.audio or item.video
-    audio = None if heard is None else read_audio(heard)
+    sound = None if heard is None else read_sound(heard)
+    audio = None if sound is None else sound.samples
+    read_notes = () if sound is None else sound.notes
     if item.audio is not None and audio is None:
         raise InvalidClip(f"{item.audio} has no audio stream.")
     shown = 0
@@ -304,6 +317,7 @@ def _normalise(item: _Item, work: Path) -> _Normalised:
     is_reference = False
     if item.video is not None:
         native = probe(item.video)
+        read_notes = (*native.notes, *read_notes)
         fit = _fitter(native.width, native.height)
         scaled = (fit(frame) for chunk in chunks(item.video, size=8) for frame in chunk)
         first = next(scaled)
@@ -330,6 +344,7 @@ def _normalise(item: _Item, work: Path) -> _Normalised:
         duplicated=duplicated,
         dropped=dropped,
         cut=max(0, shown - frames),
+        notes=read_notes,
     )
 
 
@@ -391,6 +406,9 @@ def _notes(samples: Sequence[Sample], made: Sequence[tuple[str, _Normalised]]) -
     if cut:
         each = [f"{name} ({count} frames)" for name, count in sorted(cut)]
         notes.append(f"{len(cut)} cut at the end because the sound is shorter than the picture: {few(each)}.")
+    unusual = [f"{name} ({'; '.join(result.notes)})" for name, result in sorted(made, key=str) if result.notes]
+    if unusual:
+        notes.append(f"{len(unusual)} read with a change or a choice: {few(unusual)}.")
     return notes
 
 

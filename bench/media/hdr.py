@@ -2,8 +2,8 @@
 
 Light is read by ITU-R BT.2100-2 (PQ: table 4; HLG: table 5, for a display of 1000 cd/m^2, system gamma 1.2).
 White of ordinary material is 203 cd/m^2 (ITU-R BT.2408-7). What is brighter is compressed by the knee of ITU-R
-BT.2390-10 (section 5.4.1), applied to the largest of the three lights so that hues stay. Colours go from BT.2020 to
-BT.709 by ITU-R BT.2087-0 and are clipped; the result is coded by sRGB's curve (IEC 61966-2-1).
+BT.2390-10 (section 5.4.1), applied to the largest of the three lights so that hues stay. Colours go from
+BT.2020 to BT.709 by ITU-R BT.2087-0 and are clipped; the result is coded by sRGB's curve (IEC 61966-2-1).
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from typing import Any
 import av
 from av.stream import Disposition
 
-from bench.core.errors import BenchError
+from bench.core.errors import BenchError, unforeseen
 from bench.media.errors import DecodeError
 from bench.media.pictures import MAX_BYTES, Orientation, check_size, colour_note, stored_size
 from bench.media.timeline import FPS, ResamplePlan, Timeline, resample, timeline
@@ -127,10 +127,7 @@ def open_media(path: Path) -> Iterator[Any]:
     except MemoryError:
         raise
     except Exception as error:
-        raise DecodeError(
-            f"Cannot read {path}: reading it failed in a way nobody foresaw ({type(error).__name__}: {error}).",
-            "Please report it to actalker-bench with the file, or its first megabyte; until then leave it out.",
-        ) from error
+        raise DecodeError(f"Cannot read {path}: {unforeseen(error)}", "Until then leave it out.") from error
 
 
 def identity(path: Path) -> tuple[int, ...]:
