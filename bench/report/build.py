@@ -12,7 +12,7 @@ from itertools import pairwise
 from bench.core.declaration import first_match, matches
 from bench.report.published import rows as published_rows
 from bench.report.recipes import ColumnSpec, Recipe, TableSpec
-from bench.report.table import Column, Footnote, Mark, Reason, Row, Section, Table, Value, said_apart
+from bench.report.table import Column, Footnote, Mark, Reason, Row, Section, Table, Value, told
 from bench.results import published, statistics
 from bench.results.runs import gate_order
 from bench.results.summary import Cell, Estimate, Summary
@@ -89,6 +89,8 @@ def _build(
     if filled:
         named = [named[i] for i in filled]
         grid = {pair: [line[i] for i in filled] for pair, line in grid.items()}
+    numbers: dict[str, int] = {}
+    named = [(n, replace(c, footnote=numbers.setdefault(c.protocol, len(numbers) + 1))) for n, c in named]
     columns = [c for _, c in named]
     section: dict[tuple[str, str], Section] = {
         (m, g): "control" if g == "none" or summary.results.method_kind(m) == "control" else "method"
@@ -148,7 +150,6 @@ def _columns(
 ) -> tuple[list[tuple[str, Column]], list[str]]:
     """Return (name, column) pairs of a table and the names of wanted columns nothing was measured for."""
     domain, dataset, split = key
-    numbers: dict[str, int] = {}
     found: list[tuple[str, Column]] = []
     absent: list[str] = []
     if spec.columns:
@@ -158,7 +159,7 @@ def _columns(
                 continue
             if matches(protocol, spec.columns) and (key, protocol, column) not in taken:
                 taken.add((key, protocol, column))
-                found.append(("", _column(summary, protocol, column, numbers)))
+                found.append(("", _column(summary, protocol, column)))
         return found, absent
     splits = sorted({c.split for c in summary.estimates if c[:2] == (domain, dataset)})
     for wanted in spec.column:
@@ -167,7 +168,7 @@ def _columns(
         if not hits:
             absent.append(wanted.name)
         for place, protocol, column in hits:
-            made = _column(summary, protocol, column, numbers)
+            made = _column(summary, protocol, column)
             side = place if wanted.split else ""
             group = wanted.group if len(places) == 1 else f"{wanted.group} ({place})".strip()
             found.append((wanted.name, replace(made, split=side, group=group)))
@@ -195,11 +196,11 @@ def _resolve(
     return hits
 
 
-def _column(summary: Summary, protocol: str, key: str, numbers: dict[str, int]) -> Column:
+def _column(summary: Summary, protocol: str, key: str) -> Column:
     about = summary.results.column(protocol, key)
     return Column(
         protocol, key, str(about["label"]), str(about["direction"]), str(about["unit"]),
-        int(about["digits"]), float(about["scale"]), footnote=numbers.setdefault(protocol, len(numbers) + 1),
+        int(about["digits"]), float(about["scale"]),
     )  # fmt: skip
 
 
@@ -318,17 +319,19 @@ def _floors(columns: Sequence[Column], sets: Sequence[Estimate]) -> list[str]:
 
 def _reasons(summary: Summary, estimates: Sequence[Estimate]) -> Iterator[Reason]:
     """Group what is missing by reason, most frequent first."""
+    said = told(
+        (why.reason or why.status, e.cell.method, why.detail, count)
+        for e in summary.estimates.values()
+        for why, count in e.missing.items()
+    )
     counts: dict[tuple[str, str], Counter[tuple[str, str, str]]] = {}
-    details: dict[tuple[str, str], Counter[str]] = {}
     labels: dict[tuple[str, str], dict[str, None]] = {}
     for estimate in estimates:
         cell = estimate.cell
         totals: Counter[tuple[str, str]] = Counter()
         for why, count in estimate.missing.items():
             code = why.reason or why.status
-            key = (code, why.detail if said_apart(code) else "")
-            totals[key] += count
-            details.setdefault(key, Counter())[why.detail] += count
+            totals[code, said[code, cell.method, why.detail]] += count
         for key, count in totals.items():
             so_far = counts.setdefault(key, Counter())
             place = (cell.method, cell.gate, cell.protocol)
@@ -336,8 +339,7 @@ def _reasons(summary: Summary, estimates: Sequence[Estimate]) -> Iterator[Reason
             label = str(summary.results.column(cell.protocol, cell.column)["label"])
             labels.setdefault(key, {})[label] = None
     for key in sorted(counts, key=lambda k: (-sum(counts[k].values()), k)):
-        detail = min(details[key], key=lambda d: (-details[key][d], d))
-        yield Reason(key[0], detail, dict(sorted(counts[key].items())), tuple(labels[key]))
+        yield Reason(*key, dict(sorted(counts[key].items())), tuple(labels[key]))
 
 
 def _footnote(summary: Summary, column: Column) -> Footnote:

@@ -45,11 +45,12 @@ def document(tables: Iterable[Table]) -> str:
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(FIELDS)
     for record in records(tables):
-        writer.writerow([_inert(v) if isinstance(v, str) else v for v in record])
+        writer.writerow([inert(v) if isinstance(v, str) else v for v in record])
     return stream.getvalue()
 
 
-def _inert(text: str) -> str:
+def inert(text: str) -> str:
+    """Return text that no spreadsheet takes for a formula."""
     return "'" + text if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
 
 

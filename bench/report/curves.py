@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 MOST_CLIPS = 2000
 FPS = 25.0
 PLACE = ["dataset", "split", "sample"]
+INNER_LIPS = (13, 14)  # upper and lower, of MediaPipe's face mesh
 
 Stored = Callable[[str, str], Features | None]
 """(clip sha256, extractor name) -> stored arrays, or None."""
@@ -76,6 +77,7 @@ def collect(clips: pd.DataFrame, stored: Stored) -> dict[str, dict[str, Any]]:
             "mouth": mouth(sha256, stored),
             "reference_mouth": mouth(truth, stored) if truth and truth != sha256 else None,
             "sync_curve": sync_curve(sha256, stored),
+            "mouth_at": mouth_at(sha256, stored),
             "mel": pictures.get(path),
         }
         extra = {name: value for name, value in extra.items() if value}
@@ -101,9 +103,18 @@ def mouth(sha256: str, stored: Stored) -> list[float | None] | None:
     from bench.metrics.faces import inter_ocular
 
     marks = faces["landmarks"][..., :2].astype(np.float64)
-    upper, lower = 13, 14  # inner lips of MediaPipe's face mesh
+    upper, lower = INNER_LIPS
     gap = np.linalg.norm(marks[:, upper] - marks[:, lower], axis=-1) / inter_ocular(marks)
     return _numbers(np.where(faces["valid"], gap, np.nan))
+
+
+def mouth_at(sha256: str, stored: Stored) -> list[float | None] | None:
+    """Return where the mouth is on average, as shares of width and height; None where no face was read."""
+    faces = stored(sha256, "faces")
+    if faces is None or not faces["valid"].any():
+        return None
+    lips = faces["landmarks"][faces["valid"]][:, INNER_LIPS, :2].astype(np.float64)
+    return _numbers(lips.mean((0, 1)) / faces["size"])
 
 
 def sync_curve(sha256: str, stored: Stored) -> list[float | None] | None:

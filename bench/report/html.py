@@ -12,19 +12,26 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.resources import data_folder
-from bench.report import build, page, recipes
+from bench.report import build, copies, decide, latex, page, recipes
 from bench.report.table import (
     SECTION_TITLES,
     Column,
     Row,
     Table,
     all_reasons,
+    commands,
     lead,
     shared_notes,
     text,
 )
+from bench.results import statistics
 from bench.results.runs import plain
 from bench.results.summary import Summary
+
+STYLES = ("base", "tables", "plots", "clips", "narrow")
+SCRIPTS = ("core", "tables", "plots")
+CLIP_SCRIPTS = ("spread", "players", "clips", "compare", "along", "viewer")
+"""Parts of the page's style and script, in order; they are joined, so later ones may use earlier ones."""
 
 STACKED = 6
 """Tables with this many columns, and narrow ones with long intervals, print the interval under its number."""
@@ -59,13 +66,17 @@ def document(
         lstrip_blocks=True,
     )
     environment.filters["anchor"] = build.slug
-    script = (folder / "report.js").read_text(encoding="utf-8")
     shown = dict.fromkeys((c.protocol, c.key) for t in tables for c in t.columns)
     data = page.payload(summary, page.Media(out, media_root, copy_media), list(shown))
+    data["first"] = len(tables[0].columns)
+    data["copies"] = [copies.pieces(t) for t in tables]
+    data["preamble"] = latex.HEAD
+    script = _script(folder, bool(data["samples"]))
     provenance = summary.results.provenance
+    lost = page.failures(summary.results)
     return environment.get_template("report.html").render(
         title=title,
-        css=(folder / "report.css").read_text(encoding="utf-8"),
+        css="".join((folder / "css" / f"{name}.css").read_text(encoding="utf-8") for name in STYLES),
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         data=page.to_json(data),
@@ -73,14 +84,47 @@ def document(
         notes=shared_notes(tables) if len(tables) > 1 else (),
         reasons=[str(r) for r in all_reasons(tables)],
         matrices=_matrices(summary, list(shown)),
-        failures=page.failures(summary.results),
+        standings=_standings(summary, tables[0]),
+        failures=lost,
+        commands=commands(f.detail for f in lost),
         has_samples=bool(data["samples"]),
+        has_numbers=bool(data["metrics"]),
         about=provenance,
         facts=_facts(summary),
         protocols=_protocols(provenance),
         pretty=_pretty,
         plain=plain,
     )
+
+
+def _script(folder: Path, has_samples: bool) -> str:
+    names = (*SCRIPTS, *(CLIP_SCRIPTS if has_samples else ()), "start")
+    parts = "".join((folder / "js" / f"{name}.js").read_text(encoding="utf-8") for name in names)
+    return f'"use strict";\n(() => {{\n{parts}}})();\n'
+
+
+def _standings(summary: Summary, table: Table) -> list[dict[str, Any]]:
+    """Return who is better than whom over the first table's columns, one entry per data set and split."""
+    made = []
+    rows = [(m, g) for m, g, control in page.rows_of(summary) if not control]
+    columns = list(dict.fromkeys((c.protocol, c.key) for c in table.columns))
+    names = {(c.protocol, c.key): c.label if not c.gate else c.group for c in table.columns}
+    for section in summary.sections():
+        found = decide.differences(summary, section, rows, columns)
+        people = [p.identities for line in found.values() for p in line if p.identities]
+        standings = decide.standings(found, rows)
+        if len(standings) < 2:
+            continue
+        made.append({
+            "set": " / ".join(section[1:]),
+            "columns": [names[key] for key in found],
+            "few": max(people) if people and max(people) < statistics.MIN_CLUSTERS else 0,
+            "rows": [
+                {"name": " · ".join(s.row), **{k: getattr(s, k) for k in ("better", "open", "worse", "apart")}}
+                for s in standings
+            ],
+        })  # fmt: skip
+    return made
 
 
 def _table(table: Table) -> dict[str, Any]:
@@ -93,11 +137,13 @@ def _table(table: Table) -> dict[str, Any]:
         cells = [_cell(row, i, column) for i, column in enumerate(table.columns)]
         bodies[-1]["rows"].append({"heads": first, "cells": cells, "gate": row.gate if row.gate in first else ""})
     groups: list[dict[str, Any]] = []
-    for column in table.columns:
+    for place, column in enumerate(table.columns, start=len(heads)):
         if groups and groups[-1]["name"] == column.group:
             groups[-1]["span"] += 1
         else:
-            groups.append({"name": column.group, "span": 1})
+            groups.append({"name": column.group, "span": 1, "start": place})
+    methods = [row.values for row in table.rows if row.section == "method"]
+    everywhere = range(len(table.columns))
     narrow = len(table.columns) <= 2
     addition = max((len(c["addition"]) for b in bodies for r in b["rows"] for c in r["cells"]), default=0)
     return {
@@ -105,6 +151,8 @@ def _table(table: Table) -> dict[str, Any]:
         "columns": table.columns, "groups": groups if any(g["name"] for g in groups) else [],
         "footnotes": table.footnotes, "notes": table.notes, "width": len(heads) + len(table.columns),
         "narrow": narrow, "addition": addition,
+        "complete": [i for i in everywhere if all((v := line[i]) and v.scored for line in methods)],
+        "decided": [i for i in everywhere if any((v := line[i]) and v.mark for line in methods)],
         "stacked": len(table.columns) >= STACKED or (narrow and addition > len("± 0.0123")),
     }  # fmt: skip
 

@@ -30,7 +30,7 @@ _SPECIAL = {
 }  # fmt: skip
 _SUPERSCRIPTS = "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"
 
-_HEAD = r"""% Needs \usepackage{booktabs,textcomp}; with \usepackage{xcolor} unranked rows are grey.
+HEAD = r"""% Needs \usepackage{booktabs,textcomp}; with \usepackage{xcolor} unranked rows are grey.
 \providecommand{\benchgrey}[1]{{\ifdefined\color\color{gray}\fi#1}}
 """
 
@@ -73,27 +73,37 @@ def _heading(column: Column) -> str:
 
 
 def _tabular(model: Table, chosen: Sequence[int]) -> list[str]:
-    heads, firsts = lead(model)
+    heads, _ = lead(model)
     left = sum(head != "n" for head in heads)
     columns = [model.columns[i] for i in chosen]
     width = len(heads) + len(columns)
-    lines = [rf"\begin{{tabular}}{{@{{}}{'l' * left}{'r' * (width - left)}@{{}}}}", r"\toprule"]
-    lines += _groups(columns, len(heads))
-    lines += [_line([*heads, *map(_heading, columns)]), r"\midrule"]
+    out = [rf"\begin{{tabular}}{{@{{}}{'l' * left}{'r' * (width - left)}@{{}}}}", r"\toprule"]
+    out += _groups(columns, len(heads))
+    head, *body = lines(model, chosen)
+    out += [_line(head), r"\midrule"]
     section = "method"
-    for row, first in zip(model.rows, firsts, strict=True):
+    for row, line in zip(model.rows, body, strict=True):
         if all(row.values[i] is None for i in chosen):
             continue
         if row.section != section:
             title = rf"\textit{{{escape(SECTION_TITLES[row.section])}}}"
-            gap = [] if lines[-1] == r"\midrule" else [r"\addlinespace"]
-            lines += [*gap, rf"\multicolumn{{{width}}}{{@{{}}l}}{{{title}}} \\"]
+            gap = [] if out[-1] == r"\midrule" else [r"\addlinespace"]
+            out += [*gap, rf"\multicolumn{{{width}}}{{@{{}}l}}{{{title}}} \\"]
             section = row.section
+        out.append(_line(line))
+    return [*out, r"\bottomrule", r"\end{tabular}"]
+
+
+def lines(model: Table, chosen: Sequence[int]) -> list[list[str]]:
+    """Return the heading and every row with the chosen columns, as escaped cells."""
+    heads, firsts = lead(model)
+    out = [[*heads, *(_heading(model.columns[i]) for i in chosen)]]
+    for row, first in zip(model.rows, firsts, strict=True):
         names = [escape(c) for c in first]
-        if section != "method":
+        if row.section != "method":
             names = [rf"\benchgrey{{{c}}}" if c else "" for c in names]
-        lines.append(_line([*names, *(cell(row, i, model.columns[i]) for i in chosen)]))
-    return [*lines, r"\bottomrule", r"\end{tabular}"]
+        out.append([*names, *(cell(row, i, model.columns[i]) for i in chosen)])
+    return out
 
 
 def _groups(columns: Sequence[Column], offset: int) -> list[str]:
@@ -114,27 +124,35 @@ def _line(cells: Sequence[str]) -> str:
     return " & ".join(cells) + r" \\"
 
 
-def table(model: Table) -> str:
-    """Return one table as a `table*` float with caption, label, footnotes, notes and reasons."""
-    lines = [r"\begin{table*}[tp]", r"\centering", r"\footnotesize", r"\setlength{\tabcolsep}{4pt}"]
+def around(model: Table) -> tuple[str, str]:
+    """Return what stands before and after the tabular: a `table*` float, caption, label; footnotes and notes."""
     caption = escape(model.title) + (". " + escape(model.caption) if model.caption else "")
-    lines += [rf"\caption{{{caption}}}", rf"\label{{tab:bench-{model.id}}}"]
-    for number, chosen in enumerate(model.parts(COLUMNS_PER_PART)):
-        lines += [*([r"\par\medskip"] if number else []), *_tabular(model, chosen)]
+    before = [r"\begin{table*}[tp]", r"\centering", r"\footnotesize", r"\setlength{\tabcolsep}{4pt}"]
+    before += [rf"\caption{{{caption}}}", rf"\label{{tab:bench-{model.id}}}"]
     beneath = [
         f"$^{{{f.number}}}$~\\texttt{{{escape(f.protocol)}}}" + (f": {escape(f.text)}" if f.text else "")
         for f in model.footnotes
     ]
     beneath += [escape(sentence) for sentence in (*model.notes, *map(str, model.reasons))]
+    after = []
     if beneath:
-        lines += [r"\par\medskip", r"\begin{minipage}{\linewidth}\scriptsize\raggedright"]
-        lines += [rf"{sentence}\par" for sentence in beneath]
-        lines.append(r"\end{minipage}")
-    return "\n".join([*lines, r"\end{table*}"]) + "\n"
+        after += [r"\par\medskip", r"\begin{minipage}{\linewidth}\scriptsize\raggedright"]
+        after += [rf"{sentence}\par" for sentence in beneath]
+        after.append(r"\end{minipage}")
+    return "\n".join(before), "\n".join([*after, r"\end{table*}"])
+
+
+def table(model: Table) -> str:
+    """Return one table as a `table*` float with caption, label, footnotes, notes and reasons."""
+    before, after = around(model)
+    out = [before]
+    for number, chosen in enumerate(model.parts(COLUMNS_PER_PART)):
+        out += [*([r"\par\medskip"] if number else []), *_tabular(model, chosen)]
+    return "\n".join([*out, after]) + "\n"
 
 
 def document(tables: Sequence[Table], provenance: Mapping[str, Any]) -> str:
     r"""Return a file for `\input` with every table as a float."""
     known = [k for k in ("command", "version", "commit", "created") if provenance.get(k)]
     head = "".join(f"% {k}: {re.sub(r'[^ -~]+', ' ', str(provenance[k]))}\n" for k in known)
-    return head + _HEAD + "\n" + "\n".join(table(t) for t in tables)
+    return head + HEAD + "\n" + "\n".join(table(t) for t in tables)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from bench.core.printable import printable
@@ -14,6 +14,7 @@ from bench.report.table import (
     Row,
     Table,
     all_reasons,
+    commands,
     lead,
     shared_notes,
     text,
@@ -60,6 +61,14 @@ def _row(row: Row, heads: Sequence[str], table: Table, chosen: Sequence[int]) ->
     return [name, *rest, *(cell(row, i, table.columns[i]) for i in chosen)]
 
 
+def lines(model: Table, chosen: Sequence[int]) -> list[list[str]]:
+    """Return the heading and every row with the chosen columns, as escaped cells."""
+    heads, firsts = lead(model)
+    grouped = any(c.group for c in model.columns)
+    head = [*heads, *(_heading(model.columns[i], grouped) for i in chosen)]
+    return [head, *(_row(row, first, model, chosen) for row, first in zip(model.rows, firsts, strict=True))]
+
+
 def grid(lines: Sequence[Sequence[str]], left: Collection[int]) -> list[str]:
     """Return escaped cells as an aligned Markdown table; columns in `left` are text."""
     widths = [max(3, *(len(line[i]) for line in lines)) for i in range(len(lines[0]))]
@@ -83,14 +92,12 @@ def table(model: Table, level: int = 3, said: Collection[str] = (), reasons: boo
     out = [f"{'#' * level} {escape(model.title)}", ""]
     if model.caption:
         out += [escape(model.caption), ""]
-    heads, lines = lead(model)
-    left = [i for i, head in enumerate(heads) if head != "n"]
-    grouped = any(c.group for c in model.columns)
+    left = [i for i, head in enumerate(lead(model)[0]) if head != "n"]
     for chosen in model.parts(COLUMNS_PER_PART):
-        head = [*heads, *(_heading(model.columns[i], grouped) for i in chosen)]
+        head, *body = lines(model, chosen)
         body = [
-            _row(row, line, model, chosen)
-            for row, line in zip(model.rows, lines, strict=True)
+            line
+            for row, line in zip(model.rows, body, strict=True)
             if any(row.values[i] is not None for i in chosen)
         ]
         out += [*grid([head, *body], left), ""]
@@ -107,8 +114,14 @@ def table(model: Table, level: int = 3, said: Collection[str] = (), reasons: boo
     return "\n".join(out).rstrip() + "\n"
 
 
-def _why(reasons: Iterable[Reason]) -> list[str]:
-    return ["Why “—” or fewer results than planned:", "", *(f"- {escape(str(r))}" for r in reasons), ""]
+def _why(reasons: Sequence[Reason]) -> list[str]:
+    said = ["Why “—” or fewer results than planned:", "", *(f"- {escape(str(r))}" for r in reasons), ""]
+    typed = commands(r.detail for r in reasons)
+    return (
+        [*said, "What gets it:", "", "```console", *(c.replace("`", "'") for c in typed), "```", ""]
+        if typed
+        else said
+    )
 
 
 def document(title: str, tables: Sequence[Table], provenance: Mapping[str, Any]) -> str:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from bench.report import sheets
-from bench.report.table import Column
+from bench.report import decide, sheets
+from bench.report.table import Column, told
 from bench.results.runs import Results, gate_order
 from bench.results.summary import Summary
 from bench.store.files import staged
@@ -94,22 +94,34 @@ def _is_media(head: bytes) -> bool:
     return any(re.match(begin, head, re.DOTALL) for begin in _MEDIA)
 
 
+def rows_of(summary: Summary) -> list[tuple[str, str, bool]]:
+    """Return (method, gate, whether it is a control), controls last."""
+    results = summary.results
+    rows = [(m, g, g == "none" or results.method_kind(m) == "control") for m, g in summary.rows_of()]
+    return sorted(rows, key=lambda row: row[2])
+
+
+def columns_of(summary: Summary, first: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return every (protocol, column) that has a value: those of `first`, then in order of the provenance."""
+    scored = summary.columns_of(scored=True)
+    known = set(scored)
+    return list(dict.fromkeys([*(c for c in first if c in known), *scored]))
+
+
 def payload(summary: Summary, media: Media, first: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
     """Return the data behind the plots and players, as small as JSON gets.
 
     `rows` are methods under gates, `samples` the clips' ids with reference media, `metrics` the columns.
-    `values[m][r]` lists the score of each sample (null: none); `clips[r]` the link of each sample's clip;
-    `why[r]` the reason of what is missing; `curves` what accompanies single clips; `sheet_frames` how many
-    frames a strip of the contact sheet has. Metrics come in the order
-    of `first`, (protocol, column) pairs, then in that of the provenance.
+    `values[m][r]` lists the score of each sample (null: none; nothing for set metrics); `clips[r]` the link
+    of each sample's clip; `why[r]` the reason of what is missing; `curves` what accompanies single clips;
+    `sheet_frames` how many frames a strip of the contact sheet has; `decide` the means and paired
+    differences, see `bench.report.decide`. Metrics come in the order of `first`, (protocol, column) pairs,
+    then in that of the provenance.
     """
     results = summary.results
-    rows = [
-        {"method": m, "gate": g, "control": g == "none" or results.method_kind(m) == "control"}
-        for m, g in summary.rows_of()
-    ]
-    rows.sort(key=lambda row: bool(row["control"]))
-    place = {(str(r["method"]), str(r["gate"])): i for i, r in enumerate(rows)}
+    found = rows_of(summary)
+    rows = [{"method": m, "gate": g, "control": control} for m, g, control in found]
+    place = {(m, g): i for i, (m, g, _) in enumerate(found)}
     clips = results.rows[results.rows["kind"] == "clip"]
     key = ["dataset", "split", "sample"]
     firsts = clips.drop_duplicates(key).sort_values(key)
@@ -129,17 +141,18 @@ def payload(summary: Summary, media: Media, first: Sequence[tuple[str, str]] = (
         }
         for (dataset, split, sample), identity in zip(order, firsts["identity"], strict=True)
     ]
-    metrics, values = _values(summary, place, order, first)
+    columns = columns_of(summary, first)
     links, hashes = _clips(clips, place, order, media)
     return {
         "rows": rows,
         "samples": samples,
-        "metrics": metrics,
-        "values": values,
+        "metrics": [_metric(summary, *column) for column in columns],
+        "values": _values(summary, place, order, columns),
         "clips": links,
         "why": _why(clips, place, order),
         "curves": _curves(results.clips, hashes, media),
         "sheet_frames": sheets.FRAMES,
+        "decide": decide.payload(summary, list(place), columns),
     }
 
 
@@ -154,36 +167,32 @@ def _sample_media(clips: Any, key: Sequence[str]) -> dict[str, dict[SampleKey, s
     return found
 
 
+def _metric(summary: Summary, protocol: str, column: str) -> dict[str, Any]:
+    about = summary.results.column(protocol, column)
+    heading = Column(protocol, column, str(about["label"]), unit=str(about["unit"]), scale=float(about["scale"]))
+    return {
+        "id": f"{protocol}:{column}", "protocol": protocol, "label": heading.heading,
+        "direction": about["direction"], "digits": about["digits"], "scale": about["scale"],
+    }  # fmt: skip
+
+
 def _values(
     summary: Summary,
     place: Mapping[tuple[str, str], int],
     order: Mapping[SampleKey, int],
-    first: Sequence[tuple[str, str]],
-) -> tuple[list[dict[str, Any]], list[list[list[float | None] | None]]]:
-    metrics: list[dict[str, Any]] = []
-    values: list[list[list[float | None] | None]] = []
-    index: dict[tuple[str, str], int] = {}
-    estimates = [e for e in summary.estimates.values() if e.kind == "clip" and e.n_ok]
-    known = {(e.cell.protocol, e.cell.column) for e in estimates}
-    rest = sorted(known - set(first), key=lambda c: summary.results.protocol_order(*c))
-    for protocol, column in [*(c for c in first if c in known), *rest]:
-        about = summary.results.column(protocol, column)
-        index[protocol, column] = len(metrics)
-        heading = Column(
-            protocol, column, str(about["label"]), unit=str(about["unit"]), scale=float(about["scale"])
-        )
-        metrics.append({
-            "protocol": protocol, "label": heading.heading, "direction": about["direction"],
-            "digits": about["digits"], "scale": about["scale"],
-        })  # fmt: skip
-        values.append([None] * len(place))
-    for e in estimates:
+    columns: Sequence[tuple[str, str]],
+) -> list[list[list[float | None] | None]]:
+    index = {column: m for m, column in enumerate(columns)}
+    values: list[list[list[float | None] | None]] = [[None] * len(place) for _ in columns]
+    for e in summary.estimates.values():
+        if e.kind != "clip" or not e.n_ok:
+            continue
         metric, row = index[e.cell.protocol, e.cell.column], place[e.cell.method, e.cell.gate]
         line = values[metric][row] or [None] * len(order)
         for sample, value in zip(e.samples, e.values.tolist(), strict=True):
             line[order[e.cell.dataset, e.cell.split, sample]] = float(f"{value:.5g}")
         values[metric][row] = line
-    return metrics, values
+    return values
 
 
 def _clips(
@@ -246,6 +255,9 @@ def _curves(
                 kept[name] = table[text]
         if isinstance(extra.get("sheet"), str):
             kept["sheet"] = media.link(extra["sheet"])
+        place = extra.get("mouth_at")
+        if isinstance(place, list) and len(place) == 2 and None not in (numbers := [_number(v) for v in place]):
+            kept["mouth_at"] = numbers
         if len(kept) > 1:
             of[f"{row},{sample}"] = kept
     return {"of": of, "lines": [json.loads(line) for line in lines], "pictures": list(pictures)} if of else {}
@@ -264,7 +276,7 @@ class Failure:
     Attributes:
         code: reason or cause.
         status: `unscored` or `error`.
-        detail: the most frequent explanation.
+        detail: the explanation, see `bench.report.table.told`.
         total: number of rows.
         groups: per method and gate: name, protocols, sample ids (at most 40) and how many there are.
     """
@@ -277,12 +289,17 @@ class Failure:
 
 
 def failures(results: Results, most: int = 40) -> list[Failure]:
-    """Group everything that is missing by reason, most frequent first."""
+    """Group everything that is missing by reason and explanation, most frequent first."""
     lost = results.rows[results.rows["status"] != "ok"]
+    code = lost["reason"].where(lost["reason"] != "", lost["status"])
+    lost = lost.assign(code=code, details=lost["detail"])
+    said = told(
+        (str(c), str(m), str(d), int(n))
+        for (c, m, d), n in lost.groupby(["code", "method", "detail"], sort=True).size().items()
+    )
+    lost["detail"] = [said[key] for key in zip(lost["code"], lost["method"], lost["details"], strict=True)]
     found = []
-    for (status, reason), part in lost.groupby(["status", "reason"], sort=True):
-        details = part["detail"].value_counts()
-        detail = sorted(details[details == details.max()].index)[0]
+    for (status, reason, detail), part in lost.groupby(["status", "code", "detail"], sort=True):
         groups = []
         pairs = {(str(m), str(g)): rows for (m, g), rows in part.groupby(["method", "gate"])}
         for method, gate in sorted(pairs, key=lambda p: (*results.method_order(p[0]), *gate_order(p[1]))):
@@ -292,8 +309,8 @@ def failures(results: Results, most: int = 40) -> list[Failure]:
                 "name": f"{method} ({gate})", "protocols": ", ".join(sorted(set(rows["protocol"]))),
                 "samples": samples[:most], "count": len(samples) or len(rows),
             })  # fmt: skip
-        found.append(Failure(str(reason or status), str(status), str(detail), len(part), tuple(groups)))
-    return sorted(found, key=lambda f: (-f.total, f.code))
+        found.append(Failure(str(reason), str(status), str(detail), len(part), tuple(groups)))
+    return sorted(found, key=lambda f: (-f.total, f.code, f.detail))
 
 
 def to_json(data: Any) -> str:

@@ -169,7 +169,7 @@ class Reason:
 
     Attributes:
         code: the reason code, or the cause of an error.
-        detail: the most frequent explanation; the only one where `said_apart`.
+        detail: the explanation, or the most frequent one of the methods concerned, see `told`.
         counts: (method, gate, protocol) -> number of results.
         labels: headings of the columns concerned.
     """
@@ -182,7 +182,7 @@ class Reason:
     @property
     def key(self) -> tuple[str, str]:
         """What results are grouped by."""
-        return self.code, self.detail if said_apart(self.code) else ""
+        return self.code, self.detail
 
     @property
     def total(self) -> int:
@@ -200,9 +200,43 @@ class Reason:
         return what + (f": {self.detail.rstrip('.')}." if self.detail else ".")
 
 
-def said_apart(code: str) -> bool:
-    """Tell whether every detail of a reason is said: when it is the command that gets what is missing."""
-    return code in ("missing_weights", "missing_package")
+APART = ("missing_weights", "missing_package")
+"""Reasons whose every explanation is said: it ends with the command that gets what is missing."""
+
+
+def told(reasons: Iterable[tuple[str, str, str, int]]) -> Mapping[tuple[str, str, str], str]:
+    """Choose what is said of each failure: one explanation per reason and method, the most frequent.
+
+    A method may fail in as many words as it has clips; two methods that fail differently keep their own.
+
+    Args:
+        reasons: (code, method, detail, count) of everything that is missing.
+
+    Returns:
+        (code, method, detail) -> the explanation it is said under.
+    """
+    counts: dict[tuple[str, str], Counter[str]] = {}
+    for code, method, detail, count in reasons:
+        counts.setdefault((code, method), Counter())[detail] += count
+    return {
+        (code, method, detail): detail if code in APART else min(found, key=lambda d: (-found[d], d))
+        for (code, method), found in counts.items()
+        for detail in found
+    }
+
+
+def command_in(detail: str) -> str:
+    """Return the command an explanation ends with (`... Run: COMMAND (where to read more)`), or nothing.
+
+    Rows may come from a stranger: only what our own messages begin with is offered to be copied.
+    """
+    command = " ".join(detail.partition("Run: ")[2].partition(" (")[0].split()).rstrip(".")
+    return command if command.startswith(("bench ", "pip install ", "python -m ", "export ")) else ""
+
+
+def commands(details: Iterable[str]) -> list[str]:
+    """Return what to type for everything that is missing, each command once."""
+    return list(dict.fromkeys(command for detail in details if (command := command_in(detail))))
 
 
 def _some(items: Sequence[str], most: int = 4) -> str:

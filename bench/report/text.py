@@ -14,6 +14,7 @@ from bench.report.table import (
     Row,
     Table,
     all_reasons,
+    commands,
     lead,
     shared_notes,
     text,
@@ -78,8 +79,9 @@ def table(model: Table, width: int = 120, said: Collection[str] = (), reasons: b
         f"{str(f.number).translate(_SUPERSCRIPT)} {f.protocol}{': ' + f.summary if f.summary else ''}"
         for f in model.footnotes
     ]
-    beneath += _notes([n for n in model.notes if n not in said], model.reasons if reasons else ())
-    return "\n".join(out + _wrap(beneath, width)).rstrip() + "\n"
+    told = model.reasons if reasons else ()
+    beneath += _notes([n for n in model.notes if n not in said], told)
+    return "\n".join([*out, *_wrap(beneath, width), *_commands(told)]).rstrip() + "\n"
 
 
 def document(tables: Sequence[Table], width: int = 120) -> str:
@@ -88,7 +90,8 @@ def document(tables: Sequence[Table], width: int = 120) -> str:
         return table(tables[0], width)
     shared = shared_notes(tables)
     parts = [table(t, width, said=shared, reasons=False) for t in tables]
-    end = _wrap(_notes(shared, all_reasons(tables)), width)
+    told = all_reasons(tables)
+    end = [*_wrap(_notes(shared, told), width), *_commands(told)]
     return "\n".join(parts) + ("\n" + "\n".join(end) + "\n" if end else "")
 
 
@@ -122,6 +125,12 @@ def _line(items: Sequence[str], sizes: Sequence[int], left: Collection[int]) -> 
 def _notes(notes: Sequence[str], reasons: Sequence[Reason]) -> list[str]:
     lines = [note.replace("Bold is best, underlined second", "* is best, _ second") for note in notes]
     return lines + [f"— {reason}" for reason in reasons]
+
+
+def _commands(reasons: Sequence[Reason]) -> list[str]:
+    """Return what to type for what is missing: whole commands on lines of their own, to be copied."""
+    typed = commands(r.detail for r in reasons)
+    return ["What gets it:", *(f"  {printable(c)}" for c in typed)] if typed else []
 
 
 def _wrap(lines: Sequence[str], width: int) -> list[str]:

@@ -1,0 +1,84 @@
+"""The page in a browser: clips that say which frame they show, waiting, reading the screen."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+import re
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+EVIL = "<img src=x onerror='window.hacked=1'>\"&</script><script>window.hacked=1</script>"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+browser_only = pytest.mark.skipif(
+    CHROMIUM is None or importlib.util.find_spec("playwright") is None,
+    reason="no Chromium or no playwright here",
+)
+PIXEL = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk"
+    "+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+
+
+def embedded(text: str) -> dict[str, Any]:
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, flags=re.S)
+    assert found
+    data: dict[str, Any] = json.loads(found[1])
+    return data
+
+
+def write_clip(path: Path, shade: int, seconds: float = 1.6) -> None:
+    """A little clip of one colour; in the middle third eight bars spell the number of the frame."""
+    av = pytest.importorskip("av")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
+        stream.width = stream.height = 64
+        stream.pix_fmt = "yuv420p"
+        for n in range(int(25 * seconds)):
+            image = np.full((64, 64, 3), shade, np.uint8)
+            for bit in range(8):
+                image[22:42, 8 * bit : 8 * bit + 8] = 255 if n >> bit & 1 else 0
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image)))
+        container.mux(stream.encode(None))
+
+
+def wait_until(tab: Any, condition: str, arg: Any = None, limit: float = 90.0) -> None:
+    """Wait until a JavaScript expression is true; a busy machine may take its time.
+
+    Playwright's own waiting evaluates text inside the page, which the page's security policy forbids.
+    """
+    end = time.monotonic() + limit
+    while not tab.evaluate(condition, arg):
+        assert time.monotonic() < end, f"never true: {condition}"
+        tab.wait_for_timeout(50)
+
+
+def wait_for_frame(tab: Any, number: int) -> None:
+    """Wait until every player has arrived in the middle of this frame's time (25 frames per second)."""
+    wait_until(
+        tab,
+        "n => [...document.querySelectorAll('video')]"
+        ".every(v => !v.seeking && Math.abs(v.currentTime * 25 - n - 0.5) < 0.1)",
+        number,
+    )
+
+
+def frames_on_screen(tab: Any, selector: str = "#players video") -> list[int]:
+    """Read the number that every picture carries from the pixels on the screen: eight bars, black or white."""
+    tab.wait_for_timeout(120)
+    found = []
+    for player in tab.query_selector_all(selector):
+        player.scroll_into_view_if_needed()
+        picture = Image.open(io.BytesIO(player.screenshot())).convert("L")
+        bits = [
+            picture.getpixel((int((i + 0.5) / 8 * picture.width), picture.height // 2)) > 127 for i in range(8)
+        ]
+        found.append(sum(bit << i for i, bit in enumerate(bits)))
+    return found
