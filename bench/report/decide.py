@@ -83,7 +83,7 @@ def differences(
         if sum(map(len, found.values())) + len(pairs) > MOST_PAIRS:
             break
         sign = -1.0 if direction == "lower" else 1.0
-        made = []
+        made: list[Paired] = []
         for a, b in pairs:
             paired, clusters, seed = _pair(a, b, estimates[a], estimates[b], sign)
             if paired is None:
@@ -209,10 +209,9 @@ def _noise(summary: Summary, place: Mapping[Pair, int], columns: Sequence[Pair])
     index = {column: m for m, column in enumerate(columns)}
     noise = measure_noise(summary.results)
     for cell in noise.seed:
-        m = index.get((cell.protocol, cell.column))
+        m, r = index.get((cell.protocol, cell.column)), place.get((cell.method, cell.gate))
         sigma = noise.floor(cell, "seed", (repeats, repeats))
-        if m is not None and math.isfinite(sigma):
-            r = place[cell.method, cell.gate]
+        if m is not None and r is not None and math.isfinite(sigma):
             found[m][r] = max(found[m].get(r, 0.0), float(f"{sigma:.4g}"))
     return found
 

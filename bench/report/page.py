@@ -7,6 +7,7 @@ import math
 import os
 import re
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -293,10 +294,8 @@ def failures(results: Results, most: int = 40) -> list[Failure]:
     lost = results.rows[results.rows["status"] != "ok"]
     code = lost["reason"].where(lost["reason"] != "", lost["status"])
     lost = lost.assign(code=code, details=lost["detail"])
-    said = told(
-        (str(c), str(m), str(d), int(n))
-        for (c, m, d), n in lost.groupby(["code", "method", "detail"], sort=True).size().items()
-    )
+    counted = Counter(zip(lost["code"], lost["method"], lost["details"], strict=True))
+    said = told((*key, count) for key, count in counted.items())
     lost["detail"] = [said[key] for key in zip(lost["code"], lost["method"], lost["details"], strict=True)]
     found = []
     for (status, reason, detail), part in lost.groupby(["status", "code", "detail"], sort=True):

@@ -101,7 +101,8 @@ class Results:
         folder: where they were read from; relative media paths are relative to it.
         clips: optional extras for the page per clip sha256: `fps`, `mouth` and `reference_mouth`
             (opening per frame), `sync_curve` (distance of sound and lips at offsets +15 to -15 frames), `mel`
-            (PNG data URI), `mouth_at` (place of the mouth as shares of width and height), `sheet` (path of the clip's strip in the contact sheet).
+            (PNG data URI), `mouth_at` (place of the mouth as shares of width and height), `sheet` (path of
+            the clip's strip in the contact sheet).
     """
 
     rows: pd.DataFrame

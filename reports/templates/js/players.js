@@ -12,7 +12,7 @@ let region = null;
 /** Whose sound is heard: the row's index, `reference`, or null. */
 let heard = null;
 
-const fpsOf = (v) => Number(v.dataset.fps) || FPS;
+const fpsOf = (v) => Number(v?.dataset.fps) || FPS;
 const framesOf = (v) => Math.max(1, Math.round((v.duration || 0) * fpsOf(v)));
 const leader = () => videos.reduce((best, v) => ((v.duration || 0) > (best?.duration || 0) ? v : best), null);
 const length = () => leader()?.duration || 0;
@@ -35,8 +35,8 @@ function video(src, key, fps) {
 /** Put every player on this frame of the longest clip; shorter ones stay on their last. */
 function stand(n) {
   const lead = leader();
-  if (!lead) return;
-  frameNow = clamp(Math.round(n), 0, framesOf(lead) - 1);
+  frameNow = clamp(Math.round(n), 0, lead?.duration ? framesOf(lead) - 1 : Infinity);
+  if (!lead?.duration) return;
   const at = (frameNow + 0.5) / fpsOf(lead);
   for (const v of videos) {
     if (!v.readyState) continue;

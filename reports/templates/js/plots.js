@@ -166,7 +166,7 @@ function differences() {
   const svg = draw("svg", { viewBox: `0 0 ${W} ${height}`, role: "img", "aria-label": `Differences to ${nameOf(base)} in ${metrics[m].label}` });
   words(svg, "← worse", { x: left, y: 12 });
   words(svg, "better →", { x: W - right, y: 12, "text-anchor": "end" });
-  for (const t of ticks(-reach * scale, reach * scale, narrow ? 3 : 5)) {
+  for (const t of ticks(-reach * scale, reach * scale, narrow ? 4 : 5)) {
     svg.append(draw("line", { class: t ? "axis" : "zero", x1: x(t / scale), x2: x(t / scale), y1: top - 4, y2: height - 22 }));
     words(svg, (t > 0 ? "+" : "") + t, { x: x(t / scale), y: height - 6, "text-anchor": "middle" });
   }
@@ -177,7 +177,7 @@ function differences() {
     words(group, nameOf(d.r), narrow ? { class: "name", x: left, y: top + n * H + 16 } : { class: "name", x: left - 10, y: y + 4, "text-anchor": "end" });
     if (d.low !== null) group.append(draw("line", { class: "whisker", x1: x(d.low), x2: x(d.high), y1: y, y2: y }));
     group.append(draw("circle", { cx: x(d.gain), cy: y, r: 5 }));
-    const said = `${signed(m, d.gain)} ${VERDICTS[d.verdict]}`;
+    const said = `${signed(m, d.gain)} ${narrow ? { better: "▲", worse: "▼" }[d.verdict] ?? "" : VERDICTS[d.verdict]}`;
     words(group, said, narrow ? { x: W - right, y: top + n * H + 16, "text-anchor": "end", class: "verdict" } : { x: W - right + 12, y: y + 4, class: "verdict" });
     const title = draw("title");
     title.textContent = `${nameOf(d.r)} against ${nameOf(base)}: ${signed(m, d.gain)}`

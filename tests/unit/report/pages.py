@@ -70,15 +70,19 @@ def wait_for_frame(tab: Any, number: int) -> None:
     )
 
 
+def picture(tab: Any, node: Any) -> np.ndarray:
+    """Return what the screen shows of an element, int16 (height, width, 3), with nothing floating above it."""
+    tab.evaluate("document.querySelectorAll('.top, .transport').forEach(e => { e.style.position = 'static'; })")
+    node.scroll_into_view_if_needed()
+    tab.wait_for_timeout(150)
+    return np.asarray(Image.open(io.BytesIO(node.screenshot())).convert("RGB"), np.int16)
+
+
 def frames_on_screen(tab: Any, selector: str = "#players video") -> list[int]:
     """Read the number that every picture carries from the pixels on the screen: eight bars, black or white."""
-    tab.wait_for_timeout(120)
     found = []
     for player in tab.query_selector_all(selector):
-        player.scroll_into_view_if_needed()
-        picture = Image.open(io.BytesIO(player.screenshot())).convert("L")
-        bits = [
-            picture.getpixel((int((i + 0.5) / 8 * picture.width), picture.height // 2)) > 127 for i in range(8)
-        ]
-        found.append(sum(bit << i for i, bit in enumerate(bits)))
+        grey = picture(tab, player).mean(-1)
+        height, width = grey.shape
+        found.append(sum(int(grey[height // 2, int((i + 0.5) / 8 * width)] > 127) << i for i in range(8)))
     return found
