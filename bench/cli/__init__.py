@@ -24,6 +24,7 @@ from bench.cli import (
     show,
     status,
     verify_metrics,
+    vote,
 )
 from bench.cli.verb import verb
 from bench.core import numerics
@@ -60,6 +61,7 @@ for _name, _function in _VERBS.items():
     app.command(_name)(verb(_function))
 app.add_typer(new.app, name="new")
 app.add_typer(reference.app, name="reference")
+app.add_typer(vote.app, name="vote")
 app.add_typer(cache.app, name="cache")
 
 

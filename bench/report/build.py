@@ -283,6 +283,7 @@ def _notes(
     if any(math.isfinite(e.half) for e in sets):
         notes.append("± of set metrics: half of the spread over half-size subsamples without replacement.")
     notes += _floors(columns, sets)
+    notes += _sensitivity(summary, columns)
     if mark == "interval":
         notes.append("Bold is best, underlined second; only where the paired 95 % interval excludes a tie.")
     elif mark == "best":
@@ -298,6 +299,22 @@ def _notes(
     if machines > 1:
         notes.append(f"Made on {machines} kinds of machine, which may round differently; see the provenance.")
     return notes
+
+
+def _sensitivity(summary: Summary, columns: Sequence[Column]) -> list[str]:
+    """Say how large a difference must be, where `bench sensitivity` has measured it on this split."""
+    kept = summary.results.provenance.get("floors") or {}
+    said = []
+    for column in columns:
+        floor = kept.get(f"{column.protocol}|{column.key}")
+        if floor and not column.gate and column.direction != "none":
+            said.append(f"{column.label} {column.show(floor['same'])} ({column.show(floor['cross'])})")
+    if not said:
+        return []
+    return [
+        f"Smaller differences are within re-encoding noise on this split: {', '.join(said)}; in brackets: between "
+        "files of different encoders."
+    ]
 
 
 def _floors(columns: Sequence[Column], sets: Sequence[Estimate]) -> list[str]:

@@ -451,7 +451,7 @@ def folder(home: Home, split: str) -> Path:
 
 def keep(home: Home, found: Sensitivity) -> None:
     """Keep the floors of a split, to be shown under every table of it; columns measured before stay."""
-    known = floors(home, found.split)
+    known = _kept(home, found.split)
     measured = {
         f"{c.protocol}|{c.column}": {
             "same": c.same,
@@ -466,8 +466,22 @@ def keep(home: Home, found: Sensitivity) -> None:
     write_bytes(folder(home, found.split) / FLOORS_FILE, text.encode())
 
 
-def floors(home: Home, split: str) -> dict[str, Any]:
-    """Return the kept floors of a split by `protocol|column`: `same`, `cross`, `worst`, and the protocol."""
+def floors(home: Home, split: str, protocols: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the kept floors of a split by `protocol|column`: `same`, `cross` and `worst`, unscaled.
+
+    Args:
+        home: where they are kept.
+        split: name of the split.
+        protocols: `params` and `weights` by protocol id; floors measured with others do not count.
+    """
+    return {
+        key: {k: v for k, v in found.items() if k != "protocol"}
+        for key, found in _kept(home, split).items()
+        if protocols.get(key.partition("|")[0]) == found.get("protocol")
+    }
+
+
+def _kept(home: Home, split: str) -> dict[str, Any]:
     try:
         data = json.loads((folder(home, split) / FLOORS_FILE).read_bytes())
         return dict(data["floors"]) if data.get("schema") == SCHEMA else {}

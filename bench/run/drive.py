@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 from bench import __version__
 from bench.catalogue import HERE, Unavailable, unavailable
 from bench.core.errors import UsageError, did_you_mean
+from bench.core.spec import MetricSpec
 from bench.core.views import ClipMetric, SetMetric
 from bench.execute.interrupt import Interrupt
 from bench.execute.scheduler import Scheduler
 from bench.execute.tasks import Outcome, Task
+from bench.results.sensitivity import floors
 from bench.run.flow import Flow
 from bench.run.plan import Plan
 from bench.run.rows import NO_CLIP, build_rows
@@ -294,7 +296,12 @@ def provenance(flow: Flow, missing: Sequence[Unavailable], command: str) -> dict
             {json.dumps(r["host"], sort_keys=True) for r in flow.generated.values() if "host" in r}
         ),
         "rejected": [asdict(r) for r in plan.split.rejected],
+        "floors": floors(flow.home, plan.split.name, {s.id: _measured_by(s) for s in specs}),
     }
+
+
+def _measured_by(spec: MetricSpec) -> dict[str, Any]:
+    return {"params": _jsonable(spec.params), "weights": {w.name: w.sha256 for w in spec.weights}}
 
 
 def _summarise(flow: Flow, scheduler: Scheduler) -> list[str]:

@@ -173,7 +173,20 @@ def test_kept_floors_are_found_by_split_and_survive_damage(tmp_path):
     home = Home(tmp_path)
     found = analysed([BASE])
     sensitivity.keep(home, found)
-    assert sensitivity.floors(home, "s")["m/x|x"]["same"] == pytest.approx(found.columns[0].same)
-    assert sensitivity.floors(home, "other") == {}
+    protocols = {"m/x": {"params": {}, "weights": {}}}
+    assert sensitivity.floors(home, "s", protocols)["m/x|x"]["same"] == pytest.approx(found.columns[0].same)
+    assert sensitivity.floors(home, "other", protocols) == {}
+    assert sensitivity.floors(home, "s", {"m/x": {"params": {"k": 2}, "weights": {}}}) == {}
     (sensitivity.folder(home, "s") / sensitivity.FLOORS_FILE).write_text("[]")
-    assert sensitivity.floors(home, "s") == {}
+    assert sensitivity.floors(home, "s", protocols) == {}
+
+
+def test_tables_of_the_split_say_what_is_noise():
+    from bench.report import build_tables
+
+    one = results(series([BASE]))
+    floors = {"m/x|x": {"same": 0.25, "cross": 2.1, "worst": "mp3"}}
+    told = Results.from_rows(one.rows, {**one.provenance, "floors": floors})
+    notes = [note for table in build_tables(told) for note in table.notes]
+    assert any("X 0.25 (2.10)" in note for note in notes)
+    assert not any("re-encoding" in note for table in build_tables(one) for note in table.notes)
