@@ -17,6 +17,7 @@ from bench.cli import (
     plan,
     prepare,
     reference,
+    rehearse,
     report,
     run,
     score,
@@ -54,6 +55,7 @@ _VERBS: dict[str, Callable[..., int | None]] = {
     "show": show.show,
     "status": status.status,
     "prepare": prepare.prepare,
+    "rehearse": rehearse.rehearse,
     "verify-metrics": verify_metrics.verify_metrics,
     "doctor": doctor.doctor,
 }

@@ -59,19 +59,22 @@ Rows = list[tuple[str, ...]]
 def _methods(home: object) -> Listing:
     from bench.catalogue import CONTRACT, find_method, method_targets, state
     from bench.systems.contract import find
+    from bench.systems.record import sentence
 
     rows: Rows = []
     for name, target in method_targets().items():
         spec = find_method(name).spec
         partial: list[str] = []
-        licence = ""
+        licence = rehearsed = ""
         if target.startswith(CONTRACT):
             contract = find(name)
             licence = contract.source.licence if contract.source.repository else ""
+            rehearsed = sentence(contract)
             partial = [gate for gate, commands in contract.gates.items() if commands.support == "partial"]
         gates = ", ".join(spec.gates) or "-"
-        rows.append((name, spec.kind, gates, ", ".join(partial), licence, state(target), spec.summary))
-    return ("method", "kind", "gates", "partial", "licence", "state", "summary"), rows
+        cells = (name, spec.kind, gates, ", ".join(partial), licence, state(target), rehearsed, spec.summary)
+        rows.append(cells)
+    return ("method", "kind", "gates", "partial", "licence", "state", "rehearsed", "summary"), rows
 
 
 def _show_methods(rows: Rows) -> None:
@@ -82,11 +85,20 @@ def _show_methods(rows: Rows) -> None:
         ("method", "gates", "licence", "state"),
         [
             # The lines under the table give the command.
-            (name, _starred(gates, partial), re.split(r" \(|;", licence)[0], state.partition(". Run: ")[0])
-            for name, _, gates, partial, licence, state, _ in rows
+            (
+                f"{name} ✓" if rehearsed.startswith("verified") else name,
+                _starred(gates, partial),
+                re.split(r" \(|;", licence)[0],
+                state.partition(". Run: ")[0],
+            )
+            for name, _, gates, partial, licence, state, rehearsed, _ in rows
         ],
     )
+    for name, *_, rehearsed, _ in rows:
+        if rehearsed:
+            output.print(f"{name}: {rehearsed}", soft_wrap=True)
     for line in (
+        "✓ verified by rehearsal: its own program ran with stand-in weights and did what its contract says.",
         "* only approximated. A licence is the code's; weights may have another.",
         "not prepared: bench prepare --methods NAME (--dry-run says what that takes)",
         "videos only: bench score DIR --split SPLIT --as NAME",

@@ -88,6 +88,16 @@ def _bytes(path: Path) -> bytes:
         raise UsageError(f"Cannot read {path}: {error.strerror or error}.") from error
 
 
+def line_of(path: Path, *where: str) -> int:
+    """Return the 1-based line of a TOML file where a field is set, or 0.
+
+    Args:
+        path: the file.
+        where: tables and field, from outside in; entries of an array by their number.
+    """
+    return _Reader(path, path.read_text(encoding="utf-8")).line_of(where)
+
+
 class _Reader:
     """Builds values of declared types.
 

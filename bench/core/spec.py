@@ -115,7 +115,8 @@ class MethodSpec:
         name: unique, e.g. `mouth-warp`.
         version: bumped by hand when the output changes for a reason no digest sees.
         gates: names of the gates it supports, see `GATES`.
-        kind: `control` (a yardstick, never ranked), `classical`, `model` or `external`.
+        kind: `control` (a yardstick, never ranked), `classical`, `model`, `external`, or `stand-in` (an outside
+            system with a rehearsal's random weights: never ranked, and no reference holds it).
         domains: which domains it can work on.
         settings: everything else that changes its output; part of the key.
         weights: weight files it loads; part of the key.
@@ -126,12 +127,13 @@ class MethodSpec:
         seeded: False when the output does not depend on the seed (repeats are then pointless).
         batch: clips to hand out at once, see `bench.methods.base.BatchMethod`; 1 for methods without batches.
         default: run by a plain `bench run` wherever it is ready.
+        note: what a reader of its numbers has to know; printed under tables, no part of the key.
     """
 
     name: str
     version: str
     gates: tuple[str, ...]
-    kind: Literal["control", "classical", "model", "external"]
+    kind: Literal["control", "classical", "model", "external", "stand-in"]
     domains: tuple[Domain, ...] = ("real", "synthetic")
     settings: Mapping[str, Any] = field(default_factory=dict)
     weights: tuple[WeightRef, ...] = ()
@@ -143,6 +145,7 @@ class MethodSpec:
     seeded: bool = True
     batch: int = 1
     default: bool = True
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)

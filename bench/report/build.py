@@ -93,7 +93,11 @@ def _build(
     named = [(n, replace(c, footnote=numbers.setdefault(c.protocol, len(numbers) + 1))) for n, c in named]
     columns = [c for _, c in named]
     section: dict[tuple[str, str], Section] = {
-        (m, g): "control" if g == "none" or summary.results.method_kind(m) == "control" else "method"
+        (m, g): "method"
+        if summary.results.competes(m, g)
+        else "stand-in"
+        if summary.results.method_kind(m) == "stand-in"
+        else "control"
         for m, g in pairs
     }
     marks, unranked = _marks(summary, columns, grid, section, mark)
@@ -101,7 +105,7 @@ def _build(
         Row(m, g, section[m, g], tuple(_value(e, marks.get((m, g, i), "")) for i, e in enumerate(line)))
         for (m, g), line in grid.items()
     ]
-    rows.sort(key=lambda row: row.section == "control")
+    rows.sort(key=lambda row: ("method", "control", "stand-in").index(row.section))
     competing = sum(row.section == "method" for row in rows) > 1
     notes = _notes(summary, columns, estimates, unranked, mark if competing else "none")
     if dropped:
@@ -295,6 +299,9 @@ def _notes(
     low = sorted({f"{e.cell.method} ({e.cell.gate})" for e in estimates if e.coverage < 0.8})
     if low:
         notes.append(f"Less than 80 % of the frames could be measured for {', '.join(low)}.")
+    methods = summary.results.provenance.get("methods", {})
+    shown = dict.fromkeys(e.cell.method for e in estimates)
+    notes += [f"{m}: {methods[m]['note']}" for m in shown if methods.get(m, {}).get("note")]
     machines = len(set(map(str, summary.results.provenance.get("hardware", ()))))
     if machines > 1:
         notes.append(f"Made on {machines} kinds of machine, which may round differently; see the provenance.")

@@ -96,9 +96,9 @@ def _is_media(head: bytes) -> bool:
 
 
 def rows_of(summary: Summary) -> list[tuple[str, str, bool]]:
-    """Return (method, gate, whether it is a control), controls last."""
+    """Return (method, gate, whether it is a control or a stand-in), what is never ranked last."""
     results = summary.results
-    rows = [(m, g, g == "none" or results.method_kind(m) == "control") for m, g in summary.rows_of()]
+    rows = [(m, g, not results.competes(m, g)) for m, g in summary.rows_of()]
     return sorted(rows, key=lambda row: row[2])
 
 

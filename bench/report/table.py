@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 Mark = Literal["", "best", "second"]
-Section = Literal["method", "control", "published"]
+Section = Literal["method", "control", "stand-in", "published"]
 
 ARROWS = {"higher": "↑", "lower": "↓", "none": ""}
 
@@ -342,5 +342,6 @@ def lead(table: Table) -> tuple[list[str], list[list[str]]]:
 SECTION_TITLES: Mapping[Section, str] = {
     "method": "",
     "control": "Controls (not ranked)",
+    "stand-in": "Stand-in weights: real programs, random numbers (not ranked)",
     "published": "Published (protocol unpublished; not ranked)",
 }

@@ -240,7 +240,7 @@ def gate(
 
 
 def _covers(rule: Rule, cell: Cell, *sides: Results) -> bool:
-    control = cell.gate == "none" or any(s.method_kind(cell.method) == "control" for s in sides)
+    control = not all(s.competes(cell.method, cell.gate) for s in sides)
     return (
         matches(cell.protocol, rule.protocol)
         and matches(cell.column, rule.column)

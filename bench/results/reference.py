@@ -99,6 +99,11 @@ def save(results: Results, name: str, rerun: Results | None = None, folder: Path
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise UsageError(f"'{name}' cannot be the name of a reference.", "Use letters, digits, '.', '_' and '-'.")
+    if invented := [m for m in results.rows["method"].unique() if results.method_kind(m) == "stand-in"]:
+        raise UsageError(
+            f"{results.name} holds numbers of stand-in weights ({', '.join(invented)}): no reference.",
+            "Run again without them, with --methods.",
+        )
     if not (results.rows["status"] == "ok").any():
         raise UsageError(f"{results.name} holds no scores to keep.", "Type `bench run` first.")
     target = folder / name

@@ -121,8 +121,12 @@ class Results:
         return cls(_canonical(rows), provenance, **rest)
 
     def method_kind(self, method: str) -> str:
-        """Return `control`, `classical`, `model` or `external`; unknown methods count as `model`."""
+        """Return the kind of `MethodSpec.kind`; unknown methods count as `model`."""
         return str(self.provenance.get("methods", {}).get(method, {}).get("kind", "model"))
+
+    def competes(self, method: str, gate: str) -> bool:
+        """Whether a row is ranked: controls and stand-in weights never are."""
+        return gate != "none" and self.method_kind(method) not in ("control", "stand-in")
 
     def protocol(self, protocol: str) -> Mapping[str, Any]:
         """Return what the provenance says about a protocol id, or an empty mapping."""

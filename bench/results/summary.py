@@ -165,8 +165,9 @@ class Summary:
 def _common_samples(results: Results) -> pd.DataFrame:
     """Drop the rows of samples that some method failed on, column by column."""
     rows = results.rows
-    kinds = {m: results.method_kind(m) for m in rows["method"].unique()}
-    control = rows["method"].map(kinds).eq("control") | rows["gate"].eq("none")
+    pairs = rows[["method", "gate"]].drop_duplicates().itertuples(index=False, name=None)
+    competing = {pair for pair in pairs if results.competes(*map(str, pair))}
+    control = ~rows[["method", "gate"]].apply(tuple, axis=1).isin(competing)
     place = ["domain", "dataset", "split", "protocol", "column"]
     ranked = rows[~control & rows["kind"].eq("clip")]
     scored = ranked[ranked["status"] == "ok"]

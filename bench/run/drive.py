@@ -282,6 +282,7 @@ def provenance(flow: Flow, missing: Sequence[Unavailable], command: str) -> dict
                 "kind": spec.kind,
                 "gates": list(spec.gates),
                 "summary": spec.summary,
+                "note": spec.note,
                 "settings": _jsonable(spec.settings),
                 "weights": {w.name: w.sha256 for w in spec.weights},
             }

@@ -12,44 +12,24 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from string import Formatter
 from typing import Any, Literal
 
 from bench.core.declaration import read
 from bench.core.errors import MissingError, UsageError, did_you_mean
 from bench.core.resources import data_folder
+from bench.systems.inside.bench_patches import PATCHES
+from bench.systems.placeholders import (
+    AUDIO_ONLY,
+    PLACEHOLDERS,
+    SHARED,
+    VISUAL_ONLY,
+    check_placeholders,
+    placeholders,
+    strings,
+)
+from bench.systems.trial import Trial
 
 FILE = "baseline.toml"
-
-# What a command, a configuration value, a staged path or an output pattern may refer to. All paths are
-# absolute, private to one sample, and made of letters, digits, `_` and `-` (plus one dot before the suffix).
-PLACEHOLDERS: Mapping[str, str] = {
-    "reference_image": "the portrait, in the format and size `inputs` asks for",
-    "driving_audio": "16 kHz mono wav; only under a gate with audio",
-    "silence": "16 kHz mono wav of zeros, as long as the clip; for systems that insist on audio",
-    "driving_video": "25 fps mp4 with a silent track; only under a gate with visual",
-    "driving_video_with_audio": "driving_video with driving_audio muxed; only under audio+visual",
-    "driving_frames": "folder of 00000.jpg ... of the driving video; only under a gate with visual",
-    "static_video": "25 fps mp4 repeating the portrait for the length of the clip, with a silent track",
-    "static_video_with_audio": "static_video with driving_audio muxed; only under a gate with audio",
-    "output_dir": "empty folder",
-    "output_path": "{output_dir}/result.mp4",
-    "output_stem": "{output_path} without .mp4",
-    "work_dir": "empty scratch folder",
-    "config": "the file rendered from the gate's `config`",
-    "seed": "integer in [0, 2**31)",
-    "duration": "seconds of the driving input handed out",
-    "frames": "frames of the driving input handed out, at 25 fps",
-    "sample_id": "letters, digits and `_`; unique per job",
-    "index": "number of the sample in its batch, from 0; for `config.each`",
-    "port": "a free TCP port on this machine",
-    "contract_dir": "the folder of baseline.toml",
-    "checkout": "the system's repository",
-}
-_AUDIO_ONLY = {"driving_audio", "driving_video_with_audio", "static_video_with_audio"}
-# In a batch the command is one for all samples.
-_SHARED = {"config", "output_dir", "work_dir", "checkout", "contract_dir", "port"}
-_VISUAL_ONLY = {"driving_video", "driving_video_with_audio", "driving_frames"}
 
 Status = Literal["runnable", "pregenerated", "published"]
 
@@ -303,6 +283,8 @@ class Run:
         exit_code: what its exit status is worth; recorded for readers, never trusted.
         network: what it fetches at run time unless prefetched.
         runner: script in the contract folder that keeps the model loaded (JSON lines, see docs).
+        without_gpu: words added to the command on a machine without a GPU; empty if it finds out by itself, or
+            cannot run there.
     """
 
     cwd: str = ""
@@ -318,6 +300,7 @@ class Run:
     exit_code: str = ""
     network: str = ""
     runner: str = ""
+    without_gpu: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,6 +330,9 @@ class Contract:
         reason: why it is not runnable.
         verification: what was checked against the system and what was not.
         unsupported: gates it lacks although its paper or README mentions them, with the reason.
+        patches: repairs that the host applies to libraries, by name (`bench.systems.inside.bench_patches`), with
+            the place that needs each.
+        rehearsal: how it is rehearsed.
         issues: reports of users that matter here.
         verified_flags: flags read in the entry scripts of `source.commit`; commands use no others.
         folder: where the contract was read from; set by `load`.
@@ -369,6 +355,8 @@ class Contract:
     seed: Seed = Seed()
     run: Run = Run()
     traps: tuple[Trap, ...] = ()
+    patches: Mapping[str, str] = field(default_factory=dict)
+    rehearsal: Trial | None = None
     unsupported: Mapping[str, str] = field(default_factory=dict)
     issues: tuple[str, ...] = ()
     verified_flags: tuple[str, ...] = ()
@@ -383,8 +371,11 @@ class Contract:
             raise ValueError(f"status '{self.status}' needs a reason")
         for gate, commands in self.gates.items():
             _check_gate(gate, commands)
+        for patch in (*self.patches, *(self.rehearsal.patches if self.rehearsal else ())):
+            if patch not in PATCHES:
+                raise ValueError(f"patches: there is no '{patch}'.{did_you_mean(patch, list(PATCHES))}")
         for pattern in (*self.output.glob, *(self.batch.glob if self.batch else ())):
-            _check_placeholders(f"output.glob {pattern!r}", pattern, PLACEHOLDERS)
+            check_placeholders(f"output.glob {pattern!r}", pattern, PLACEHOLDERS)
         if self.batch is not None:
             _check_batch(self)
 
@@ -398,21 +389,21 @@ def _check_batch(contract: Contract) -> None:
     for gate, commands in contract.gates.items():
         if not (commands.config and commands.config.each) or commands.stage or commands.prepare:
             raise ValueError(f"batch: gates.{gate} needs config.each, and can have neither stage nor prepare")
-        if own := set(placeholders(commands.command)) - _SHARED:
+        if own := set(placeholders(commands.command)) - SHARED:
             raise ValueError(f"batch: gates.{gate}: {{{min(own)}}} is one sample's; put it into config.each")
 
 
 def _check_gate(gate: str, commands: GateCommand) -> None:
     if gate not in ("audio", "visual", "audio+visual"):
         raise ValueError(f"gates.{gate}: a gate is 'audio', 'visual' or 'audio+visual'")
-    closed = (_AUDIO_ONLY if "audio" not in gate else set()) | (_VISUAL_ONLY if "visual" not in gate else set())
+    closed = (AUDIO_ONLY if "audio" not in gate else set()) | (VISUAL_ONLY if "visual" not in gate else set())
     allowed = {k: v for k, v in PLACEHOLDERS.items() if k not in closed}
     if commands.config is None:
         allowed.pop("config")
     texts = [commands.command, *commands.prepare, *commands.stage.values(), *commands.stage]
-    texts += [*_strings(commands.config.set), *_strings(commands.config.each)] if commands.config else []
+    texts += [*strings(commands.config.set), *strings(commands.config.each)] if commands.config else []
     for text in texts:
-        _check_placeholders(f"gates.{gate}", text, allowed)
+        check_placeholders(f"gates.{gate}", text, allowed)
     for line in (commands.command, *commands.prepare):
         try:
             words = shlex.split(line)
@@ -420,31 +411,6 @@ def _check_gate(gate: str, commands: GateCommand) -> None:
             raise ValueError(f"gates.{gate}: {line!r} is not a command line: {error}") from None
         if not words or any(word in ("&&", ";", "|", ">", "cd") for word in words):
             raise ValueError(f"gates.{gate}: {line!r} needs a shell; use run.cwd, prepare or a script instead")
-
-
-def _check_placeholders(where: str, text: str, allowed: Mapping[str, str]) -> None:
-    for name in placeholders(text):
-        if name not in allowed:
-            reason = "is closed by this gate" if name in PLACEHOLDERS and name != "config" else "is unknown"
-            raise ValueError(f"{where}: placeholder {{{name}}} {reason}.{did_you_mean(name, list(allowed))}")
-
-
-def placeholders(text: str) -> list[str]:
-    """Return the names in braces, in order of appearance."""
-    try:
-        return [name for _, name, _, _ in Formatter().parse(text) if name is not None]
-    except ValueError as error:
-        raise ValueError(f"{text!r}: {error}") from None
-
-
-def _strings(value: Any) -> list[str]:
-    if isinstance(value, str):
-        return [value]
-    if isinstance(value, Mapping):
-        return [s for k, v in value.items() for s in (k, *_strings(v))]
-    if isinstance(value, (list, tuple)):
-        return [s for v in value for s in _strings(v)]
-    return []
 
 
 def load(path: Path) -> Contract:

@@ -29,7 +29,9 @@ from bench.systems.contract import Contract, find
 from bench.systems.environment import Place, State, launch, place, read_state, require_state
 from bench.systems.inputs import FPS, Inputs, link_checkout
 from bench.systems.outputs import NoOutput, check_output, find_output, read_output
+from bench.systems.patching import INSIDE, has_gpu, rehearsed_form, with_patches
 from bench.systems.process import Ended, last_lines, run
+from bench.systems.record import sentence
 from bench.systems.runner import Runner, RunnerFailed
 
 _OOM = re.compile(r"out of memory|OutOfMemoryError|CUBLAS_STATUS_ALLOC_FAILED|std::bad_alloc", re.IGNORECASE)
@@ -48,10 +50,13 @@ class ExternalMethod:
         home: where it was prepared, see `bench prepare --methods`.
     """
 
+    trace: Path | None = None  # set by a rehearsal, see `bench.systems.patching`
+
     def __init__(self, contract: Contract, home: Home | None = None) -> None:
-        self.contract = contract
         self.home = home or Home()
         self.place: Place = place(contract.name, self.home)
+        state = read_state(self.place)
+        self.contract = rehearsed_form(contract) if state is not None and state.stand_in else contract
         self._job: Path | None = None
         self._made: dict[tuple[str, ...], Path] = {}  # of the last batch, not handed out yet
         self._runner: Runner | None = None
@@ -65,13 +70,14 @@ class ExternalMethod:
             return method_spec(self.contract)
         weights = tuple(WeightRef(path, digest) for path, digest in sorted(state.weights.items()))
         changed = state.commit if state.commit not in ("", self.contract.source.commit) else ""
-        return method_spec(self.contract, weights, changed)
+        return method_spec(self.contract, weights, changed, state.stand_in)
 
     @property
     def code_modules(self) -> tuple[str, ...]:
         """The code that decides the clips besides the system's own: names and files for the key."""
         own = sorted(str(path) for path in Path(self.contract.folder).glob("*.py") if path.name != "runner.py")
-        return ("bench.systems.inputs", "bench.systems.outputs", *own)
+        repairs = ("bench.systems.inside.bench_patches",) if self.contract.patches else ()
+        return ("bench.systems.inputs", "bench.systems.outputs", *repairs, *own)
 
     def generate(self, sample: Sample, gate: Gate, seed: int) -> Video:
         """Run the system on one sample, unless the last batch made its clip.
@@ -121,7 +127,7 @@ class ExternalMethod:
             frames = sum(jobs[index][0].frames for index in members)
             limit = contract.run.timeout + 4 * contract.run.seconds_per_frame * frames
             with self._turn(checkout):
-                self._run(state, leader, leader.argv(leader.commands.command), cwd, log, limit)
+                self._run(state, leader, self._argv(leader), cwd, log, limit)
             for index, inputs in members.items():
                 sample, _, seed = jobs[index]
                 with contextlib.suppress(NoOutput):
@@ -186,7 +192,7 @@ class ExternalMethod:
                 ended = self._run(state, inputs, inputs.argv(line), cwd, log, limit)
                 if ended.returncode != 0:
                     self._fail(ended, log, f"its preparation step failed: {line.split('{')[0].strip()}")
-            argv = inputs.argv(commands.command)
+            argv = self._argv(inputs)
             ended = self._talk(state, inputs, argv, cwd, log, limit) or self._run(
                 state, inputs, argv, cwd, log, limit
             )
@@ -213,7 +219,9 @@ class ExternalMethod:
             shutil.copyfile(inputs.fill(template), destination)
 
     def _run(self, state: State, inputs: Inputs, argv: list[str], cwd: Path, log: Path, limit: float) -> Ended:
-        start = launch(state, self.place, argv, cwd, inputs.job, self._env(inputs), [Path(self.contract.folder)])
+        start = launch(
+            state, self.place, argv, cwd, inputs.job, self._env(inputs), [Path(self.contract.folder), INSIDE]
+        )
         with log.open("a", encoding="utf-8") as file:
             file.write(f"$ {' '.join(argv)}\n")
         return run(start.argv, cwd, start.env, log, limit, start.stop)
@@ -242,8 +250,13 @@ class ExternalMethod:
             self._runner = None
         return ended
 
+    def _argv(self, inputs: Inputs) -> list[str]:
+        argv = inputs.argv(inputs.commands.command)
+        return argv if has_gpu() else [*argv, *self.contract.run.without_gpu]
+
     def _env(self, inputs: Inputs) -> dict[str, str]:
-        return {key: inputs.fill(value) for key, value in self.contract.run.env.items()}
+        own = {key: inputs.fill(value) for key, value in self.contract.run.env.items()}
+        return with_patches(own, self.contract.patches, self.trace)
 
     def _fail(self, ended: Ended, log: Path, problem: str) -> NoReturn:
         """Raise with the cause of a run that left no usable video."""
@@ -294,13 +307,16 @@ def external_method(name: str) -> ExternalMethod:
     return ExternalMethod(find(name))
 
 
-def method_spec(contract: Contract, weights: tuple[WeightRef, ...] = (), checkout: str = "") -> MethodSpec:
+def method_spec(
+    contract: Contract, weights: tuple[WeightRef, ...] = (), checkout: str = "", stand_in: bool = False
+) -> MethodSpec:
     """Return the harness's view of a contract.
 
     Args:
         contract: the system.
         weights: digests recorded when it was prepared.
         checkout: the commit actually checked out, when it is not the contract's.
+        stand_in: the weights are a rehearsal's.
     """
     digested = {
         key: _plain(asdict(getattr(contract, key))) for key in ("inputs", "output") if getattr(contract, key)
@@ -317,19 +333,22 @@ def method_spec(contract: Contract, weights: tuple[WeightRef, ...] = (), checkou
         "setup": list(contract.environment.setup),
         "env": dict(contract.run.env),
     }
+    if contract.patches:
+        settings["patches"] = sorted(contract.patches)
     return MethodSpec(
         name=contract.name,
         version="1",
         gates=tuple(contract.gates) if contract.status == "runnable" else (),
-        kind="external",
+        kind="stand-in" if stand_in else "external",
         settings=settings,
         weights=weights,
         cpus=2,
-        gpus=contract.run.gpus,
+        gpus=contract.run.gpus if has_gpu() or not (stand_in or contract.run.without_gpu) else 0.0,
         memory_gb=16.0,
         batch=contract.batch.size if contract.batch else 1,
         seconds_per_frame=contract.run.seconds_per_frame,
         summary=contract.summary or contract.title,
+        note="stand-in weights; its numbers mean nothing" if stand_in else sentence(contract),
         seeded=contract.seed.kind in ("settable", "partial", "random"),
     )
 

@@ -21,7 +21,8 @@ from bench.media.decode import SAMPLE_RATE, chunks, read_audio, read_image
 from bench.media.encode import write_clip, write_image, write_wav
 from bench.media.scale import Resizer
 from bench.methods.base import GenerationFailed
-from bench.systems.contract import Config, Contract, GateCommand, placeholders
+from bench.systems.contract import Config, Contract, GateCommand
+from bench.systems.placeholders import placeholders
 
 FPS = 25
 _PER_FRAME = SAMPLE_RATE // FPS

@@ -71,7 +71,7 @@ def prepare_method(
             f"Score videos of it: bench score DIR --split SPLIT --as {name}",
         )
     where = place(contract.name, home)
-    builder = _Builder(contract, where, home.logs / contract.name / "prepare.log", offline)
+    builder = Builder(contract, where, home.logs / contract.name / "prepare.log", offline)
     chosen = manager or contract.environment.manager
     yield from builder.outline(checkout, python, chosen)
     if dry_run:
@@ -81,14 +81,16 @@ def prepare_method(
     state = yield from builder.environment(source, python, chosen)
     yield from builder.weights(source)
     absent = missing_weights(contract, source)
-    state = replace(state, weights=_weight_digests(contract, source, absent))
+    state = replace(state, weights=weight_digests(contract, source, absent))
     state.write(where)
     if absent:
         raise MissingError(_weight_instructions(contract, source, absent), f"Then: bench prepare --methods {name}")
     yield f"{name} is ready"
 
 
-class _Builder:
+class Builder:
+    """Gets one system's checkout, environment and weights; every method can be called again."""
+
     def __init__(self, contract: Contract, where: Place, log: Path, offline: bool) -> None:
         self.contract, self.where, self.log, self.offline = contract, where, log, offline
 
@@ -174,25 +176,25 @@ class _Builder:
             # Not resolved: a virtual environment's interpreter is a link, and its folder is what counts.
             prefix = python.absolute().parent.parent
             yield f"using the interpreter {python}; nothing is installed into it"
-            return State(wanted, str(checkout), _commit(checkout), "given", str(prefix))
+            return State(wanted, str(checkout), checkout_commit(checkout), "given", str(prefix))
         if known is not None and known.manager == "given":
             yield f"using the environment {known.prefix}"
-            return replace(known, setup=wanted, checkout=str(checkout), commit=_commit(checkout))
+            return replace(known, setup=wanted, checkout=str(checkout), commit=checkout_commit(checkout))
         if known is not None and known.setup == wanted and known.manager == manager:
             yield f"environment {known.prefix} is there"
-            return replace(known, checkout=str(checkout), commit=_commit(checkout))
+            return replace(known, checkout=str(checkout), commit=checkout_commit(checkout))
         if self.offline:
             raise MissingError(f"{contract.name} has no environment yet.", "Run without --offline.")
         if manager == "docker":
             image = yield from self._image(checkout, wanted)
-            return State(wanted, str(checkout), _commit(checkout), manager, image)
+            return State(wanted, str(checkout), checkout_commit(checkout), manager, image)
         steps = self._steps(manager, where.env)
         done: tuple[str, ...] = ()
         if known is not None and known.manager == manager and known.done == tuple(steps)[: len(known.done)]:
             done = known.done
         else:
             shutil.rmtree(where.env, ignore_errors=True)
-        state = State("", str(checkout), _commit(checkout), manager, str(where.env), done)
+        state = State("", str(checkout), checkout_commit(checkout), manager, str(where.env), done)
         for number, (label, step) in enumerate(steps.items(), 1):
             if label in done:
                 continue
@@ -352,7 +354,7 @@ def _fetch(weight: Weight, target: Path) -> None:
     unfinished(target).unlink()
 
 
-def _weight_digests(contract: Contract, checkout: Path, absent: Sequence[str]) -> dict[str, str]:
+def weight_digests(contract: Contract, checkout: Path, absent: Sequence[str]) -> dict[str, str]:
     """Return the sha256 of every weight that is there; of a folder, that of its files' names and digests.
 
     Raises:
@@ -394,7 +396,7 @@ def _weight_instructions(contract: Contract, checkout: Path, absent: Sequence[st
     return "\n".join(lines)
 
 
-def _commit(checkout: Path) -> str:
+def checkout_commit(checkout: Path) -> str:
     """Return the commit of a git checkout, with `+` when tracked files were changed; empty if it is none."""
     git = ["git", "-C", str(checkout)]
     with suppress(OSError):

@@ -13,6 +13,7 @@ from bench.core.resources import data_folder
 from bench.results import published
 from bench.store.files import write_bytes
 from bench.systems.contract import Contract, contract_paths, load
+from bench.systems.record import sentence
 
 _PROSE = textwrap.TextWrapper(118, break_long_words=False, break_on_hyphens=False)
 _ITEM = textwrap.TextWrapper(118, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
@@ -81,8 +82,8 @@ def render() -> str:
         "",
         f"## {len(contracts)} systems with a contract",
         "",
-        "| System | Title | Tier | What can be done | Native | Seed | Licence |",
-        "|---|---|---|---|---|---|---|",
+        "| System | Title | Tier | What can be done | Native | Seed | Licence | Rehearsed |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     order = {"runnable": 0, "pregenerated": 1, "published": 2}
     for contract in sorted(contracts.values(), key=lambda c: (order[c.status], c.tier, c.name)):
@@ -99,6 +100,7 @@ def render() -> str:
             native,
             contract.seed.kind if contract.status == "runnable" else "",
             contract.source.licence if contract.source.repository else "",
+            sentence(contract),
         ]
         lines.append(_row(cells))
     lines += ["", *_numbers_section(contracts)]
@@ -181,6 +183,10 @@ def page(contract: Contract) -> str:
             blocks.append([f"`{name}`: {what}" for name, what in extra.items()])
         know = [trap.what for trap in contract.traps if not trap.workaround]
         blocks += ["Know before you trust a number:", know] if know else []
+        if rehearsed := sentence(contract):
+            blocks.append(
+                f"{rehearsed[0].upper()}{rehearsed[1:]}. Again: `bench rehearse {contract.name} --checkout DIR`."
+            )
         blocks.append(contract.verification.replace("the commit below", "that commit"))
     return f"# {contract.title}\n\n" + "\n\n".join(map(_block, blocks)) + "\n"
 

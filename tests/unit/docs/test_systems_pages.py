@@ -8,7 +8,8 @@ from pathlib import Path
 
 from bench.core.resources import data_folder
 from bench.data import declared
-from bench.systems import contract
+from bench.systems import contract, placeholders
+from bench.systems.inside.bench_patches import PATCHES
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 
@@ -17,6 +18,7 @@ def test_every_field_of_a_contract_is_described() -> None:
     text = (DOCS / "baselines.md").read_text(encoding="utf-8")
     parts = (contract.Contract, contract.Source, contract.Environment, contract.Weight, contract.Inputs)
     parts += (contract.GateCommand, contract.Config, contract.Output, contract.Seed, contract.Run, contract.Trap)
+    parts += (contract.Trial,)
     words = set(re.findall(r"\w+", text))
     for part in parts:
         missing = {f.name for f in dataclasses.fields(part)} - words - {"folder"}  # set by the loader
@@ -25,8 +27,14 @@ def test_every_field_of_a_contract_is_described() -> None:
 
 def test_every_placeholder_is_described() -> None:
     text = (DOCS / "baselines.md").read_text(encoding="utf-8")
-    for name, meaning in contract.PLACEHOLDERS.items():
+    for name, meaning in placeholders.PLACEHOLDERS.items():
         assert f"| `{{{name}}}` | {meaning} |" in text
+
+
+def test_every_patch_is_described() -> None:
+    text = (DOCS / "baselines.md").read_text(encoding="utf-8")
+    for name, meaning in PATCHES.items():
+        assert f"| `{name}` | {meaning} |" in text
 
 
 def test_every_data_set_is_described() -> None:
