@@ -19,7 +19,7 @@ from transformers import (
 )
 
 _SIDE = 128  # of the pictures in a rehearsal
-_CROSS = 64
+_CROSS = 768  # as the code hands it
 _SIZES = {
     "_class_name": "UNet2DConditionModel",
     "sample_size": _SIDE // 8,

@@ -13,7 +13,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
@@ -135,7 +135,7 @@ class Rehearsal:
 
     # Steps
 
-    def _environment(self, python: Path | None, today: bool) -> Iterator[str] | Any:
+    def _environment(self, python: Path | None, today: bool) -> Generator[str, None, State]:
         contract = self.contract
         if today and python is None:
             contract = replace(
@@ -342,6 +342,9 @@ class _Watched(ExternalMethod):
     seconds = 0.0
     raw: GateRecord | None = None
     _written: Path | None = None
+
+    def _env(self, inputs: Inputs) -> dict[str, str]:
+        return {**super()._env(inputs), "BENCH_ROOT": str(inputs.value("checkout"))}
 
     def printed(self) -> str:
         """Return what the command wrote."""

@@ -18,6 +18,8 @@ def start(path):
     seen = set()
     busy = threading.local()
     here = os.getcwd()
+    # Where the repository is shown to the process, and where it lies: links between them are resolved by Python.
+    roots = [folder for folder in (here, os.environ.get("BENCH_ROOT")) if folder]
 
     def write(kind, text):
         if (kind, text) in seen or len(seen) > 20000:
@@ -38,9 +40,9 @@ def start(path):
             if event == "open" and isinstance(arguments[0], str):
                 name, mode = arguments[0], arguments[1]
                 full = os.path.normpath(os.path.join(here, name))
-                # The folder a process starts in is where the system's repository is shown to it.
-                if full.startswith(here + os.sep) and (mode is None or "r" in str(mode)) and ".py" not in full:
-                    write("file" if os.path.exists(full) else "absent", os.path.relpath(full, here))
+                root = next((r for r in roots if full.startswith(r + os.sep)), None)
+                if root is not None and (mode is None or "r" in str(mode)) and ".py" not in full:
+                    write("file" if os.path.exists(full) else "absent", os.path.relpath(full, root))
             elif event == "socket.getaddrinfo":
                 write("network", str(arguments[0]))
             elif event == "socket.connect" and isinstance(arguments[1], tuple):
