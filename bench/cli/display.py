@@ -75,6 +75,10 @@ class RunProgress:
             done = (f"{t.description} {t.completed:g}/{t.total:g}" for t in self._progress.tasks if t.visible)
             errors.print(", ".join(done))
 
+    def notice(self, text: str) -> None:
+        """Print a sentence about the cluster."""
+        self._progress.console.print(f"! {text}", soft_wrap=True)
+
     def stop(self) -> None:
         """Stop drawing."""
         self._progress.stop()

@@ -121,7 +121,11 @@ class MethodSpec:
         settings: everything else that changes its output; part of the key.
         weights: weight files it loads; part of the key.
         cpus, gpus: what one worker is given.
-        memory_gb: what it should find there; shown, not enforced.
+        memory_gb: what it should find there. Asked of a cluster for methods with workers of their own, those that
+            need a GPU or several CPUs.
+        accelerator: type of GPU as Ray names it, e.g. `H100`; any if empty.
+        labels: of nodes that may run it, as Ray's label selectors, e.g. `{"region": "in(eu,us)"}`.
+        resources: a cluster's own resources it takes, e.g. `{"licence": 1}`.
         seconds_per_frame: rough cost for ordering and estimates, replaced by measured values.
         summary: one line for `bench list methods`.
         seeded: False when the output does not depend on the seed (repeats are then pointless).
@@ -146,6 +150,9 @@ class MethodSpec:
     batch: int = 1
     default: bool = True
     note: str = ""
+    accelerator: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    resources: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +240,7 @@ class Cause(StrEnum):
 
     INFRA = "infra"  # a worker or node died: tried again elsewhere, three times
     OOM = "oom"  # out of memory: tried once more, alone
+    CRASH = "crash"  # the job took its process down: tried once more
     TIMEOUT = "timeout"  # wall limit: tried once more
     ENVIRONMENT = "environment"  # the method cannot be set up: the method is quarantined
     INPUT = "input"  # the sample is unusable: a result

@@ -1,7 +1,8 @@
 """The executor on Ray: Ray places workers and notices their death; we account.
 
 All retries are off in Ray and on in the scheduler. Messages carry keys and paths, never frames. CPU tasks of
-every kind share actors; a GPU method has its own, so that its model stays loaded.
+every kind share actors; a GPU method has its own, so that its model stays loaded. An actor does its tasks in a
+child process (see `bench.execute.child`), so that a crash says what it was.
 """
 
 from __future__ import annotations
@@ -10,279 +11,269 @@ import math
 import os
 import platform
 import socket
+import sys
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.core import numerics
 from bench.core.errors import MissingError
 from bench.core.spec import Cause
 from bench.execute import ray_token
 from bench.execute.interrupt import Interrupt
+from bench.execute.pool import Event, Hand, HeadLost, Node, Pool
 from bench.execute.reaper import Reaper
 from bench.execute.scheduler import Scheduler
 from bench.execute.tasks import Lane, Outcome, Task
 from bench.store.home import Home
 
-_LOOK_EVERY = 5.0  # seconds between questions about the cluster's nodes
-_GRACE = 30.0  # seconds: for running tasks after Ctrl-C, and past a task's own limit before its worker is killed
-
-_Size = tuple[int, float]  # CPUs and GPUs of a node
-
-
-@dataclass(slots=True)
-class _Hand:
-    """An actor and what it is doing."""
-
-    actor: Any
-    lane: Lane
-    node: str
-    task: Task | None = None
-    reference: Any = None
-    deadline: float = 0.0
+_HEAD_GRACE = 30.0  # seconds the head may be silent; Ray itself ends this process after 60
+_PATIENCE = 60.0  # seconds a cluster of fixed size may take to get a node that is large enough
+_SCALING = 1800.0  # the same for a cluster that says it starts nodes when they are needed
 
 
 def run_on_ray(
+    ray: Any,
     scheduler: Scheduler,
     home: Path,
     weights: Path | None,
     observe: Callable[[Task, Outcome], None],
     interrupt: Interrupt,
-    address: str | None = None,
+    own: bool = False,
     workers: int | None = None,
+    notice: Callable[[str], None] = lambda text: None,
 ) -> None:
     """Run tasks on a cluster until none is left or a stop was asked for.
 
     Args:
+        ray: what `connected` yields.
         scheduler: what to do.
         home, weights: folders every node sees under the same path.
         observe: called after every task.
         interrupt: asked about once a second.
-        address: of a running cluster, or None to start Ray on this machine.
+        own: see `RayCluster`.
         workers: CPUs to use; None for all.
+        notice: told what a user should know while it goes on.
 
     Raises:
         StoreFull: the disk is full.
-        MissingError: the cluster cannot be reached, or a node lacks the store or the package.
+        MissingError: a node lacks the store or the package, and there is no other.
+        HeadLost: the cluster's head no longer answers.
     """
-    with connected(address, workers) as ray, Home(home).blobs.scratch(".run") as marker:
+    with Home(home).blobs.scratch(".run") as marker:
         marker.touch()
-        pool = _Pool(ray, home, weights, marker, workers)
+        cluster = RayCluster(ray, home, weights, marker, own)
+        pool = Pool(cluster, scheduler, observe, notice, workers or math.inf)
         try:
-            _loop(ray, pool, scheduler, observe, interrupt)
+            pool.run(interrupt)
         finally:
-            pool.close()
+            if not cluster.head_lost:
+                pool.close()
+                cluster.demand({})
 
 
-def _loop(
-    ray: Any,
-    pool: _Pool,
-    scheduler: Scheduler,
-    observe: Callable[[Task, Outcome], None],
-    interrupt: Interrupt,
-) -> None:
-    stop_by: float | None = None
-    while not scheduler.finished:
-        if interrupt.requested and stop_by is None:
-            stop_by = time.monotonic() + _GRACE
-        if stop_by is None:
-            _dispatch(pool, scheduler, observe)
-        elif not pool.busy or time.monotonic() > stop_by:
-            return
-        if not pool.busy:
-            if not scheduler.finished:
-                time.sleep(1.0)  # no node has room now; one may come back
-            continue
-        ready, _ = ray.wait([hand.reference for hand in pool.busy], num_returns=1, timeout=1.0)
-        for hand in [h for h in pool.busy if h.reference in ready]:
-            task, outcome = pool.collect(hand)
-            if outcome.error is not None:
-                raise outcome.error
-            scheduler.settle(task, outcome)
-            observe(task, outcome)
-        for hand in [h for h in pool.busy if time.monotonic() > h.deadline]:
-            task = pool.kill(hand)
-            outcome = Outcome("error", Cause.TIMEOUT, f"took longer than {task.limit:g} s; its worker was stopped")
-            scheduler.settle(task, outcome)
-            observe(task, outcome)
+def gpus_of(ray: Any) -> float:
+    """Return the number of GPUs that the cluster has now."""
+    return float(ray.cluster_resources().get("GPU", 0.0))
 
 
-def _dispatch(pool: _Pool, scheduler: Scheduler, observe: Callable[[Task, Outcome], None]) -> None:
-    pool.look()
-    for lane in scheduler.ready:
-        if not pool.fits_at_all(lane):
-            while (task := scheduler.take(lane)) is not None:
-                needs = f"{lane.cpus} CPUs and {lane.gpus:g} GPUs on one node"
-                outcome = Outcome("error", Cause.ENVIRONMENT, f"needs {needs}; the cluster has {pool.capacity}")
-                scheduler.settle(task, outcome)
-                observe(task, outcome)
-        while lane in scheduler.ready and (hand := pool.free(lane, scheduler.ready)) is not None:
-            task = scheduler.take(lane)
-            assert task is not None, "the lane is ready"
-            pool.submit(hand, task)
+class RayCluster:
+    """Ray as `bench.execute.pool.Cluster`.
 
+    Args:
+        ray: the module, connected.
+        home, weights: see `run_on_ray`.
+        marker: file whose presence shows a node that it sees our store.
+        own: this process started it for itself, so that no more nodes will come.
 
-class _Pool:
-    """Actors by lane, each on a node with room for it.
-
-    We choose the nodes ourselves: an actor that Ray cannot place waits without a word, and what a whole cluster
-    has free may not be free on any one node.
+    Attributes:
+        head_lost: it no longer answers, so it is not to be asked for anything more.
     """
 
-    def __init__(
-        self, ray: Any, home: Path, weights: Path | None, marker: Path, workers: int | None = None
-    ) -> None:
+    def __init__(self, ray: Any, home: Path, weights: Path | None, marker: Path, own: bool) -> None:
         self._ray = ray
-        self._home = home
-        self._weights = weights
-        self._marker = marker
-        self._limit = workers or math.inf
-        self._hands: list[_Hand] = []
-        self._nodes: dict[str, _Size] = {}
-        self._sizes: set[_Size] = set()  # of every node seen so far: one that left may come back
-        self._looked = -math.inf
+        self._own = own
+        self._arguments = (home, weights, marker)
         self._actor = ray.remote(_RayWorker)
+        self._run = uuid.uuid4().hex[:6]
+        self._count = 0
+        self._waits: dict[Any, Hand] = {}  # references, of workers that start or work
+        self._demand: Any = None
+        self._scales = _scales(ray)
+        host, _, port = str(ray.get_runtime_context().gcs_address).rpartition(":")
+        self._head = (host, int(port))
+        self._heard = self._asked = time.monotonic()
+        self.head_lost = False
 
-    def look(self) -> None:
-        """Learn, every few seconds, which nodes there are."""
-        if time.monotonic() - self._looked > _LOOK_EVERY:
-            self._looked = time.monotonic()
-            self._nodes = {
-                node["NodeID"]: (int(node["Resources"].get("CPU", 0)), float(node["Resources"].get("GPU", 0)))
-                for node in self._ray.nodes()
-                if node["Alive"]
-            }
-            self._sizes |= set(self._nodes.values())
+    def now(self) -> float:
+        """See `Cluster.now`."""
+        return time.monotonic()
 
-    @property
-    def capacity(self) -> str:
-        """The sizes of the cluster's nodes in words."""
-        return " or ".join(f"{cpus} CPUs and {gpus:g} GPUs" for cpus, gpus in sorted(self._sizes))
+    def nodes(self) -> Iterable[Node]:
+        """See `Cluster.nodes`."""
+        from ray._private import state
 
-    @property
-    def busy(self) -> list[_Hand]:
-        """Actors that are working."""
-        return [h for h in self._hands if h.task is not None]
+        free = state.available_resources_per_node()
+        draining = state.state.get_draining_nodes()
+        for node in self._ray.nodes():
+            if node["Alive"]:
+                key, has = node["NodeID"], node["Resources"]
+                left = free.get(key, {})
+                yield Node(
+                    key,
+                    node["NodeManagerHostname"],
+                    cpus=has.get("CPU", 0.0),
+                    gpus=has.get("GPU", 0.0),
+                    free_cpus=left.get("CPU", 0.0),
+                    free_gpus=left.get("GPU", 0.0),
+                    draining=key in draining,
+                )
 
-    def fits_at_all(self, lane: Lane) -> bool:
-        """Tell whether a node could hold a worker of this lane if nothing else were there."""
-        return any(lane.cpus <= min(cpus, self._limit) and lane.gpus <= gpus for cpus, gpus in self._sizes)
-
-    def free(self, lane: Lane, ready: list[Lane]) -> _Hand | None:
-        """Return an idle actor of a lane, starting one when there is room, or None."""
-        for hand in self._hands:
-            if hand.lane == lane and hand.task is None:
-                return hand
-        # Idle actors of lanes without work give their place to this one.
-        for hand in [h for h in self._hands if h.task is None and h.lane not in ready]:
-            if self._node_with_room(lane) is not None:
-                break
-            self._stop(hand)
-        node = self._node_with_room(lane)
-        return None if node is None else self._start(lane, node)
-
-    def submit(self, hand: _Hand, task: Task) -> None:
-        """Send a task to an idle actor."""
-        hand.task = task
-        hand.deadline = time.monotonic() + task.limit + _GRACE
-        hand.reference = hand.actor.run.remote(task)
-
-    def collect(self, hand: _Hand) -> tuple[Task, Outcome]:
-        """Take the answer of an actor; a dead one is an infrastructure failure.
-
-        Raises:
-            MissingError: workers cannot be started.
-        """
-        task = hand.task
-        assert task is not None
-        errors = self._ray.exceptions
-        try:
-            outcome = self._ray.get(hand.reference)
-        except errors.RayError as error:
-            self._stop(hand)
-            self._looked = -math.inf  # its node may be gone
-            if isinstance(error, errors.RayActorError) and error.actor_init_failed:
-                raise MissingError(
-                    f"A worker cannot be started: {str(error).strip().splitlines()[-1]}",
-                    "On a cluster, see what each node lacks: bench doctor --cluster ADDRESS",
-                ) from error
-            if isinstance(error, errors.OutOfMemoryError):
-                return task, Outcome("error", Cause.OOM, str(error))
-            return task, Outcome("error", Cause.INFRA, f"the worker died: {type(error).__name__}")
-        hand.task = hand.reference = None
-        return task, outcome
-
-    def kill(self, hand: _Hand) -> Task:
-        """Stop an actor that overran its limit; return its task."""
-        task = hand.task
-        assert task is not None
-        self._stop(hand)
-        return task
-
-    def close(self) -> None:
-        """Stop every actor."""
-        for hand in list(self._hands):
-            self._stop(hand)
-
-    def _node_with_room(self, lane: Lane) -> str | None:
-        """Return the emptiest node that has what a worker of this lane needs."""
-        used_cpus: Counter[str] = Counter()
-        used_gpus: dict[str, float] = defaultdict(float)
-        if lane.cpus + sum(hand.lane.cpus for hand in self._hands) > self._limit:
-            return None
-        for hand in self._hands:
-            used_cpus[hand.node] += hand.lane.cpus
-            used_gpus[hand.node] += hand.lane.gpus
-        fitting = [
-            (cpus - used_cpus[node], node)
-            for node, (cpus, gpus) in self._nodes.items()
-            if used_cpus[node] + lane.cpus <= cpus and used_gpus[node] + lane.gpus <= gpus
-        ]
-        return max(fitting)[1] if fitting else None
-
-    def _start(self, lane: Lane, node: str) -> _Hand:
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
+    def start(self, hand: Hand, avoid: Collection[str]) -> None:
+        """See `Cluster.start`."""
+        lane = hand.lane
+        self._count += 1
         options: dict[str, Any] = {
+            "name": f"bench-{self._run}-{lane.name}-{self._count}",
             "num_cpus": lane.cpus,
             "num_gpus": lane.gpus,
-            "runtime_env": {"env_vars": dict(numerics.ENVIRONMENT)},  # before the node loads numpy
             "max_restarts": 0,
             "max_task_retries": 0,
-            "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False),
+            "scheduling_strategy": "SPREAD",
+            "resources": dict(lane.resources),
         }
-        actor = self._actor.options(**options).remote(self._home, self._weights, lane.gpus > 0, self._marker)
-        hand = _Hand(actor, lane, node)
-        self._hands.append(hand)
-        return hand
+        if lane.memory_gb:
+            options["memory"] = int(lane.memory_gb * 2**30)
+        if lane.accelerator:
+            options["accelerator_type"] = lane.accelerator
+        labels = dict(lane.labels)
+        if avoid:
+            labels["ray.io/node-id"] = f"!in({','.join(sorted(avoid))})"
+        if labels:
+            options["label_selector"] = labels
+        hand.handle = self._actor.options(**options).remote(*self._arguments, lane)
+        self._waits[hand.handle.hello.remote()] = hand
 
-    def _stop(self, hand: _Hand) -> None:
-        self._hands.remove(hand)
-        self._ray.kill(hand.actor, no_restart=True)
+    def submit(self, hand: Hand, task: Task, ahead: Task | None) -> None:
+        """See `Cluster.submit`."""
+        self._waits[hand.handle.run.remote(task, ahead)] = hand
+
+    def wait(self, seconds: float) -> Iterable[Event]:
+        """See `Cluster.wait`.
+
+        Raises:
+            HeadLost: nobody answers there.
+        """
+        self._require_head()
+        if not self._waits:
+            time.sleep(seconds)
+            return []
+        references = list(self._waits)
+        ready, _ = self._ray.wait(references, num_returns=1, timeout=seconds)
+        if ready:  # whatever else is there too
+            ready, _ = self._ray.wait(references, num_returns=len(references), timeout=0)
+        return [self._event(reference) for reference in ready]
+
+    def stop(self, hand: Hand) -> None:
+        """See `Cluster.stop`."""
+        for reference in [r for r, other in self._waits.items() if other is hand]:
+            del self._waits[reference]
+        self._ray.kill(hand.handle, no_restart=True)
+
+    def demand(self, lanes: Mapping[Lane, int]) -> None:
+        """See `Cluster.demand`; reaches the autoscaler of a cluster that has one."""
+        if not self._scales:
+            return
+        bundles: list[dict[str, float]] = []
+        for lane, count in lanes.items():
+            bundle = {"CPU": float(lane.cpus), **dict(lane.resources)}
+            bundle |= {"GPU": lane.gpus} if lane.gpus else {}
+            bundles += [bundle] * min(count, 1000)
+        if bundles != self._demand:
+            from ray.autoscaler.sdk import request_resources
+
+            self._demand = bundles
+            request_resources(bundles=bundles)
+
+    def patience(self, empty: bool) -> float:
+        """See `Cluster.patience`."""
+        if self._own:
+            return 0.0
+        if empty:
+            return math.inf
+        return _SCALING if self._scales else _PATIENCE
+
+    def _event(self, reference: Any) -> Event:
+        hand = self._waits.pop(reference)
+        errors = self._ray.exceptions
+        try:
+            answer = self._ray.get(reference)
+        except errors.OutOfMemoryError as error:
+            return Event(hand, lost=str(error), cause=Cause.OOM)
+        except errors.RayError as error:
+            detail = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+            if isinstance(error, errors.ActorUnschedulableError):
+                return Event(hand, lost=f"Ray cannot place its worker: {detail}", cause=Cause.ENVIRONMENT)
+            return Event(hand, lost=f"its worker was lost ({type(error).__name__}: {detail})")
+        if isinstance(answer, Outcome):
+            return Event(hand, outcome=answer)
+        node, problem = answer
+        return Event(hand, refused=problem, on=node) if problem else Event(hand, node=node)
+
+    def _require_head(self) -> None:
+        now = time.monotonic()
+        if now - self._asked < 5.0:
+            return
+        self._asked = now
+        try:
+            socket.create_connection(self._head, timeout=3.0).close()
+            self._heard = time.monotonic()
+        except OSError as error:
+            if now - self._heard > _HEAD_GRACE:
+                self.head_lost = True
+                raise HeadLost(
+                    f"The head of the Ray cluster at {self._head[0]}:{self._head[1]} no longer answers.",
+                    "Finished results are kept: start the cluster again and type the same command.",
+                ) from error
+
+
+def _scales(ray: Any) -> bool:
+    """Tell whether the cluster starts nodes when they are needed."""
+    from ray._private import state
+
+    try:
+        return bool(state.state.get_cluster_config().node_group_configs)
+    except Exception:  # an older cluster, or one without an autoscaler, has nothing to say
+        return False
 
 
 class _RayWorker:
-    """The actor: a `Worker` with an environment of its own."""
+    """The actor: watches over the process that does the work."""
 
-    def __init__(self, home: Path, weights: Path | None, gpu: bool, marker: Path) -> None:
-        if not marker.exists():
-            # Its results would be lost on a disk of its own.
-            raise MissingError(f"node {platform.node()} does not see {home}; --home must be a shared folder")
+    def __init__(self, home: Path, weights: Path | None, marker: Path, lane: Lane) -> None:
         ray_token.hide()
-        if not gpu:
+        if not lane.gpus:
             # Ray leaves the variable unset for actors without a GPU, and they would take GPU 0.
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
-        from bench.execute.worker import Worker
+        # Its results would be lost on a disk of its own.
+        missing = f"node {platform.node()} does not see {home}; --home must be a shared folder"
+        self._problem = "" if marker.exists() else missing
+        if not self._problem:
+            from bench.execute.child import Child
 
-        self._worker = Worker(home, weights)
+            self._child = Child(home, weights, Home(home).logs / "workers" / f"{platform.node()}-{lane.name}.log")
 
-    def run(self, task: Task) -> Outcome:
+    def hello(self) -> tuple[str, str]:
+        """Return this worker's node, and why it cannot work there if so."""
+        import ray
+
+        return ray.get_runtime_context().get_node_id(), self._problem
+
+    def run(self, task: Task, ahead: Task | None) -> Outcome:
         """See `bench.execute.worker.Worker.run`."""
-        return self._worker.run(task)
+        return self._child.run(task, ahead)
 
 
 def _require_listener(address: str) -> None:
@@ -320,6 +311,7 @@ def connected(address: str | None, workers: int | None = None) -> Iterator[Any]:
         return
     quiet: dict[str, Any] = {"configure_logging": False, "log_to_driver": False, "logging_level": "ERROR"}
     with ExitStack() as stack:
+        stack.enter_context(_messages_to_stderr())
         if address is not None:
             ray_token.user_token()
             ray_token.require_accepted(address)
@@ -336,7 +328,7 @@ def connected(address: str | None, workers: int | None = None) -> Iterator[Any]:
                 # machine. Messages are small, so the shared-memory store can be too.
                 ray.init(
                     address="local",
-                    num_cpus=workers or os.cpu_count() or 1,
+                    num_cpus=workers or usable_cpus(),
                     include_dashboard=False,
                     object_store_memory=200 * 1024**2,
                     **quiet,
@@ -350,3 +342,28 @@ def connected(address: str | None, workers: int | None = None) -> Iterator[Any]:
                 "Check --ray-address, or run without a cluster: --executor inline",
             ) from error
         yield ray
+
+
+@contextmanager
+def _messages_to_stderr() -> Iterator[None]:
+    """Keep standard output for data: Ray prints there when a node or worker dies."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    try:
+        os.dup2(2, 1)
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def usable_cpus() -> int:
+    """Return the CPUs this process may use: those of its affinity mask, within its container's limit."""
+    allowed = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        allowed = min(allowed, int(quota) / int(period))
+    except (OSError, ValueError):  # no such control group, or "max"
+        pass
+    return max(1, int(allowed))

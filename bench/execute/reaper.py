@@ -1,8 +1,9 @@
-"""Leaves no Ray process behind when the driver is killed.
+"""Leaves no process behind when whoever started it is killed.
 
-A driver that dies by SIGKILL cannot clean up, and some of Ray's own agents outlive it by minutes. The reaper is a
-tiny process that holds the reading end of a pipe; when the driver is gone the pipe closes, and every process
-that carries the run's mark in its environment is killed. Works where /proc exists; elsewhere it does nothing.
+A driver that dies by SIGKILL cannot clean up, some of Ray's own agents outlive it by minutes, and so do
+processes that a method started. The reaper is a tiny process that holds the reading end of a pipe; when its owner
+is gone the pipe closes, and every process that carries the owner's mark in its environment is killed. Works where
+/proc exists; elsewhere it does nothing.
 """
 
 from __future__ import annotations
@@ -16,30 +17,35 @@ import uuid
 from pathlib import Path
 
 MARK = "BENCH_RAY_RUN"
-_GRACE = 2.0  # seconds for Ray to stop by itself
+_GRACE = 2.0  # seconds for marked processes to stop by themselves
 
 
 class Reaper:
-    """Marks the environment of processes started from now on and watches over them until `close`."""
+    """Marks the environment of processes started from now on and watches over them until `close`.
 
-    def __init__(self) -> None:
+    Args:
+        name: of the variable that holds the mark.
+    """
+
+    def __init__(self, name: str = MARK) -> None:
+        self._name = name
         mark = uuid.uuid4().hex
-        os.environ[MARK] = mark
-        command = [sys.executable, str(Path(__file__).resolve()), mark]
-        # Its own session, so that Ctrl-C and a kill of the driver's group do not reach it.
+        os.environ[name] = mark
+        command = [sys.executable, "-S", "-E", str(Path(__file__).resolve()), name, mark]
+        # Its own session, so that Ctrl-C and a kill of the owner's group do not reach it.
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
 
     def close(self) -> None:
         """Everything was stopped in order; let the reaper look once and go."""
-        os.environ.pop(MARK, None)
+        os.environ.pop(self._name, None)
         if self._process.stdin is not None:
             self._process.stdin.close()
         self._process.wait(timeout=60)
 
 
-def marked(mark: str) -> list[int]:
+def marked(name: str, mark: str) -> list[int]:
     """Return the processes (other than this one) that carry a mark in their environment."""
-    wanted = f"{MARK}={mark}".encode()
+    wanted = f"{name}={mark}".encode()
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
@@ -50,14 +56,14 @@ def marked(mark: str) -> list[int]:
     return found
 
 
-def main(mark: str) -> None:
-    """Wait for the driver to go, then kill what carries the mark."""
+def main(name: str, mark: str) -> None:
+    """Wait for the owner to go, then kill what carries the mark."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.stdin.buffer.read()
     deadline = time.monotonic() + _GRACE
-    while marked(mark) and time.monotonic() < deadline:
+    while marked(name, mark) and time.monotonic() < deadline:
         time.sleep(0.1)
-    for process in marked(mark):
+    for process in marked(name, mark):
         try:
             os.kill(process, signal.SIGKILL)
         except ProcessLookupError:
@@ -65,4 +71,4 @@ def main(mark: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from bench.core.spec import Cause
@@ -14,6 +14,7 @@ from bench.execute.tasks import BatchTask, GenerateTask, Lane, Outcome, Task
 TRIES = {
     Cause.INFRA: 4,
     Cause.OOM: 2,
+    Cause.CRASH: 2,
     Cause.TIMEOUT: 2,
     Cause.ENVIRONMENT: 1,
     Cause.INPUT: 1,
@@ -47,6 +48,7 @@ class Scheduler:
     def __init__(self, tasks: Iterable[Task], follow: Callable[[Task, Outcome | None], Iterable[Task]]) -> None:
         self._follow = follow
         self._queues: dict[Lane, list[tuple[int, str, float, int, Task]]] = defaultdict(list)
+        self._costs: dict[Lane, float] = defaultdict(float)  # of what is in the queues
         self._alone: list[Task] = []
         self._exclusive: str | None = None
         self._running: dict[str, Task] = {}
@@ -79,15 +81,37 @@ class Scheduler:
         """Nothing is running and nothing is waiting."""
         return not self._running and not self.waiting
 
-    def take(self, lane: Lane) -> Task | None:
-        """Hand out the next task of a lane, or None when there is none to run now, see `ready`."""
+    def queued(self, lane: Lane) -> int:
+        """Number of a lane's tasks that wait."""
+        return len(self._queues[lane])
+
+    def backlog(self, lane: Lane) -> float:
+        """Expected seconds of a lane's waiting tasks on one worker."""
+        return max(0.0, self._costs[lane])
+
+    def take(self, lane: Lane, without: Collection[str] = ()) -> Task | None:
+        """Hand out the next task of a lane, or None when there is none to run now, see `ready`.
+
+        Args:
+            lane: of the worker that asks.
+            without: methods that this worker should not be given.
+        """
         if lane not in self.ready:
             return None
         if self._alone:
             task = self._alone.pop(0)
             self._exclusive = task_name(task)
         else:
-            task = heapq.heappop(self._queues[lane])[-1]
+            queue, passed = self._queues[lane], []
+            while queue and queue[0][1] in without:
+                passed.append(heapq.heappop(queue))
+            entry = heapq.heappop(queue) if queue else None
+            for other in passed:
+                heapq.heappush(queue, other)
+            if entry is None:
+                return None
+            task = entry[-1]
+            self._costs[lane] -= task.cost
         name = task_name(task)
         self._running[name] = task
         self._tries[name] += 1
@@ -98,6 +122,17 @@ class Scheduler:
         if lane not in self.ready:
             return None
         return self._alone[0] if self._alone else self._queues[lane][0][-1]
+
+    def put_back(self, task: Task) -> None:
+        """Take a task back that was handed out and not begun, or whose failure says nothing about it."""
+        name = task_name(task)
+        self._running.pop(name, None)
+        self._tries[name] -= 1
+        if self._exclusive == name:
+            self._exclusive = None
+            self._alone.insert(0, task)
+        else:
+            self._push(task)
 
     def settle(self, task: Task, outcome: Outcome) -> None:
         """Take a worker's outcome: queue what follows, or the task again, or give up on it."""
@@ -114,11 +149,14 @@ class Scheduler:
             self._submit(self._follow(task, None))
             return
         cause = outcome.cause or Cause.INFRA
-        if cause is Cause.ENVIRONMENT and isinstance(task, GenerateTask):
+        again = self._tries[name] < TRIES[cause]
+        if isinstance(task, GenerateTask) and (cause is Cause.ENVIRONMENT or (cause is Cause.CRASH and not again)):
             self._setup_failures[task.method] += 1
             if self._setup_failures[task.method] >= QUARANTINE_AFTER:
                 self._quarantine(task.method, outcome.detail)
-        if self._tries[name] < TRIES[cause]:
+                self._give_up(task, cause, outcome.detail)
+                return
+        if again:
             if cause is Cause.OOM:
                 self._alone.append(task)
             else:
@@ -139,14 +177,17 @@ class Scheduler:
         group = task.method if isinstance(task, GenerateTask) else ""
         entry = (_RANK[task.kind], group, -task.cost, self._sequence, task)
         heapq.heappush(self._queues[task.lane], entry)
+        self._costs[task.lane] += task.cost
 
     def _quarantine(self, method: str, detail: str) -> None:
-        reason = f"not tried: {method} failed to start {QUARANTINE_AFTER} times in a row: {detail}"
+        said = detail.strip().splitlines()[-1] if detail.strip() else "no detail"
+        reason = f"not tried: {method} failed {QUARANTINE_AFTER} times in a row: {said}"
         self._quarantined[method] = reason
         for lane, queue in self._queues.items():
-            stopped = [e for e in queue if isinstance(e[-1], GenerateTask) and e[-1].method == method]
+            stopped = [e for e in queue if e[1] == method]
             if stopped:
-                self._queues[lane] = [e for e in queue if e not in stopped]
+                self._queues[lane] = [e for e in queue if e[1] != method]
+                self._costs[lane] -= sum(e[-1].cost for e in stopped)
                 heapq.heapify(self._queues[lane])
                 for entry in sorted(stopped):
                     self._give_up(entry[-1], Cause.ENVIRONMENT, reason)

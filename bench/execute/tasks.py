@@ -17,11 +17,27 @@ class Lane:
 
     Tasks of one lane run on the same workers. CPU tasks share a lane; a method that needs a GPU has its own,
     so that its model stays loaded and two models never meet on one GPU.
+
+    Attributes:
+        cpus, gpus, memory_gb: what a worker is given.
+        accelerator, labels, resources: what its node must offer, see `bench.core.spec.MethodSpec`.
     """
 
     name: str
     cpus: int = 1
     gpus: float = 0.0
+    memory_gb: float = 0.0
+    accelerator: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
+    resources: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def needs(self) -> str:
+        """What one worker needs, in words."""
+        parts = [f"{self.cpus} CPUs", f"{self.gpus:g} GPUs"]
+        parts += [f"a GPU of type {self.accelerator}"] if self.accelerator else []
+        parts += [f"{name}={value}" for name, value in (*self.labels, *self.resources)]
+        return ", ".join(parts[:-1]) + " and " + parts[-1]
 
 
 CPU_LANE = Lane("cpu")

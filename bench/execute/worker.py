@@ -11,7 +11,7 @@ import importlib
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +36,14 @@ class Worker:
     Args:
         home: the store.
         weights: folder searched first for weight files, or None.
+        loaded: called when a task's method is loaded and begins to work.
     """
 
-    def __init__(self, home: Path, weights: Path | None = None) -> None:
+    def __init__(self, home: Path, weights: Path | None = None, loaded: Callable[[], None] = lambda: None) -> None:
         numerics.pin()
         os.environ["BENCH_HOME"] = str(Home(home).path)  # where methods find what was prepared for them
         self._shop: Any = importlib.import_module(WORKSHOP).Workshop(home, weights)
+        self._shop.loaded = loaded
 
     def run(self, task: Task, ahead: Task | None = None) -> Outcome:
         """Do a task. Never raises for a failure of the task; says what went wrong in the outcome.
@@ -61,7 +63,7 @@ class Worker:
             return Outcome("fatal", error=error)
         except JobTimeout:
             return Outcome("error", Cause.TIMEOUT, f"took longer than {task.limit:g} s")
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             # A job that knows why it cannot be done says so (see `bench.methods.base.GenerationFailed`).
             known = getattr(error, "cause", None)
             fallback = Cause.OOM if is_out_of_memory(error) else Cause.INFRA

@@ -50,7 +50,7 @@ def commit_clip(
         record |= {"status": "error", "cause": Cause.INPUT, "detail": str(error)}
     except StoreFull:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # scripts call sys.exit; it is this clip's error
         if is_out_of_memory(error):
             raise
         cause = Cause.INPUT if isinstance(task, IngestTask) else getattr(error, "cause", Cause.METHOD)

@@ -25,10 +25,11 @@ def generate(shop: Workshop, task: GenerateTask, start: float) -> Outcome:
 
     try:
         method = shop.method(task)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if is_out_of_memory(error):
             raise
         return Outcome("error", Cause.ENVIRONMENT, in_words(error))
+    shop.loaded()
 
     def make(path: Path) -> Probe:
         with numerics.threads(task.lane.cpus):  # frames may be drawn only while they are written

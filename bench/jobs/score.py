@@ -51,7 +51,7 @@ def measured(compute: Callable[[], Mapping[str, float]]) -> dict[str, Any]:
         return {"status": "unscored", "reason": str(Reason.DECODE_ERROR), "detail": error.message}
     except StoreFull:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if is_out_of_memory(error):
             raise
         return {"status": "error", "reason": str(Cause.METHOD), "detail": in_words(error)}

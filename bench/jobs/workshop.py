@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from bench import catalogue
@@ -29,6 +30,7 @@ class Workshop:
         self.home = Home(home)
         self.bank = FeatureBank(self.home)
         self._methods: dict[str, Method] = {}
+        self.loaded: Callable[[], None] = lambda: None  # told when a method begins to work
         self._on_device = OnDevice(self._open)
 
     def method(self, task: GenerateTask) -> Method:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache, partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -136,7 +137,7 @@ def _on_device(name: str, clip: ClipView, reference: ClipView | None) -> Array |
     from bench.metrics.networks import resident as device
 
     size = loading.batch_size(1, _PEAK * clip.width * clip.height * 8 / 2**20)
-    compute = {"psnr": device.psnr, "ssim": partial(device.ssim, window=gaussian(), c1=C1, c2=C2)}[name]
+    compute: Any = {"psnr": device.psnr, "ssim": partial(device.ssim, window=gaussian(), c1=C1, c2=C2)}[name]
     return torch.cat([compute(*pair) for pair in paired_chunks(clip, reference, size)]).cpu().numpy()
 
 

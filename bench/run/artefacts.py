@@ -66,6 +66,13 @@ class Artefacts:
         self._protocol_digests = {m.spec.id: protocol_digest(m) for m in metrics}
         self._samples = {sample.id: sample for sample in plan.split.samples}
 
+    @property
+    def specs(self) -> list[MetricSpec | ExtractorSpec]:
+        """What the run's metrics and the extractors they read say about themselves."""
+        known = extractors()
+        metrics = [m.spec for m in (*self.clip_metrics, *self.swap_metrics, *self.set_metrics)]
+        return [*metrics, *(known[name].spec for name in self.features)]
+
     def device(self, spec: MetricSpec | ExtractorSpec) -> Device:
         """Return where a metric or extractor is computed in this run."""
         return spec.device if self.gpu is not None else "cpu"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import sys
 import time
@@ -18,8 +19,9 @@ from bench.core.errors import UsageError, did_you_mean
 from bench.core.spec import MetricSpec
 from bench.core.views import ClipMetric, SetMetric
 from bench.execute.interrupt import Interrupt
+from bench.execute.pool import HeadLost
 from bench.execute.scheduler import Scheduler
-from bench.execute.tasks import Outcome, Task
+from bench.execute.tasks import METRICS, Lane, Outcome, Task
 from bench.results.sensitivity import floors
 from bench.run.flow import Flow
 from bench.run.plan import Plan
@@ -57,6 +59,8 @@ class Execution:
         weights: folder searched first for weight files.
         fresh: make every clip again, even finished ones.
         retry: do jobs again whose record is an error.
+        metric_gpus: GPUs of each worker that runs metric networks, may be a fraction; 0 keeps them on CPUs; None
+            takes one where there is one.
 
     Raises:
         UsageError: there is no such executor.
@@ -68,6 +72,12 @@ class Execution:
     weights: Path | None = None
     fresh: bool = False
     retry: bool = False
+    metric_gpus: float | None = None
+
+    @property
+    def cluster(self) -> str | None:
+        """Address of the Ray cluster to use: the one asked for, else the one this process was submitted to."""
+        return self.address or os.environ.get("RAY_ADDRESS") or None
 
     def __post_init__(self) -> None:
         if self.executor not in EXECUTORS:
@@ -85,6 +95,9 @@ class Progress(Protocol):
 
     def settled(self, task: Task, outcome: Outcome) -> None:
         """A task is done or failed."""
+
+    def notice(self, text: str) -> None:
+        """Something about the cluster that the user should know."""
 
     def stop(self) -> None:
         """No more tasks."""
@@ -160,6 +173,12 @@ def execute(
         _write(folder, flow, rows, missing, command)
         return rows
 
+    def notice(text: str) -> None:
+        if progress is not None:
+            progress.notice(text)
+        else:
+            print(f"bench: {text}", file=sys.stderr)
+
     next_write = 0.0
 
     def observe(task: Task, outcome: Outcome) -> None:
@@ -171,19 +190,33 @@ def execute(
             end = time.monotonic()
             next_write = end + max(60.0, 50 * (end - start))
 
+    def start(gpu: Lane | None) -> Scheduler:
+        nonlocal flow, scheduler
+        if gpu is not None:
+            flow = Flow(plan, usable, home, fresh=how.fresh, retry=how.retry, gpu=gpu)
+            scheduler = Scheduler(flow.initial, flow.follow)
+        if progress is not None:
+            progress.start(flow)
+        return scheduler
+
+    on_gpus = any(spec.device == "gpu" for spec in flow.specs)
+    lost: HeadLost | None = None
     with Interrupt() as interrupt:
         if not scheduler.finished:
-            if progress is not None:
-                progress.start(flow)
+            executor = _executor(scheduler, plan.targets, how)
             try:
-                _drive(scheduler, plan.targets, home, how, observe, interrupt)
+                _drive(executor, start, on_gpus, home, how, observe, interrupt, notice)
+            except HeadLost as error:
+                lost = error
             finally:
                 if progress is not None:
                     progress.stop()
-        stopped = interrupt.requested and not scheduler.finished
+        stopped = (interrupt.requested or lost is not None) and not scheduler.finished
     rows = write()
     made = sum(flow.generated.get(job.key, {}).get("status") == "ok" for job in plan.jobs)
     failures = _summarise(flow, scheduler)
+    if lost is not None:
+        failures.insert(0, f"{lost.message} {lost.hint}")
     result = RunResult(folder, stopped, len(plan.jobs), made, _broken(rows), failures, missing)
     if report is not None:
         result.report = report(folder)
@@ -196,32 +229,69 @@ def default_name(plan: Plan) -> str:
     return f"{slug or 'run'}-{plan.digest[:8]}"
 
 
-def _drive(
-    scheduler: Scheduler,
-    targets: Collection[str],
-    home: Home,
-    how: Execution,
-    observe: Callable[[Task, Outcome], None],
-    interrupt: Interrupt,
-) -> None:
-    executor = how.executor
+def _executor(scheduler: Scheduler, targets: Collection[str], how: Execution) -> str:
+    """Return the executor for what is left to do.
+
+    Raises:
+        UsageError: methods that live in this process are to run in others.
+    """
     if any(method.startswith(HERE) for method in targets):
-        if executor == "ray" or how.address:
+        if how.executor == "ray" or how.address:
             raise UsageError(
                 "Methods given as objects run in this process, and other processes were asked for.",
                 "Write the class into a file and pass 'that_file.py:Class'.",
             )
-        executor = "inline"
-    if executor == "auto":
-        executor = "ray" if how.address or scheduler.waiting > 4 else "inline"
+        return "inline"
+    if how.executor != "auto":
+        return how.executor
+    if how.cluster:
+        return "ray"
+    return "ray" if scheduler.waiting > 4 and how.workers != 1 else "inline"
+
+
+def _drive(
+    executor: str,
+    start: Callable[[Lane | None], Scheduler],
+    on_gpus: bool,
+    home: Home,
+    how: Execution,
+    observe: Callable[[Task, Outcome], None],
+    interrupt: Interrupt,
+    notice: Callable[[str], None],
+) -> None:
+    """Run what is left.
+
+    Args:
+        executor: `inline` or `ray`.
+        start: returns the tasks, given the lane of metric networks on GPUs.
+        on_gpus: there are metrics that a GPU computes faster.
+        home, how, observe, interrupt, notice: see `execute`.
+    """
     if executor == "inline":
         from bench.execute.inline import run_inline
 
-        run_inline(scheduler, home.path, how.weights, observe, interrupt)
-    else:
-        from bench.execute.ray_cluster import run_on_ray
+        gpus = 1.0 if on_gpus and how.metric_gpus != 0 and _sees_gpu() else 0.0
+        run_inline(start(_metric_lane(gpus)), home.path, how.weights, observe, interrupt)
+        return
+    from bench.execute.ray_cluster import connected, gpus_of, run_on_ray
 
-        run_on_ray(scheduler, home.path, how.weights, observe, interrupt, how.address, how.workers)
+    with connected(how.cluster, how.workers) as ray:
+        share = how.metric_gpus
+        if share is None:  # a whole one: the networks fill it, and a method's memory is not known
+            share = 1.0 if gpus_of(ray) >= 1 else 0.0
+        scheduler = start(_metric_lane(share if on_gpus else 0.0))
+        own = how.cluster is None
+        run_on_ray(ray, scheduler, home.path, how.weights, observe, interrupt, own, how.workers, notice)
+
+
+def _metric_lane(gpus: float) -> Lane | None:
+    return Lane(METRICS, 1, gpus) if gpus else None
+
+
+def _sees_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def _broken(rows: pd.DataFrame) -> int:

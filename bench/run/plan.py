@@ -258,6 +258,7 @@ def _partners(split: Split, need_video: bool) -> Mapping[str, Sample]:
 
 
 def _lane(spec: MethodSpec) -> Lane:
-    if spec.gpus == 0 and spec.cpus == 1:
+    if spec.gpus == 0 and spec.cpus == 1 and not (spec.accelerator or spec.labels or spec.resources):
         return CPU_LANE
-    return Lane(spec.name, spec.cpus, spec.gpus)
+    labels, resources = tuple(sorted(spec.labels.items())), tuple(sorted(spec.resources.items()))
+    return Lane(spec.name, spec.cpus, spec.gpus, spec.memory_gb, spec.accelerator, labels, resources)

@@ -174,9 +174,12 @@ class Preparer:
 
             run_inline(scheduler, self._home.path, None, ignore, interrupt)
         else:
-            from bench.execute.ray_cluster import run_on_ray
+            from bench.execute.ray_cluster import connected, run_on_ray
 
-            run_on_ray(scheduler, self._home.path, None, ignore, interrupt, workers=self._workers)
+            with connected(None, self._workers) as ray:
+                run_on_ray(
+                    ray, scheduler, self._home.path, None, ignore, interrupt, own=True, workers=self._workers
+                )
 
     def _job(self, candidate: Candidate) -> Job | Result:
         """Return what a worker has to do, or what is known without it."""

@@ -43,14 +43,14 @@ def flow_of(split: Split, home: Path, *metrics: str, gpu: Lane | None = None) ->
 
 
 def test_with_a_gpu_each_clip_is_scored_once_on_it_and_once_on_a_cpu(split: Split, tmp_path: Path) -> None:
-    flow = flow_of(split, tmp_path / "gpu", "psnr", "flicker", gpu=GPU)
+    flow = flow_of(split, tmp_path / "gpu", "psnr", "flicker/mae", gpu=GPU)
     scored = [t for t in drain(flow, tmp_path / "gpu") if isinstance(t, ScoreTask)]
     assert [(t.lane.name, [p[0] for p in t.protocols]) for t in scored] == [
         (METRICS, ["psnr/rgb_float64"]),
         ("cpu", ["flicker/mae"]),
     ] * 2
     assert flow.settled == 2
-    one = flow_of(split, tmp_path / "cpu", "psnr", "flicker")
+    one = flow_of(split, tmp_path / "cpu", "psnr", "flicker/mae")
     scored = [t for t in drain(one, tmp_path / "cpu") if isinstance(t, ScoreTask)]
     assert [len(t.protocols) for t in scored] == [2, 2], "without a GPU a clip is decoded once for everything"
     assert {k: r["values"] for k, r in one.scores.items()} == {

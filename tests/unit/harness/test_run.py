@@ -20,7 +20,7 @@ from bench.run.plan import Plan, plan_generation
 from bench.run.rows import build_rows
 from bench.store.home import Home
 
-METRICS = ["psnr", "flicker"]
+METRICS = ["psnr", "flicker/mae"]
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,462 @@
+"""Which workers a cluster should have, and which task each of them does next. The cluster places them.
+
+Nothing here knows Ray or looks at a clock of its own: a cluster is anything with the methods of `Cluster`, so that
+the same code drives a simulated one.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from bench.core.errors import BenchError, MissingError
+from bench.core.spec import Cause
+from bench.execute.interrupt import Interrupt
+from bench.execute.scheduler import Scheduler
+from bench.execute.tasks import METRICS, GenerateTask, Lane, Outcome, Task
+
+LOOK_EVERY = 2.0  # seconds between questions about the cluster's nodes
+GRACE = 30.0  # seconds: for running tasks after Ctrl-C, and past a task's own limit before its worker is stopped
+HOLD = 60.0  # seconds of work that a worker on a GPU must be behind before another takes its GPU: loading costs
+STRIKES = 3  # failures of different workers in a row after which a node is set aside
+
+
+class HeadLost(BenchError):
+    """The cluster's head is gone. Finished results are in the store."""
+
+
+@dataclass(slots=True)
+class Node:
+    """A machine of the cluster; what is free changes as workers come and go, ours and others'."""
+
+    id: str
+    name: str
+    cpus: float
+    gpus: float
+    free_cpus: float
+    free_gpus: float
+    draining: bool = False
+
+    def room(self, lane: Lane, more_cpus: float = 0.0, more_gpus: float = 0.0) -> bool:
+        """Tell whether a worker fits now, or would with more set free."""
+        return lane.cpus <= self.free_cpus + more_cpus and lane.gpus <= self.free_gpus + more_gpus + 1e-9
+
+
+@dataclass(slots=True, eq=False)
+class Hand:
+    """A worker, placed or waiting to be, and what it does.
+
+    Attributes:
+        handle: what the cluster knows it by.
+        node: where it is, empty while it waits for room.
+        task: what it does.
+        ahead: what it will do next and prepares already.
+        deadline: when the task has overrun its limit.
+        since: when it was placed.
+    """
+
+    lane: Lane
+    handle: Any = None
+    node: str = ""
+    task: Task | None = None
+    ahead: Task | None = None
+    deadline: float = math.inf
+    since: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What became of a worker.
+
+    Attributes:
+        node: it was placed there.
+        outcome: it did its task.
+        refused, on: why it could not begin, and on which node.
+        lost, cause: otherwise: how it was lost.
+    """
+
+    hand: Hand
+    node: str = ""
+    outcome: Outcome | None = None
+    refused: str = ""
+    on: str = ""
+    lost: str = ""
+    cause: Cause = Cause.INFRA
+
+
+class Cluster(Protocol):
+    """What runs workers."""
+
+    def now(self) -> float:
+        """Return seconds on the cluster's clock."""
+
+    def nodes(self) -> Iterable[Node]:
+        """Return the nodes that are alive."""
+
+    def start(self, hand: Hand, avoid: Collection[str]) -> None:
+        """Ask for a worker; it is placed when there is room on a node not to be avoided."""
+
+    def submit(self, hand: Hand, task: Task, ahead: Task | None) -> None:
+        """Send a task to a placed worker."""
+
+    def wait(self, seconds: float) -> Iterable[Event]:
+        """Wait until something happened, at most so long."""
+
+    def stop(self, hand: Hand) -> None:
+        """End a worker at once."""
+
+    def demand(self, lanes: Mapping[Lane, int]) -> None:
+        """Say how many workers of each lane there would be work for."""
+
+    def patience(self, empty: bool) -> float:
+        """Return for how many seconds a node may be waited for that could hold a worker.
+
+        Args:
+            empty: there has been no node at all.
+        """
+
+
+class Pool:
+    """Keeps workers busy until everything is done.
+
+    Args:
+        cluster: runs workers.
+        scheduler: what to do.
+        observe: told about every settled task.
+        notice: told, in a sentence, about what a user should know.
+        limit: CPUs to use in all.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        scheduler: Scheduler,
+        observe: Callable[[Task, Outcome], None],
+        notice: Callable[[str], None] = lambda text: None,
+        limit: float = math.inf,
+    ) -> None:
+        self.cluster, self.scheduler = cluster, scheduler
+        self.observe, self.notice, self.limit = observe, notice, limit
+        self._hands: dict[Hand, None] = {}
+        self._idle: dict[Lane, dict[Hand, None]] = defaultdict(dict)
+        self._ahead: dict[Lane, dict[Hand, None]] = defaultdict(dict)  # those that know their next task
+        self._busy = 0
+        self._queued: Counter[Lane] = Counter()  # workers that wait for room
+        self._placed: Counter[Lane] = Counter()
+        self._used = 0.0  # CPUs
+        self._deadlines: list[tuple[float, int, Hand]] = []
+        self._sequence = 0
+        self._nodes: dict[str, Node] = {}
+        self._names: dict[str, str] = {}
+        self._sizes: set[tuple[float, float]] = set()  # CPUs and GPUs of every node seen: one that left may return
+        self._bad: dict[str, str] = {}  # nodes set aside, and why
+        self._strikes: Counter[str] = Counter()
+        self._good: dict[str, set[str]] = defaultdict(set)  # method -> nodes it worked on
+        self._failed: dict[str, set[str]] = defaultdict(set)  # method -> nodes it could not be loaded on
+        self._homeless: dict[Lane, float] = {}  # lanes that no node could hold, and since when
+        self._looked = -math.inf
+
+    def run(self, interrupt: Interrupt) -> None:
+        """Work until nothing is left, or a stop was asked for and running tasks had their time.
+
+        Raises:
+            MissingError: no node can run workers.
+            BenchError: what a worker says the whole run must stop for.
+        """
+        stop_by = math.inf
+        while not self.scheduler.finished:
+            now = self.cluster.now()
+            if interrupt.requested and stop_by == math.inf:
+                stop_by = now + GRACE
+                self._return_what_is_ahead()
+            if stop_by < math.inf and (not self._busy or now > stop_by):
+                return
+            self._look(now)
+            if stop_by == math.inf:
+                self._dispatch(now)
+            for event in self.cluster.wait(1.0):
+                self._take(event)
+            self._stop_overdue()
+
+    def close(self) -> None:
+        """End every worker."""
+        for hand in list(self._hands):
+            self._drop(hand)
+
+    # --- what there is -------------------------------------------------------------------------------------
+
+    def _look(self, now: float) -> None:
+        if now - self._looked < LOOK_EVERY:
+            return
+        self._looked = now
+        self._nodes = {node.id: node for node in self.cluster.nodes()}
+        self._names |= {node.id: node.name for node in self._nodes.values()}
+        self._sizes |= {(node.cpus, node.gpus) for node in self._nodes.values()}
+        for hand in [h for h in self._hands if h.node and h.node not in self._nodes]:
+            self._take(Event(hand, lost=f"node {self._names.get(hand.node, hand.node)} left the cluster"))
+        for hand in [h for idle in self._idle.values() for h in idle]:
+            if self._nodes[hand.node].draining:
+                self._drop(hand)
+        for hand in [h for h in self._hands if not h.node]:  # asked for, and not yet counted there
+            if (room := next((n for n in self._nodes.values() if n.room(hand.lane)), None)) is not None:
+                room.free_cpus -= hand.lane.cpus
+                room.free_gpus -= hand.lane.gpus
+        wanted = {lane: self.scheduler.queued(lane) for lane in self.scheduler.ready}
+        busy = Counter(hand.lane for hand in self._hands if hand.task is not None)
+        self.cluster.demand({lane: wanted.get(lane, 0) + busy[lane] for lane in dict.fromkeys((*wanted, *busy))})
+
+    def _usable(self) -> list[Node]:
+        return [n for n in self._nodes.values() if n.id not in self._bad and not n.draining]
+
+    def _refuse_what_fits_nowhere(self, lane: Lane, now: float) -> bool:
+        """Tell whether no node could hold a worker of a lane; after a while its tasks are given up."""
+        if any(lane.cpus <= cpus and lane.gpus <= gpus + 1e-9 for cpus, gpus in self._sizes):
+            self._homeless.pop(lane, None)
+            return False
+        has = " or ".join(f"{cpus:g} CPUs and {gpus:g} GPUs" for cpus, gpus in sorted(self._sizes))
+        has = has or "no node that takes work yet"
+        if lane not in self._homeless:
+            self._homeless[lane] = now
+            if self.cluster.patience(not self._sizes):
+                self.notice(f"Waiting for a node with {lane.needs}; the cluster has {has}.")
+        if now - self._homeless[lane] < self.cluster.patience(not self._sizes):
+            return False
+        while (task := self.scheduler.take(lane)) is not None:
+            detail = f"needs {lane.needs} on one node; the cluster has {has}"
+            self._settle(task, Outcome("error", Cause.ENVIRONMENT, detail))
+        return True
+
+    # --- giving out work -----------------------------------------------------------------------------------
+
+    def _dispatch(self, now: float) -> None:
+        for lane in self.scheduler.ready:
+            if self._refuse_what_fits_nowhere(lane, now):
+                continue
+            for hand in list(self._idle[lane]):
+                if not self._give(hand):
+                    break
+            waiting = self.scheduler.queued(lane) - len(self._idle[lane]) - self._queued[lane]
+            while waiting > 0 and self._allowed(lane):
+                node = next((n for n in self._usable() if n.room(lane)), None)
+                if node is None:
+                    self._make_room(lane)
+                    if self._queued[lane]:  # one in the queue is enough for the cluster to know
+                        break
+                self._start(lane, node)
+                waiting -= 1
+
+    def _allowed(self, lane: Lane) -> bool:
+        """Tell whether the limit lets another worker start; idle ones without work leave for it."""
+        for hand in [h for other, idle in self._idle.items() if not self.scheduler.queued(other) for h in idle]:
+            if self._used + lane.cpus <= self.limit:
+                break
+            self._drop(hand)
+        return self._used + lane.cpus <= self.limit or not self._hands
+
+    def _start(self, lane: Lane, node: Node | None) -> None:
+        hand = Hand(lane)
+        self._hands[hand] = None
+        self._queued[lane] += 1
+        self._used += lane.cpus
+        if node is not None:  # the next look says what is really free
+            node.free_cpus -= lane.cpus
+            node.free_gpus -= lane.gpus
+        self.cluster.start(hand, self._bad)
+
+    def _make_room(self, lane: Lane) -> None:
+        """Stop idle workers without work on one node, if just that makes room for a worker of a lane."""
+        idle: dict[str, list[Hand]] = defaultdict(list)
+        for other, hands in self._idle.items():
+            if other != lane and not self.scheduler.queued(other):
+                for hand in hands:
+                    idle[hand.node].append(hand)
+        for node in self._usable():
+            hands_there = idle.get(node.id, [])
+            for count in range(1, len(hands_there) + 1):
+                chosen = hands_there[:count]
+                if node.room(lane, sum(h.lane.cpus for h in chosen), sum(h.lane.gpus for h in chosen)):
+                    for hand in chosen:
+                        self._drop(hand)
+                    return
+
+    def _give(self, hand: Hand) -> bool:
+        """Give an idle worker its next task, or its place to a lane that waits; False: it stays idle."""
+        node = self._nodes.get(hand.node)
+        if hand.node in self._bad or (node is not None and node.draining) or self._yields(hand, node):
+            self._drop(hand)
+            return True
+        task, hand.ahead = hand.ahead, None
+        self._ahead[hand.lane].pop(hand, None)
+        if task is None:
+            task = self.scheduler.take(hand.lane, self._unfit(hand)) or self._steal(hand.lane)
+        if task is None:
+            return False
+        if hand.lane.name == METRICS and (following := self.scheduler.take(hand.lane)) is not None:
+            hand.ahead = following
+            self._ahead[hand.lane][hand] = None
+        hand.task = task
+        hand.deadline = self.cluster.now() + task.limit + GRACE
+        self._sequence += 1
+        heapq.heappush(self._deadlines, (hand.deadline, self._sequence, hand))
+        self._idle[hand.lane].pop(hand, None)
+        self._busy += 1
+        self.cluster.submit(hand, task, hand.ahead)
+        return True
+
+    def _unfit(self, hand: Hand) -> list[str]:
+        """Return methods that could not be loaded on a worker's node, while there are nodes to try them on."""
+        return [m for m, nodes in self._failed.items() if hand.node in nodes and self._elsewhere(nodes)]
+
+    def _elsewhere(self, nodes: Collection[str]) -> bool:
+        return any(node.id not in nodes and node.cpus for node in self._usable())
+
+    def _steal(self, lane: Lane) -> Task | None:
+        """Take what another worker of the lane would do next: it is busy still."""
+        for other in self._ahead[lane]:
+            task, other.ahead = other.ahead, None
+            del self._ahead[lane][other]
+            return task
+        return None
+
+    def _yields(self, hand: Hand, node: Node | None) -> bool:
+        """Tell whether a worker should leave its place to one of another lane that waits for room.
+
+        A worker on a CPU leaves it to one that needs a GPU, for a GPU must not stand idle. Workers on GPUs change
+        places only when the other lane is far behind, because loading a model costs.
+        """
+        if node is None:
+            return False
+        for lane in self.scheduler.ready:
+            starves = self._queued[lane] or not (self._placed[lane] or self._used + lane.cpus <= self.limit)
+            if lane == hand.lane or not starves or node.room(lane):
+                continue
+            if not node.room(lane, hand.lane.cpus, hand.lane.gpus):
+                continue
+            if lane.gpus > hand.lane.gpus == 0:
+                return True
+            behind = self._pressure(lane) - 2 * self._pressure(hand.lane)
+            if hand.lane.gpus and behind > HOLD and self.cluster.now() - hand.since > HOLD:
+                return True
+        return False
+
+    def _pressure(self, lane: Lane) -> float:
+        """Return how long the waiting tasks of a lane will take its workers, in expected seconds."""
+        return self.scheduler.backlog(lane) / max(1, self._placed[lane])
+
+    # --- what became of it ---------------------------------------------------------------------------------
+
+    def _take(self, event: Event) -> None:
+        hand = event.hand
+        if hand not in self._hands:
+            return
+        if event.node:
+            hand.node, hand.since = event.node, self.cluster.now()
+            self._queued[hand.lane] -= 1
+            self._placed[hand.lane] += 1
+            self._idle[hand.lane][hand] = None
+        elif event.outcome is not None:
+            task, hand.task = hand.task, None
+            assert task is not None, "only a worker with a task answers"
+            self._busy -= 1
+            self._idle[hand.lane][hand] = None
+            self._judge(hand, task, event.outcome)
+        elif event.refused:
+            self._drop(hand)
+            self._set_aside(event.on, event.refused)
+        else:
+            task, node = hand.task, hand.node
+            self._drop(hand)
+            self._looked = -math.inf
+            if task is not None:
+                self._settle(task, Outcome("error", event.cause, event.lost))
+            self._strike(node, event.lost)
+
+    def _judge(self, hand: Hand, task: Task, outcome: Outcome) -> None:
+        if outcome.error is not None:
+            raise outcome.error
+        if isinstance(task, GenerateTask) and outcome.cause is Cause.ENVIRONMENT:
+            failed = self._failed[task.method]
+            failed.add(hand.node)
+            if self._good[task.method] - {hand.node}:
+                self._set_aside(hand.node, f"{task.method} works elsewhere: {_last_line(outcome.detail)}")
+            if self._elsewhere(failed):
+                self.scheduler.put_back(task)
+                return
+        elif outcome.status == "ok":
+            self._strikes[hand.node] = 0
+            if isinstance(task, GenerateTask):
+                self._good[task.method].add(hand.node)
+        self._settle(task, outcome)
+
+    def _settle(self, task: Task, outcome: Outcome) -> None:
+        self.scheduler.settle(task, outcome)
+        self.observe(task, outcome)
+
+    def _strike(self, node: str, why: str) -> None:
+        self._strikes[node] += 1
+        if node in self._nodes and self._strikes[node] >= STRIKES:
+            self._set_aside(node, why)
+
+    def _set_aside(self, node: str, why: str) -> None:
+        """Use a node no more.
+
+        Raises:
+            MissingError: it was the last one, and no worker could begin there.
+        """
+        if node in self._bad:
+            return
+        if not self._elsewhere({node}):
+            if self._strikes[node] >= STRIKES:
+                return  # what fails there are the tasks themselves
+            raise MissingError(
+                f"A worker cannot be started: {why}",
+                "On a cluster, see what each node lacks: bench doctor --cluster ADDRESS",
+            )
+        self._bad[node] = why
+        self.notice(f"Node {self._names.get(node, node)} is set aside, the others go on: {why}")
+        for hand in [h for h in self._hands if h.node == node and h.task is None]:
+            self._drop(hand)
+
+    def _stop_overdue(self) -> None:
+        now = self.cluster.now()
+        while self._deadlines and self._deadlines[0][0] < now:
+            deadline, _, hand = heapq.heappop(self._deadlines)
+            if hand not in self._hands or hand.task is None or hand.deadline != deadline:
+                continue
+            task = hand.task
+            self._drop(hand)
+            detail = f"took longer than {task.limit:g} s; its worker was stopped"
+            self._settle(task, Outcome("error", Cause.TIMEOUT, detail))
+
+    def _drop(self, hand: Hand) -> None:
+        """End a worker; what it would have done next goes back."""
+        if self._hands.pop(hand, hand) is hand:
+            return
+        node = self._nodes.get(hand.node)
+        if node is not None:
+            node.free_cpus += hand.lane.cpus
+            node.free_gpus += hand.lane.gpus
+        self._used -= hand.lane.cpus
+        self._busy -= hand.task is not None
+        (self._placed if hand.node else self._queued)[hand.lane] -= 1
+        self._idle[hand.lane].pop(hand, None)
+        self._ahead[hand.lane].pop(hand, None)
+        if hand.ahead is not None:
+            self.scheduler.put_back(hand.ahead)
+            hand.ahead = None
+        self.cluster.stop(hand)
+
+    def _return_what_is_ahead(self) -> None:
+        for hand in [h for hands in self._ahead.values() for h in hands]:
+            assert hand.ahead is not None
+            self.scheduler.put_back(hand.ahead)
+            hand.ahead = None
+        self._ahead.clear()
+
+
+def _last_line(text: str) -> str:
+    return text.strip().splitlines()[-1] if text.strip() else "no detail"
