@@ -81,8 +81,16 @@ def _entry(name: str, target: str, loaded: Any) -> MethodEntry:
     kind = loaded if isinstance(loaded, type) else type(loaded)
     if kind.__module__ == "__main__" and target.startswith(HERE):
         return MethodEntry(target, spec, _typed_in(kind))
-    modules = getattr(loaded, "code_modules", None) or (_source_of(loaded),)
-    return MethodEntry(target, spec, code_digest(tuple(modules)))
+    return MethodEntry(target, spec, _code_of(loaded))
+
+
+def _code_of(loaded: Any) -> str:
+    return code_digest(tuple(getattr(loaded, "code_modules", None) or (_source_of(loaded),)))
+
+
+def method_code(target: str) -> str:
+    """Return the digest of the code behind a method on this machine; takes what `load_method` does."""
+    return _code_of(_method_class(target))
 
 
 def _keep(method: object) -> str:

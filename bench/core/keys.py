@@ -72,6 +72,14 @@ def code_digest(modules: tuple[str, ...]) -> str:
     return digest(parts)
 
 
+@cache
+def package_digest() -> str:
+    """Return the digest of the installed package itself: equal on machines that compute alike."""
+    root = Path(__file__).resolve().parents[1]
+    parts = [(str(p.relative_to(root)), file_digest(p)) for p in sorted(root.rglob("*.py"))]
+    return digest(parts)
+
+
 def source_digest(source: str) -> str:
     """Return the digest of Python source, blind to comments, docstrings and formatting."""
     tree = _without_docstrings(ast.parse(source))

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.errors import MissingError
+from bench.core.keys import package_digest
 from bench.core.spec import Cause
 from bench.execute import ray_token
 from bench.execute.interrupt import Interrupt
@@ -95,7 +96,7 @@ class RayCluster:
     def __init__(self, ray: Any, home: Path, weights: Path | None, marker: Path, own: bool) -> None:
         self._ray = ray
         self._own = own
-        self._arguments = (home, weights, marker)
+        self._arguments = (home, weights, marker, package_digest())
         self._actor = ray.remote(_RayWorker)
         self._run = uuid.uuid4().hex[:6]
         self._count = 0
@@ -252,14 +253,18 @@ def _scales(ray: Any) -> bool:
 class _RayWorker:
     """The actor: watches over the process that does the work."""
 
-    def __init__(self, home: Path, weights: Path | None, marker: Path, lane: Lane) -> None:
+    def __init__(self, home: Path, weights: Path | None, marker: Path, code: str, lane: Lane) -> None:
         ray_token.hide()
         if not lane.gpus:
             # Ray leaves the variable unset for actors without a GPU, and they would take GPU 0.
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
-        # Its results would be lost on a disk of its own.
-        missing = f"node {platform.node()} does not see {home}; --home must be a shared folder"
-        self._problem = "" if marker.exists() else missing
+        self._problem = ""
+        if not marker.exists():  # its results would be lost on a disk of its own
+            self._problem = f"node {platform.node()} does not see {home}; --home must be a shared folder"
+        elif (found := package_digest()) != code:
+            self._problem = (
+                f"node {platform.node()} has another version of this program (code {found[:12]}, here {code[:12]})"
+            )
         if not self._problem:
             from bench.execute.child import Child
 

@@ -69,6 +69,7 @@ class GenerateTask:
         key: record key.
         method: name, for display.
         target: what to load, see `bench.catalogue.load_method`.
+        method_code: digest of the code that was planned with; a worker that has other code refuses.
         sample: inputs closed by the gate are already None.
         sound: driving speech to mux under the clip (also when the gate hides it from the method), or None.
         fields: every field of the key, stored for `bench cache explain`.
@@ -90,6 +91,7 @@ class GenerateTask:
     cost: float = 1.0
     limit: float = 3600.0
     batch: int = 1
+    method_code: str = ""
 
     kind: Literal["generate"] = field(default="generate", init=False)
     code: ClassVar[str] = "bench.jobs.generate:generate"

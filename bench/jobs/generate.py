@@ -13,7 +13,7 @@ from bench.execute.tasks import BatchTask, GenerateTask, Outcome
 from bench.jobs.clips import commit_clip
 from bench.jobs.workshop import Workshop
 from bench.media.probe import Probe
-from bench.methods.base import BatchMethod
+from bench.methods.base import BatchMethod, GenerationFailed
 
 
 def generate(shop: Workshop, task: GenerateTask, start: float) -> Outcome:
@@ -28,7 +28,8 @@ def generate(shop: Workshop, task: GenerateTask, start: float) -> Outcome:
     except (Exception, SystemExit) as error:
         if is_out_of_memory(error):
             raise
-        return Outcome("error", Cause.ENVIRONMENT, in_words(error))
+        detail = str(error) if isinstance(error, GenerationFailed) else in_words(error)
+        return Outcome("error", Cause.ENVIRONMENT, detail)
     shop.loaded()
 
     def make(path: Path) -> Probe:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable
 from pathlib import Path
 
 from bench import catalogue
+from bench.core.spec import Cause
 from bench.core.views import ClipView
 from bench.execute.tasks import ClipRef, FeatureTask, GenerateTask, ScoreTask, Task
 from bench.jobs.features import FeatureBank
 from bench.jobs.on_device import OnDevice
 from bench.media.clip import MEMORY_BUDGET, Clip
-from bench.methods.base import Method
+from bench.methods.base import GenerationFailed, Method
 from bench.store.home import Home
 from bench.weights import use_folder
 
@@ -34,8 +36,14 @@ class Workshop:
         self._on_device = OnDevice(self._open)
 
     def method(self, task: GenerateTask) -> Method:
-        """Return the task's method, loading it on first use."""
+        """Return the task's method, loading it on first use.
+
+        Raises:
+            GenerationFailed: this machine has other code for it than the plan was made with.
+        """
         if task.target not in self._methods:
+            if task.method_code and not task.target.startswith(catalogue.HERE):
+                _require_same(task, catalogue.method_code(task.target))
             if task.lane.gpus:
                 self._methods.clear()  # two models rarely fit on one GPU
             self._methods[task.target] = catalogue.load_method(task.target)
@@ -57,3 +65,12 @@ class Workshop:
 
     def _open(self, clip: ClipRef, budget: int = MEMORY_BUDGET) -> Clip:
         return Clip(clip.path, clip.image, clip.truth, self.bank.bind(clip.sha256), budget)
+
+
+def _require_same(task: GenerateTask, code: str) -> None:
+    if code != task.method_code:
+        raise GenerationFailed(
+            Cause.ENVIRONMENT,
+            f"the code of {task.method} on {platform.node()} has digest {code[:12]}, and the run was planned with"
+            f" {task.method_code[:12]}; put the same version on every machine",
+        )

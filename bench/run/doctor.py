@@ -11,6 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
+from bench.core.keys import package_digest
+from bench.run.drive import commit
 from bench.store.home import Home
 
 CORE = ("torch", "diffusers", "numpy", "scipy", "pandas", "pyarrow", "scikit-image", "av", "ray")
@@ -53,28 +55,36 @@ def check_cluster(address: str, home: Home) -> list[Check]:
     with connected(address) as ray, home.blobs.scratch(".probe") as probe:
         probe.write_text(token)
         here = node_report(str(probe))
-        return [_node(ray, node, str(probe), token, here) for node in ray.nodes() if node["Alive"]]
+        nodes = [node for node in ray.nodes() if node["Alive"]]
+        asked = [_ask(ray, node, str(probe)) for node in nodes]  # all at once
+        ray.wait(asked, num_returns=len(asked), timeout=60)
+        return [_node(ray, node, answer, probe, token, here) for node, answer in zip(nodes, asked, strict=True)]
 
 
-def _node(ray: Any, node: dict[str, Any], probe: str, token: str, here: dict[str, Any]) -> Check:
+def _ask(ray: Any, node: dict[str, Any], probe: str) -> Any:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    name = f"node {node['NodeManagerHostname']}"
     place = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-    task = ray.remote(node_report).options(num_cpus=0, max_retries=0, scheduling_strategy=place)
+    return ray.remote(node_report).options(num_cpus=0, max_retries=0, scheduling_strategy=place).remote(probe)
+
+
+def _node(ray: Any, node: dict[str, Any], answer: Any, probe: Path, token: str, here: dict[str, Any]) -> Check:
+    name = f"node {node['NodeManagerHostname']}"
     try:
-        report = ray.get(task.remote(probe), timeout=60)
-    except (ray.exceptions.RayError, ray.exceptions.GetTimeoutError) as error:
+        report = ray.get(answer, timeout=1)
+    except ray.exceptions.GetTimeoutError:
+        return Check(name, "failed", "did not answer within 60 s: it is busy, or cannot be reached")
+    except ray.exceptions.RayError as error:
         return Check(name, "failed", f"cannot run our code: {str(error).strip().splitlines()[-1]}")
     if report["token"] != token:
-        return Check(name, "failed", f"does not see {Path(probe).parent}; use a shared folder with --home")
-    if report["versions"] != here["versions"]:
-        there, ours = report["versions"], here["versions"]
-        differing = [
-            f"{package} {there.get(package, 'missing')}, here {ours.get(package, 'missing')}"
-            for package in ("python", *_SAME)
-            if there.get(package) != ours.get(package)
-        ]
+        return Check(name, "failed", f"does not see {probe.parent}; use a shared folder with --home")
+    there, ours = report["versions"], here["versions"]
+    differing = [
+        f"{package} {there.get(package, 'missing')}, here {ours.get(package, 'missing')}"
+        for package in ("python", "commit", "code", *_SAME)
+        if there.get(package) != ours.get(package)
+    ]
+    if differing:
         return Check(name, "failed", "; ".join(differing))
     return Check(name, "ok", f"{report['gpu']}, {report['free_gb']:.0f} GB free")
 
@@ -85,7 +95,12 @@ def node_report(probe: str) -> dict[str, Any]:
     versions = {name: found for name in _SAME if (found := _version(name))}
     return {
         "token": path.read_text() if path.is_file() else "",
-        "versions": {"python": platform.python_version(), **versions},
+        "versions": {
+            "python": platform.python_version(),
+            "commit": commit(),
+            "code": package_digest()[:12],
+            **versions,
+        },
         "gpu": _gpu().detail,
         "free_gb": shutil.disk_usage(path.parent if path.parent.is_dir() else "/").free / 1e9,
     }

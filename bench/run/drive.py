@@ -325,7 +325,7 @@ def provenance(flow: Flow, missing: Sequence[Unavailable], command: str) -> dict
     return {
         "command": command,
         "version": __version__,
-        "commit": _commit(),
+        "commit": commit(),
         "created": _now(),
         "plan": plan.digest,
         "split": plan.split.name,
@@ -407,7 +407,7 @@ def _installed(package: str) -> str:
         return ""
 
 
-def _commit() -> str:
+def commit() -> str:
     """Return the checkout's commit, with `+` when it has changes, or an empty string outside one."""
     import subprocess
 

@@ -194,6 +194,7 @@ class _Maker:
             cost=sample.frames * spec.seconds_per_frame,
             limit=self._limit,
             batch=spec.batch,
+            method_code=entry.code,
         )
 
     def _method(self, entry: MethodEntry) -> str:

@@ -13,6 +13,7 @@ import tests_toys as toys
 from bench.catalogue import choose_metrics, find_method
 from bench.core.errors import MissingError
 from bench.core.spec import Split
+from bench.execute import ray_cluster
 from bench.run.drive import Execution, RunResult, execute
 from bench.run.plan import plan_generation
 from bench.store.home import Home
@@ -50,7 +51,7 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> Split:
 
 def go(split: Split, home: Path, executor: str, *methods: str, workers: int | None = None) -> RunResult:
     plan = plan_generation(split, [find_method(toys.target(m)) for m in methods])
-    metrics = choose_metrics("real", ["psnr", "flicker"])
+    metrics = choose_metrics("real", ["psnr", "flicker/mae"])
     return execute(plan, metrics, Home(home), Execution(executor, workers=workers), name="run")  # type: ignore[arg-type]
 
 
@@ -90,8 +91,9 @@ def test_a_dying_worker_costs_a_retry_and_nothing_else(cluster: object, split: S
 
 
 def test_a_method_larger_than_the_cluster_is_refused_and_the_rest_runs(
-    cluster: object, split: Split, tmp_path: Path
+    cluster: object, split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(ray_cluster, "_PATIENCE", 0.0)
     result = go(split, tmp_path, "ray", "Giant", "Still")
     table = numbers(result)
     giant = table[table["method"] == "giant"]
