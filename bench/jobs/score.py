@@ -11,11 +11,12 @@ from typing import Any
 
 from bench import catalogue
 from bench.core.errors import in_words, is_out_of_memory
-from bench.core.spec import MISSING, Cause, Reason, Unscored
+from bench.core.spec import MISSING, Cause, MetricSpec, Reason, Unscored
 from bench.core.views import ClipMetric, ClipView
 from bench.execute.tasks import Outcome, ScoreTask
 from bench.jobs.workshop import Workshop
 from bench.media.errors import DecodeError
+from bench.media.follow import remark
 from bench.store.files import StoreFull
 
 
@@ -31,6 +32,8 @@ def score(shop: Workshop, task: ScoreTask, start: float) -> Outcome:
         metric = catalogue.metrics()[protocol]
         record: dict[str, Any] = {"kind": "score", "key": key, "protocol": protocol, "fields": dict(fields)}
         record |= measured(partial(_clip_value, metric, clip, reference))
+        if record["status"] == "ok" and (remarks := _remarks(metric.spec, clip, reference)):
+            record["detail"] = remarks
         record["seconds"] = time.perf_counter() - began
         if record.get("reason") not in MISSING:
             shop.home.records.put("score", key, record)
@@ -39,6 +42,21 @@ def score(shop: Workshop, task: ScoreTask, start: float) -> Outcome:
         with contextlib.suppress(Unscored):
             clip.features(name)
     return Outcome("ok", records=records, seconds=time.perf_counter() - start)
+
+
+def _remarks(spec: MetricSpec, clip: ClipView, reference: ClipView | None) -> str:
+    """Return what the features that a value rests on say about the people in the picture."""
+    sides = [("", clip)]
+    if reference is not None and "reference" in spec.needs:
+        sides.append(("reference: ", reference))
+    found: list[str] = []
+    for side, view in sides:
+        for name in spec.features:
+            with contextlib.suppress(Unscored):
+                arrays = view.features(name)
+                if "face_count" in arrays and (said := remark(arrays["face_count"], int(arrays["switches"]))):
+                    found.append(side + said)
+    return "; ".join(found)
 
 
 def measured(compute: Callable[[], Mapping[str, float]]) -> dict[str, Any]:

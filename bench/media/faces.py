@@ -1,8 +1,8 @@
 """Face landmarks, expression coefficients and head pose of real faces (MediaPipe Face Landmarker).
 
-The landmarker runs in IMAGE mode: every frame is looked at by itself, so results do not depend on the
-order, on where a pass starts or on which worker runs it. VIDEO mode tracks and smooths over time, is no
-faster on these frames, and differs by more than a pixel on average.
+The landmarker runs in IMAGE mode: every frame is looked at by itself, so results do not depend on which worker
+runs it; only which of several faces is read depends on the frames before. VIDEO mode tracks and smooths over time,
+is no faster on these frames, and differs by more than a pixel on average.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.core.spec import Reason, Unscored
+from bench.media.follow import Follower, begin
 
 WEIGHT = "face_landmarker"
 """Name of the model file in the weights folder."""
@@ -75,16 +76,22 @@ class FaceTrack:
         blendshapes: float32 (n, 52) in [0, 1], in MediaPipe's order; index 0 is `_neutral`.
         matrices: float32 (n, 4, 4) canonical face to camera: x right, y up, z towards the viewer, centimetres.
         valid: bool (n,).
+        count: int (n,), faces seen in the frame.
+        switches: how often the followed face jumped to another place.
     """
 
     landmarks: npt.NDArray[np.float32]
     blendshapes: npt.NDArray[np.float32]
     matrices: npt.NDArray[np.float32]
     valid: npt.NDArray[np.bool_]
+    count: npt.NDArray[np.int64]
+    switches: int
 
 
 class FaceReader:
-    """Finds the largest face of each frame. Load once per worker; not for use from several threads at once.
+    """Finds faces and follows one person (`bench.media.follow`).
+
+    Load once per worker; not for use from several threads at once.
 
     Args:
         model_path: the `.task` file; by default the weight `face_landmarker`.
@@ -123,8 +130,9 @@ class FaceReader:
         weakref.finalize(self, _release, self._landmarker)
 
     def read(self, frames: Iterable[npt.NDArray[np.uint8]]) -> FaceTrack:
-        """Return the track of `frames`: uint8 (height, width, 3), RGB, one after the other."""
-        landmarks, blendshapes, matrices, valid = [], [], [], []
+        """Return one person's track over `frames`: uint8 (height, width, 3), RGB, one after the other."""
+        landmarks, blendshapes, matrices, valid, count = [], [], [], [], []
+        follower = Follower()
         for frame in frames:
             height, width = frame.shape[:2]
             found = self._landmarker.detect(self._picture(frame))
@@ -132,12 +140,14 @@ class FaceReader:
                 np.array([(p.x * width, p.y * height, p.z * width) for p in face], np.float32)
                 for face in found.face_landmarks
             ]
-            valid.append(bool(faces))
-            if faces:
-                largest = max(range(len(faces)), key=lambda k: float(np.ptp(faces[k][:, :2], axis=0).prod()))
-                landmarks.append(faces[largest])
-                blendshapes.append([c.score for c in found.face_blendshapes[largest]])
-                matrices.append(found.facial_transformation_matrixes[largest])
+            boxes = np.array([[*f[:, :2].min(axis=0), *f[:, :2].max(axis=0)] for f in faces]).reshape(-1, 4)
+            chosen = follower.pick(boxes, begin(boxes, width) if faces else 0)
+            count.append(len(faces))
+            valid.append(chosen is not None)
+            if chosen is not None:
+                landmarks.append(faces[chosen])
+                blendshapes.append([c.score for c in found.face_blendshapes[chosen]])
+                matrices.append(found.facial_transformation_matrixes[chosen])
             else:
                 landmarks.append(np.full((N_LANDMARKS, 3), np.nan, np.float32))
                 blendshapes.append([np.nan] * N_BLENDSHAPES)
@@ -147,6 +157,8 @@ class FaceReader:
             blendshapes=np.array(blendshapes, np.float32).reshape(-1, N_BLENDSHAPES),
             matrices=np.array(matrices, np.float32).reshape(-1, 4, 4),
             valid=np.array(valid, dtype=bool),
+            count=np.array(count, dtype=np.int64),
+            switches=follower.switches,
         )
 
     def boxes(self, frame: npt.NDArray[np.uint8]) -> list[tuple[float, float, float, float]]:

@@ -380,6 +380,7 @@ def _packet_times(path: Path, container: Any, stream: Any) -> _PacketTimes:
 
 def _decoded(path: Path, container: Any, keyed: bool) -> Iterator[Any]:
     stream = video_stream(path, container)
+    decoder = _decoder(stream)
     keys = index = 0
     key: int | None = None
     for packet in container.demux(stream):
@@ -389,7 +390,7 @@ def _decoded(path: Path, container: Any, keyed: bool) -> Iterator[Any]:
         elif keyed and keys == 0 and packet.size:
             continue
         try:
-            frames = packet.decode()
+            frames = decoder.decode(packet) if packet.size else decoder.decode(None)
         except av.InvalidDataError:
             if keys == 1 and key is not None and packet.pts is not None and packet.pts < key:
                 continue
@@ -402,6 +403,16 @@ def _decoded(path: Path, container: Any, keyed: bool) -> Iterator[Any]:
                 raise _damaged(path, f"frame {index} is damaged")
             index += 1
             yield frame
+
+
+def _decoder(stream: Any) -> Any:
+    """Return what decodes the stream; FFmpeg's own decoders do not know the transparency of VP8 and VP9."""
+    name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(stream.codec_context.name)
+    if name is None or stream.metadata.get("alpha_mode") != "1":
+        return stream.codec_context
+    decoder = av.CodecContext.create(name, "r")
+    decoder.thread_count = 1
+    return decoder
 
 
 def _readable(path: Path) -> tuple[int, ...] | str:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from bench.core.spec import Column, ExtractorSpec, MetricSpec, Reason, Unscored
 from bench.core.views import ClipView, Features
+from bench.media.follow import RULE, Follower
 from bench.metrics.pairing import check_lengths, require_reference
 from bench.weights import ref
 
@@ -26,7 +27,7 @@ PACKAGES = ("onnxruntime",)
 LOW_COVERAGE = 0.8
 BATCH = 16  # faces
 
-_CODE = ("bench.metrics.networks.arcface", "bench.metrics.geometry")
+_CODE = ("bench.metrics.networks.arcface", "bench.metrics.geometry", "bench.media.follow")
 
 
 @cache
@@ -47,15 +48,16 @@ def _runs_on_gpus() -> bool:
 
 
 class FaceEmbeddings:
-    """The embedding of the largest central face of every frame."""
+    """The embedding of one person's face in every frame: the largest central one of the first, followed."""
 
     code_modules = ("bench.metrics.csim", *_CODE)
 
     def __init__(self) -> None:
         self.spec = ExtractorSpec(
             name=FEATURE,
-            version="1",
-            params={"detector_size": 640, "threshold": 0.5, "face": "area - 2 * offset^2", "retry": "1x border"},
+            version="2",
+            params={"detector_size": 640, "threshold": 0.5, "first": "area - 2 * offset^2", "retry": "1x border"}
+            | RULE,
             weights=(ref("buffalo_l_det_10g"), ref("buffalo_l_w600k_r50")),
             packages=PACKAGES,
             device="gpu" if _runs_on_gpus() else "cpu",
@@ -67,23 +69,51 @@ class FaceEmbeddings:
 
         Returns:
             `embeddings` float32 (frames, 512) of unit length, NaN without a face; `valid` bool (frames,);
-            `padded` bool (frames,), found only after a border was added.
+            `padded` bool (frames,), found only after a border was added; `face_count` int (frames,) and `switches`
+            int (), see `bench.media.follow`.
 
         Raises:
             Unscored: no frame shows a face, or weights or onnxruntime are missing.
         """
         parts: dict[str, list[npt.NDArray[np.generic]]] = {"embeddings": [], "valid": [], "padded": []}
+        follower = FollowedFaces()
         for chunk in clip.chunks(BATCH):
-            for key, value in zip(parts, _embed(chunk), strict=True):
+            for key, value in zip(parts, _embed(chunk, follower), strict=True):
                 parts[key].append(value)
         found = {key: np.concatenate(values) for key, values in parts.items()}
+        found |= {"face_count": np.array(follower.counts), "switches": np.array(follower.switches)}
         if not found["valid"].any():
             raise Unscored(Reason.NO_FACE, f"no face in any of the {clip.frames} frames of {clip.path.name}")
         return found
 
 
-def _embed(frames: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.generic], ...]:
-    found = [_embedder().find(frame) for frame in frames]
+class FollowedFaces:
+    """Chooses the followed person among ArcFace's detections, frame by frame.
+
+    Attributes:
+        counts: faces seen in each frame so far.
+    """
+
+    def __init__(self) -> None:
+        self.counts: list[int] = []
+        self._follower = Follower()
+
+    @property
+    def switches(self) -> int:
+        """How often the followed face jumped, see `Follower`."""
+        return self._follower.switches
+
+    def __call__(self, faces: list[Any], first: int, corner: tuple[int, int]) -> int | None:
+        """Return the index of the followed face; `corner` is where the frame begins in the detector's picture."""
+        self.counts.append(len(faces))
+        boxes = np.array([face.box for face in faces]).reshape(-1, 4) - [*corner, *corner]
+        return self._follower.pick(boxes, first)
+
+
+def _embed(
+    frames: npt.NDArray[np.uint8], choose: FollowedFaces | None = None
+) -> tuple[npt.NDArray[np.generic], ...]:
+    found = [_embedder().find(frame, choose) for frame in frames]
     valid = np.array([one is not None for one in found])
     embeddings = np.full((len(frames), 512), np.nan, np.float32)
     faces = [one for one in found if one is not None]

@@ -13,12 +13,13 @@ import numpy.typing as npt
 from bench.core.spec import ExtractorSpec, Reason, Unscored
 from bench.core.views import ClipView, Features
 from bench.media.faces import EYE_CORNERS, WEIGHT, FaceReader
+from bench.media.follow import RULE
 from bench.metrics.pairing import check_lengths, require_reference
 from bench.weights import ref
 
 FACES = "faces"
 FACE_WEIGHTS = (ref(WEIGHT),)
-CODE = ("bench.metrics.faces", "bench.metrics.pairing", "bench.media.faces")
+CODE = ("bench.metrics.faces", "bench.metrics.pairing", "bench.media.faces", "bench.media.follow")
 MIN_PAIRS = 5  # frames; fewer say nothing about a clip
 
 
@@ -27,24 +28,24 @@ class FaceExtractor:
 
     spec = ExtractorSpec(
         name=FACES,
-        version="1",
-        params={"running_mode": "image", "face": "largest"},
+        version="2",
+        params={"running_mode": "image", **RULE},
         weights=FACE_WEIGHTS,
         packages=("mediapipe",),
         hears=False,
     )
-    code_modules = ("bench.metrics.faces", "bench.media.faces")
+    code_modules = ("bench.metrics.faces", "bench.media.faces", "bench.media.follow")
 
     def __init__(self) -> None:
         self._reader: FaceReader | None = None
 
     def extract(self, clip: ClipView) -> Features:
-        """Return per-frame arrays of the largest face, NaN where there is none.
+        """Return per-frame arrays of one person's face, NaN where it is not seen.
 
         Returns:
             `landmarks` float32 (n, 478, 3) in pixels, `blendshapes` float32 (n, 52) in [0, 1], `matrices` float32
             (n, 4, 4) from the canonical face to the camera, `valid` bool (n,), `size` int (2,) with the frame's
-            width and height.
+            width and height, `face_count` int (n,) and `switches` int (), see `bench.media.follow`.
 
         Raises:
             Unscored: no frame shows a face, or the model or package is missing.
@@ -60,6 +61,8 @@ class FaceExtractor:
             "matrices": track.matrices,
             "valid": track.valid,
             "size": np.array([clip.width, clip.height]),
+            "face_count": track.count,
+            "switches": np.array(track.switches),
         }
 
 
@@ -101,7 +104,12 @@ def paired_faces(clip: ClipView, reference: ClipView | None) -> FacePairs:
             Reason.TOO_SHORT, f"a face in both clips in {len(both)} frame(s); at least {MIN_PAIRS} are needed"
         )
     generated, other = (
-        {key: value if key == "size" else value[both] for key, value in side.items()} for side in sides
+        {
+            key: value[both] if value.shape[:1] == valid.shape and key != "size" else value
+            for key, value in side.items()
+        }
+        for side in sides
+        for valid in (side["valid"],)
     )
     return FacePairs(generated, other, max(lengths))
 

@@ -7,6 +7,7 @@ package, with its detector size of 640x640 before version 1.0.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -99,8 +100,15 @@ class Embedder:
         raw = _run(self.recogniser, np.stack(aligned), 127.5)[0]
         return raw / np.linalg.norm(raw, axis=1, keepdims=True)
 
-    def find(self, picture: Picture) -> tuple[Picture, Face, bool] | None:
+    def find(
+        self, picture: Picture, choose: Callable[[list[Face], int, tuple[int, int]], int | None] | None = None
+    ) -> tuple[Picture, Face, bool] | None:
         """Return the largest central face, trying again with a black border when a close-up is not found.
+
+        Args:
+            picture: uint8 (height, width, 3), RGB.
+            choose: takes all faces, the index of the largest central one, and where the picture begins in the
+                bordered one (x, y); returns which face is wanted. Called once per picture, also without faces.
 
         Returns:
             The picture the face was found in, the face, and whether the border was needed; None without a face.
@@ -112,19 +120,24 @@ class Embedder:
                 shown = window(picture, -height, 2 * height, -width, 2 * width, 0)
             faces = self.detect(shown)
             if faces:
-                return shown, central(faces, shown.shape[0], shown.shape[1]), border
+                first = central(faces, shown.shape[0], shown.shape[1])
+                corner = (picture.shape[1], picture.shape[0]) if border else (0, 0)
+                wanted = first if choose is None else choose(faces, first, corner)
+                return None if wanted is None else (shown, faces[wanted], border)
+        if choose is not None:
+            choose([], 0, (0, 0))
         return None
 
 
-def central(faces: list[Face], height: int, width: int) -> Face:
-    """Return the face with the largest area minus twice the squared distance from the centre."""
+def central(faces: list[Face], height: int, width: int) -> int:
+    """Return the index of the face with the largest area minus twice the squared distance from the centre."""
 
     def weight(face: Face) -> float:
         side = face.box[2:] - face.box[:2]
         offset = (face.box[:2] + face.box[2:]) / 2 - (width // 2, height // 2)
         return float(side.prod() - 2 * (offset**2).sum())
 
-    return faces[0] if len(faces) == 1 else max(faces, key=weight)
+    return max(range(len(faces)), key=lambda k: weight(faces[k]))
 
 
 def _run(model: Any, pictures: Array, scale: float) -> list[Array]:

@@ -129,7 +129,9 @@ class Faces:
         c, s = np.cos(np.radians(self.yaw)), np.sin(np.radians(self.yaw))
         matrix = [[c, 0, s, 0], [0, 1, 0, 0], [-s, 0, c, 0], [0, 0, 0, 1]]
         none = np.zeros((count, 0), np.float32)
-        return FaceTrack(none, none, np.tile(np.float32(matrix), (count, 1, 1)), np.ones(count, bool))
+        return FaceTrack(
+            none, none, np.tile(np.float32(matrix), (count, 1, 1)), np.ones(count, bool), np.ones(count, int), 0
+        )
 
 
 @pytest.fixture

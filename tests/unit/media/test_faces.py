@@ -13,6 +13,8 @@ from scipy.spatial.transform import Rotation
 
 from bench.media import faces
 from bench.media.decode import read_image
+from bench.media.follow import LOST, Follower, begin, remark
+from bench.media.scale import Resizer
 
 ANGLE = st.floats(-80, 80)
 
@@ -92,3 +94,54 @@ def test_a_process_that_used_it_ends_quietly(model):
     code = f"from pathlib import Path; from bench.media.faces import FaceReader; FaceReader(Path({str(model)!r}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_one_of_two_is_followed(model, portrait):
+    small = Resizer(160, 160)(portrait)
+    empty = np.full_like(small, 90)
+    pictures = [np.concatenate([np.roll(small, k, 0), small], axis=1) for k in range(6)]
+    pictures[3] = np.concatenate([empty, small], axis=1)  # the followed one is away, the other is not
+    track = faces.FaceReader(model).read(pictures)
+    assert track.count.tolist() == [2, 2, 2, 1, 2, 2] and track.switches == 0
+    assert track.valid.tolist() == [True, True, True, False, True, True]
+    assert (track.landmarks[track.valid][:, :, 0].mean(axis=1) < 160).all()
+
+
+BOX = np.array([[10.0, 10, 50, 50]])
+OTHER = BOX + np.array([200, 0, 200, 0])
+
+
+def test_a_face_that_is_gone_for_a_second_is_given_up():
+    follower = Follower()
+    assert follower.pick(np.concatenate([BOX, OTHER]), 0) == 0
+    assert [follower.pick(OTHER, 0) for _ in range(LOST)] == [None] * LOST
+    assert (follower.pick(OTHER, 0), follower.switches) == (0, 1)
+    assert follower.pick(np.concatenate([BOX, OTHER + 5]), 0) == 1
+
+
+def test_a_lone_face_may_jump_and_the_jump_is_counted():
+    follower = Follower()
+    assert [follower.pick(box, 0) for box in (BOX, BOX[:0], OTHER, OTHER + 3)] == [0, None, 0, 0]
+    assert follower.switches == 1
+
+
+@given(st.permutations(range(4)), st.integers(0, 2**16))
+def test_following_does_not_depend_on_the_order_of_detections(order, seed):
+    random = np.random.default_rng(seed)
+    people = np.concatenate([BOX + np.array([90 * k, 0, 90 * k, 0]) for k in range(4)])
+    plain, mixed = Follower(), Follower()
+    for _ in range(10):
+        people = people + random.uniform(-8, 8, (4, 1))
+        first = begin(people, 400)
+        assert order[mixed.pick(people[order], list(order).index(first))] == plain.pick(people, first)
+
+
+def test_people_alike_in_size_begin_nearest_the_middle():
+    assert begin(np.array([[0.0, 0, 40, 40], [180, 0, 218, 40], [300, 0, 342, 40]]), 400) == 1
+    assert begin(np.array([[0.0, 0, 80, 80], [180, 0, 220, 40]]), 400) == 0
+
+
+def test_rows_say_when_there_were_several_people():
+    assert remark(np.array([1, 1, 0]), 0) == ""
+    assert remark(np.array([1, 2, 3]), 0) == "several_faces: more than one in 2 of 3 frames, one followed"
+    assert remark(np.array([1, 1]), 2) == "the followed face jumped 2 times"
