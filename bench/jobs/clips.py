@@ -43,6 +43,7 @@ def commit_clip(
             "frames": probe.frames,
             "fps": probe.fps,
             "audio": probe.has_audio,
+            "notes": list(probe.notes),
         }
     except Unscored as error:
         if error.reason in MISSING:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 
 from bench.execute.tasks import IngestTask, Outcome
 from bench.jobs.clips import commit_clip
 from bench.jobs.workshop import Workshop
+from bench.media.errors import DecodeError
 from bench.media.probe import Probe
 
 
@@ -19,6 +21,17 @@ def ingest(shop: Workshop, task: IngestTask, start: float) -> Outcome:
         # Checked where it lies, so that an error names the user's file. Any length will do.
         found = validate(task.path, None, expect_audio=False)
         shutil.copyfile(task.path, path)
-        return found
+        return dataclasses.replace(found, notes=(*found.notes, *_sound_notes(task.path)))
 
     return commit_clip(shop, task, task.path.suffix.lower(), make, start)
+
+
+def _sound_notes(path: Path) -> tuple[str, ...]:
+    """Return what was done to the clip's sound; without readable sound, metrics of pictures remain."""
+    from bench.media.sound import read_sound
+
+    try:
+        sound = read_sound(path)
+    except DecodeError as error:
+        return (f"its sound cannot be read: {error.message}",)
+    return () if sound is None else sound.notes

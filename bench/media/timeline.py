@@ -293,7 +293,12 @@ def _stretch(ahead: Floats, heard: Floats) -> Stretch:
     knots = np.concatenate([[begin], np.arange(begin + _KNOT, end - _KNOT / 2, _KNOT), [end]])
     for knot in knots[1:]:
         found = reading(knot - _KNOT / 2, knot + _KNOT / 2) if knot < end else reading(end - _NEAR, end)
-        leads.append(found if abs(found - leads[-1]) > _DEAD else leads[-1])
+        change = found - leads[-1] if abs(found - leads[-1]) > _DEAD else 0.0
+        since = end - _NEAR / 2 - knots[len(leads) - 1]
+        if knot == end and since > _NEAR:
+            # What the last blocks say holds for their middle; steady drift goes on from there to the end.
+            change *= 1 + _NEAR / 2 / since
+        leads.append(leads[-1] + change)
     return Stretch(knots, knots + np.array(leads), even=len(set(leads)) == 1)
 
 

@@ -81,7 +81,7 @@ def _clip_rows(
     generated = flow.generated.get(job.key)
     for spec, record in flow.clip_scores(job):
         if record is not None:
-            yield from _recorded(base, spec, record)
+            yield from _recorded(base, spec, record, (generated or {}).get("notes", ()))
         else:
             failures = (given_up.get(key) for key in flow.task_keys(job, spec))
             yield from _failed(base, spec, generated, next(filter(None, failures), None))
@@ -117,7 +117,9 @@ def _set_rows(
             yield from _unscored(base, item)
 
 
-def _recorded(base: Mapping[str, Any], spec: MetricSpec, record: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
+def _recorded(
+    base: Mapping[str, Any], spec: MetricSpec, record: Mapping[str, Any], notes: Sequence[str] = ()
+) -> Iterable[dict[str, Any]]:
     values = record.get("values", {})
     digest = record.get("key", "")
     for column in spec.columns:
@@ -125,7 +127,9 @@ def _recorded(base: Mapping[str, Any], spec: MetricSpec, record: Mapping[str, An
         row = _row(base, spec, column) | {
             "status": record["status"],
             "reason": record.get("reason", ""),
-            "detail": record.get("detail", ""),
+            "detail": "; ".join(
+                filter(None, (record.get("detail", ""), *(notes if record["status"] == "ok" else ())))
+            ),
             "value": _number(value),
             "n_clips": _number(values.get("n_clips", 1 if record["status"] == "ok" else 0)),
             "n_frames": _number(values.get("n_frames")),

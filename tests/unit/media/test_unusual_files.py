@@ -453,3 +453,19 @@ def test_frames_lie_where_their_time_stamps_say(mux, codec, rate, rotation) -> N
         following = float((shown + 1) / rate) if shown < 29 else np.inf
         assert float(shown / rate) <= slot / 25 + HALF_A_FRAME + 1e-3
         assert following >= slot / 25 - HALF_A_FRAME - 1e-3
+
+
+def test_what_was_changed_in_reading_stands_with_the_clip(tmp_path: Path) -> None:
+    import bench
+    from bench.data.folder import load_folder
+
+    (tmp_path / "clips").mkdir()
+    sound = (3000 * np.sin(np.arange(32000) / 7)).astype(np.int16)
+    times = np.arange(50) * 0.04 * 1.01
+    times[20] = np.nan
+    record(tmp_path / "clips" / "off.mkv", sound, times, 640)
+    notes = load_folder(tmp_path / "clips", tmp_path / "cache").notes
+    assert any("off (sound stretched by 1.0%; 40 ms of missing sound" in note for note in notes)
+    done = bench.score(tmp_path / "clips", metrics=["flicker"], home=tmp_path / "home", say=lambda line: None)
+    scored = done.rows[done.rows["status"] == "ok"]
+    assert len(scored) and scored["detail"].str.contains("sound stretched by 1.0%").all()
