@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from typing import Annotated
 
 import typer
 
@@ -40,6 +41,7 @@ app = typer.Typer(
 
     On your own videos: `bench run --split folder:DIR`, or `bench score DIR` if a method has made them.""",
     no_args_is_help=True,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -59,6 +61,19 @@ _VERBS: dict[str, Callable[..., int | None]] = {
     "verify-metrics": verify_metrics.verify_metrics,
     "doctor": doctor.doctor,
 }
+
+
+@app.callback()
+def _common(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+) -> None:
+    if version:
+        from bench import __version__
+
+        typer.echo(f"bench {__version__}")
+        raise typer.Exit
+
+
 for _name, _function in _VERBS.items():
     app.command(_name)(verb(_function))
 app.add_typer(new.app, name="new")

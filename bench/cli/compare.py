@@ -12,15 +12,26 @@ from bench.cli.verb import say
 
 def compare(
     first: Annotated[str, typer.Argument(metavar="A", help="Run, reference or folder to compare with.")],
-    second: Annotated[str, typer.Argument(metavar="B", help="Run, reference or folder to look at.")] = "latest",
+    second: Annotated[
+        str | None, typer.Argument(metavar="B", help="Run, reference or folder to look at (default: latest).")
+    ] = None,
     metrics: Annotated[str, typer.Option(help="Protocol patterns, comma-separated, e.g. 'sync/*,fid/*'.")] = "*",
-    methods: Annotated[str, typer.Option(help="Method patterns, comma-separated.")] = "*",
+    methods: Annotated[
+        str,
+        typer.Option(
+            help="Method patterns, comma-separated. Two names without B: these two within the run, the second"
+            " against the first; name:gate sets one control signal against another."
+        ),
+    ] = "*",
     worst: Annotated[int, typer.Option(min=0, help="How many of the largest losses to list.")] = 10,
     everything: Annotated[bool, typer.Option("--all", help="List what did not change, too.")] = False,
     format: Annotated[str, typer.Option(help="text, md or json.")] = "text",
     home: Home = None,
 ) -> None:
-    """Print paired differences with intervals, and the samples that lost most with both clips' paths."""
+    """Print paired differences with intervals, and the samples that lost most with both clips' paths.
+
+    Two runs: `bench compare before after`. Two methods of one run: `bench compare latest --methods A,B`.
+    """
     from bench.core.declaration import matches, one_of
     from bench.core.errors import UsageError
     from bench.report import changes
@@ -29,7 +40,12 @@ def compare(
 
     one_of(format, ("text", "md", "json"), "--format")
     wanted, who = metrics.split(","), methods.split(",")
-    a, b = load(first, home), load(second, home)
+    a = load(first, home)
+    if second is None and len(who) == 2 and "*" not in methods:
+        a, b = comparison.methods_of_one(a, *who)
+        who = ["*"]
+    else:
+        b = load(second or "latest", home)
     found = comparison.compare(
         a, b, keep=lambda cell: matches(cell.protocol, wanted) and matches(cell.method, who)
     )

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from bench.core.printable import printable_json, printable_lines
 from bench.execute.tasks import Outcome, Task
@@ -26,10 +28,20 @@ class _Screen(Console):
         """Print, each line of a text as `bench.core.printable` gives it."""
         super().print(*(printable_lines(t) if isinstance(t, str) else t for t in things), **options)
 
+    def on_broken_pipe(self) -> None:
+        """Leave it to the verb: a reader that went away (head, less) is no error."""
+        raise BrokenPipeError
 
+
+def _width() -> int | None:
+    """Nothing is cut for a file or a pipe, unless COLUMNS asks for it."""
+    return None if sys.stdout.isatty() or os.environ.get("COLUMNS") else _UNLIMITED
+
+
+_UNLIMITED = 100_000
 # Without markup: file names and messages from outside may contain square brackets.
 errors = _Screen(stderr=True, highlight=False, markup=False)
-output = _Screen(highlight=False, markup=False)
+output = _Screen(highlight=False, markup=False, width=_width())
 
 
 _LOG_EVERY = 30.0  # seconds between lines of progress where no bar can be drawn
@@ -39,7 +51,7 @@ class RunProgress:
     """A bar for clips, one for scores and one for set metrics; in a log, a line every half minute."""
 
     def __init__(self) -> None:
-        self._progress = bar()
+        self._progress = _bar()
         self._flow: Flow | None = None
         self._clips: Any = None
         self._scores: Any = None
@@ -47,9 +59,10 @@ class RunProgress:
         self._seen: Counter[str] = Counter()
         self._logged = time.monotonic()
 
-    def start(self, flow: Flow) -> None:
+    def start(self, flow: Flow, running: Callable[[], Sequence[Task]]) -> None:
         """Begin to draw."""
         self._flow = flow
+        self._progress.now = Now(running)
         self._progress.start()
         self._clips = self._progress.add_task("clips", total=flow.clips)
         self._scores = self._progress.add_task("scores", total=len(flow.plan.jobs))
@@ -73,7 +86,7 @@ class RunProgress:
         if not errors.is_terminal and time.monotonic() - self._logged > _LOG_EVERY:
             self._logged = time.monotonic()
             done = (f"{t.description} {t.completed:g}/{t.total:g}" for t in self._progress.tasks if t.visible)
-            errors.print(", ".join(done))
+            errors.print("; ".join(filter(None, (", ".join(done), self._progress.now()))), soft_wrap=True)
 
     def notice(self, text: str) -> None:
         """Print a sentence about the cluster."""
@@ -89,9 +102,38 @@ class RunProgress:
             self._progress.console.print(f"! {line}", soft_wrap=True)
 
 
-def bar() -> Progress:
+class Now:
+    """Names what is being done and for how long: one line, asked for as often as the screen is drawn."""
+
+    def __init__(self, running: Callable[[], Sequence[Task]] = tuple) -> None:
+        self._running = running
+        self._since: dict[str, float] = {}
+
+    def __call__(self) -> str:
+        tasks = {task.title: task for task in self._running()}
+        now = time.monotonic()
+        self._since = {title: self._since.get(title, now) for title in tasks}
+        if not tasks:
+            return ""
+        oldest = next(iter(tasks))
+        rest = f", and {len(tasks) - 1} more" if len(tasks) > 1 else ""
+        return printable_lines(f"now {oldest} for {now - self._since[oldest]:.0f} s{rest}")
+
+
+class _Bars(Progress):
+    """Bars with a line beneath that names the running job."""
+
+    now = Now()
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield from super().get_renderables()
+        if line := self.now():
+            yield Text(line, style="dim", no_wrap=True, overflow="ellipsis")
+
+
+def _bar() -> _Bars:
     """Return a progress bar with counts and the time left, on stderr."""
-    return Progress(
+    return _Bars(
         SpinnerColumn(),
         TextColumn("{task.description:<12}"),
         BarColumn(bar_width=32),
@@ -106,7 +148,7 @@ class StepProgress:
 
     def __init__(self, label: str) -> None:
         self._label = label
-        self._progress = bar()
+        self._progress = _bar()
         self._task: Any = None
 
     def __call__(self, done: int, total: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench.cli.display import emit_json, errors, output
 from bench.core.errors import ExitCode, UsageError
@@ -26,9 +26,10 @@ def finish(run: Run, as_json: bool, max_failures: int) -> ExitCode:
                 "failed": result.failed,
                 "interrupted": result.interrupted,
                 "report": result.report,
+                "scores": _scores(run.results),
             }
         )
-    elif not run.rows.empty:
+    elif not run.rows.empty and not result.interrupted:
         output.print(_table(run.results), soft_wrap=True)
     for line in result.failures[:10]:
         errors.print(f"! {line}", soft_wrap=True)
@@ -42,6 +43,18 @@ def finish(run: Run, as_json: bool, max_failures: int) -> ExitCode:
         errors.print(f"Interrupted. Resume with: {command_line()}", soft_wrap=True)
         return ExitCode.INTERRUPTED
     return ExitCode.FAILURES if result.failed > max_failures else ExitCode.OK
+
+
+def _scores(results: Results) -> list[dict[str, Any]]:
+    """Return one entry per cell of the full tables: what it is about, value, interval, counts."""
+    from bench import report
+    from bench.report import csv
+
+    try:
+        tables = report.build_tables(results, "full", published=False)
+    except UsageError:
+        return []
+    return [dict(zip(csv.FIELDS, record, strict=True)) for record in csv.records(tables)]
 
 
 def _table(results: Results) -> str:

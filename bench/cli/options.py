@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -28,7 +29,12 @@ Home = Annotated[
 ]
 Weights = Annotated[
     Path | None,
-    typer.Option("--weights", help="Folder searched first for weight files (default: $BENCH_WEIGHTS)."),
+    typer.Option(
+        "--weights",
+        help="Folder searched first for weight files (default: $BENCH_WEIGHTS).",
+        exists=True,
+        file_okay=False,
+    ),
 ]
 SplitName = Annotated[
     str,
@@ -50,10 +56,13 @@ Methods = Annotated[
         help="Comma-separated names, module:Class or file.py:Class (default: everything that needs no download).",
     ),
 ]
-Gates = Annotated[
+Controls = Annotated[
     str | None,
-    typer.Option("--gates", "-g", help="Comma-separated: audio, visual, audio+visual; or all, the default."),
+    typer.Option(
+        "--controls", "-c", help="What drives the face: audio, visual, both, comma-separated (default: all)."
+    ),
 ]
+Gates = Annotated[str | None, typer.Option("--gates", "-g", hidden=True)]
 Metrics = Annotated[
     str | None,
     typer.Option(
@@ -75,7 +84,9 @@ Repeats = Annotated[
     typer.Option("--repeats", min=1, help="Clips per method, gate and sample with different seeds."),
 ]
 Limit = Annotated[float, typer.Option("--job-limit", min=1.0, help="Wall limit of one job in seconds.")]
-Executor = Annotated[str, typer.Option("--executor", help="ray, inline, or auto (inline for a handful of jobs).")]
+Executor = Annotated[
+    str, typer.Option("--executor", help="ray, inline, or auto (inline for few jobs or one worker).")
+]
 RayAddress = Annotated[
     str | None, typer.Option("--ray-address", help="Use this running Ray cluster, e.g. auto or host:6379.")
 ]
@@ -93,9 +104,19 @@ MaxFailures = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout for a program to read.")]
 
 
-def gates(text: str | None) -> list[str] | None:
-    """Return the gates asked for; None for all."""
-    return None if text == "all" else names(text)
+def gates(controls: str | None, gates: str | None = None) -> list[str] | None:
+    """Return which control signals were asked for; None for all.
+
+    Args:
+        controls: of `--controls`; `both` stands for `audio+visual`.
+        gates: of `--gates`, the spelling of version 0.1.
+    """
+    if gates is not None:
+        print("bench: --gates is now called --controls; the old name goes with the next release.", file=sys.stderr)
+    wanted = names(controls if controls is not None else gates)
+    if wanted is None or wanted == ["all"]:
+        return None
+    return ["audio+visual" if name == "both" else name for name in wanted]
 
 
 def names(text: str | None) -> list[str] | None:

@@ -11,6 +11,7 @@ def plan(
     split: options.SplitName = "synthetic",
     subset: options.Subset = None,
     methods: options.Methods = None,
+    controls: options.Controls = None,
     gates: options.Gates = None,
     metrics: options.Metrics = None,
     precision: options.Precision = options.FP32,
@@ -24,6 +25,7 @@ def plan(
     from bench.catalogue import unavailable
     from bench.cli.display import StepProgress, emit_json, output, table
     from bench.run.flow import Flow
+    from bench.run.session import left_out
     from bench.run.setup import blocked_methods, prepare_run
     from bench.store.home import Home
 
@@ -33,7 +35,7 @@ def plan(
         split,
         subset,
         options.names(methods),
-        options.gates(gates),
+        options.gates(controls, gates),
         options.names(metrics),
         precision,
         seed,
@@ -64,6 +66,7 @@ def plan(
                 "metrics": [m.spec.id for m in prepared.metrics],
                 "missing": {u.spec.id: u.detail for u in missing},
                 "blocked": stuck,
+                "left_out": dict(prepared.left_out),
                 "notes": list(prepared.plan.split.notes),
                 "cells": [
                     {"method": m, "gate": g, "clips": n, "to_make": todo[m, g]} for (m, g), n in jobs.items()
@@ -82,6 +85,8 @@ def plan(
         needs.setdefault(what, []).append(name)
     for what, names in needs.items():
         output.print(f"  cannot run here: {', '.join(names)}: {what}", soft_wrap=True)
+    for line in left_out(prepared.left_out):
+        output.print(f"  {line}", soft_wrap=True)
     for note in prepared.plan.split.notes:
         output.print(f"  {note}", soft_wrap=True)
     clips = f"{sum(todo.values())} of {len(prepared.plan.jobs)} clips to make"

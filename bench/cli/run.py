@@ -13,6 +13,7 @@ def run(
     split: options.SplitName = "synthetic",
     subset: options.Subset = None,
     methods: options.Methods = None,
+    controls: options.Controls = None,
     gates: options.Gates = None,
     metrics: options.Metrics = None,
     precision: options.Precision = options.FP32,
@@ -41,7 +42,7 @@ def run(
 
     Finished work is never redone: the same command again resumes, or prints the table at once.
     """
-    from bench.cli.display import RunProgress, StepProgress
+    from bench.cli.display import RunProgress, StepProgress, errors
     from bench.cli.finish import finish
     from bench.run import session
     from bench.run.drive import Execution, command_line
@@ -50,7 +51,7 @@ def run(
         split,
         options.names(methods),
         options.names(metrics),
-        gates=options.gates(gates),
+        gates=options.gates(controls, gates),
         subset=subset,
         precision=precision,
         seed=seed,
@@ -64,5 +65,6 @@ def run(
         command=command_line(),
         progress=None if quiet else RunProgress(),
         step=None if quiet else StepProgress("split"),
+        say=lambda line: errors.print(f"! {line}", soft_wrap=True),
     )
     return finish(done, json, max_failures)

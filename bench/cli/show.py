@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -24,13 +25,52 @@ def show(
     kind: Annotated[Kind, typer.Argument(help="What kind of thing.")],
     name: Annotated[str, typer.Argument(help="Its name.")],
     home: options.Home = None,
+    json: options.Json = False,
 ) -> None:
     """Show a method, a metric (protocol, parameters, weights), a split's samples, or a run's provenance."""
-    from bench.cli.display import emit_json
+    from bench.cli.display import emit_json, output
     from bench.store.home import Home
 
     look_up = {Kind.METHOD: _method, Kind.METRIC: _metric, Kind.SPLIT: _split, Kind.RUN: _run}[kind]
-    emit_json(look_up(name, Home(home)))
+    found = look_up(name, Home(home))
+    if json:
+        emit_json(found)
+        return
+    for line in outline(found):
+        output.print(line, soft_wrap=True)
+
+
+def outline(value: Any, depth: int = 0) -> list[str]:
+    """Return nested data as indented lines: `key  value`, lists of records as blocks; empty parts are left out."""
+    indent = "  " * depth
+    if isinstance(value, Mapping):
+        kept = {str(k).replace("_", " "): v for k, v in value.items() if v not in (None, "", [], {}, ())}
+        width = max((len(k) for k, v in kept.items() if _short(v)), default=0)
+        lines = []
+        for key, part in kept.items():
+            if _short(part):
+                lines.append(f"{indent}{key:<{width}}  {_in_line(part)}")
+            else:
+                lines += [f"{indent}{key}", *outline(part, depth + 1)]
+        return lines
+    if isinstance(value, list | tuple):
+        blocks = [outline(part, depth + 1) if isinstance(part, Mapping) else [f"{indent}{part}"] for part in value]
+        return [f"{indent}- {line.strip()}" if not n and block[1:] else line for block in blocks
+                for n, line in enumerate(block)]  # fmt: skip
+    return [f"{indent}{line}" for line in str(value).splitlines()]
+
+
+def _short(value: Any) -> bool:
+    """Whether a value fits on its key's line."""
+    if isinstance(value, Mapping):
+        return False
+    if isinstance(value, list | tuple):
+        return len(_in_line(value)) <= 100 and not any(isinstance(v, Mapping) for v in value)
+    return "\n" not in str(value)
+
+
+def _in_line(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _method(name: str, home: Any) -> dict[str, Any]:

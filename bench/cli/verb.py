@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -22,6 +23,7 @@ def verb(function: Callable[..., int | None]) -> Callable[..., Any]:
     def wrapped(*positional: Any, **named: Any) -> None:
         try:
             code = function(*positional, **named) or ExitCode.OK
+            sys.stdout.flush()
         except UnknownName as error:
             code = _complain(str(error), error.hint, ExitCode.USAGE)
         except BenchError as error:
@@ -31,7 +33,7 @@ def verb(function: Callable[..., int | None]) -> Callable[..., Any]:
             code = _complain("Interrupted. Finished results are kept.", hint, ExitCode.INTERRUPTED)
         except BrokenPipeError:
             # The reader of our output (head, less) went away: not an error.
-            sys.stderr.close()
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is flushed at the end
             code = ExitCode.OK
         except OSError as error:
             place = f": {error.filename}" if error.filename else ""

@@ -60,6 +60,11 @@ class Scheduler:
         self._submit(tasks)
 
     @property
+    def running(self) -> list[Task]:
+        """Tasks handed out and not settled yet, the oldest first."""
+        return list(self._running.values())
+
+    @property
     def waiting(self) -> int:
         """Number of tasks not handed out yet."""
         return sum(map(len, self._queues.values())) + len(self._alone)

@@ -14,6 +14,7 @@ from bench.results.compare import Change, Difference
 from bench.results.gate import VERDICTS, Check, Outcome
 from bench.results.reference import Noise
 from bench.results.runs import Results
+from bench.results.statistics import MIN_CLUSTERS
 
 _SYMBOL = {"fail": "✗", "missing": "!", "inconclusive": "?", "no reference": "·", "pass": "✓"}
 
@@ -47,9 +48,9 @@ def _status(difference: Difference) -> str:
         return d.detail
     if d.identical:
         return "identical"
-    few = f"only {d.clusters} identities" if d.interval == "clustered-t" else ""
+    few = f"cannot decide: {d.clusters} identities" if 0 < d.clusters < MIN_CLUSTERS else ""
     verdict = ""
-    if d.direction != "none" and math.isfinite(d.p_holm) and d.p_holm <= ALPHA:
+    if not few and d.direction != "none" and math.isfinite(d.p_holm) and d.p_holm <= ALPHA:
         verdict = "better" if d.gain > 0 else "worse"
     return "; ".join(s for s in (verdict, d.coverage, few) if s)
 
@@ -64,20 +65,26 @@ SHOWN_FAILURES = 3
 
 def _moved(difference: Difference) -> bool:
     """Whether a difference deserves a line: significant, incomplete, or not comparable."""
-    return bool(difference.problem or difference.coverage or difference.p_holm <= ALPHA)
+    decided = difference.kind == "set" or difference.clusters >= MIN_CLUSTERS
+    return bool(difference.problem or difference.coverage or (decided and difference.p_holm <= ALPHA))
 
 
 def _split(differences: Sequence[Difference], everything: bool) -> tuple[list[Difference], str]:
     """Return the differences to print and a sentence about the rest."""
     same = sum(d.identical for d in differences)
     shown = [d for d in differences if not d.identical and (everything or _moved(d))]
-    quiet = len(differences) - same - len(shown)
+    quiet = [d for d in differences if not d.identical and d not in shown]
+    open_ = [d for d in quiet if d.kind == "clip" and d.clusters < MIN_CLUSTERS]
     rest = []
-    if quiet:
-        rest.append(f"{quiet} without a significant change")
+    if len(quiet) > len(open_):
+        rest.append(f"{len(quiet) - len(open_)} without a significant change")
+    if open_:
+        few = max(d.clusters for d in open_)
+        rest.append(f"{len(open_)} cannot be decided by {few} identities ({MIN_CLUSTERS} are needed)")
     if same:
         rest.append(f"{same} identical (same clips, same scores)")
-    return shown, f"Of {len(differences)} numbers: {', '.join(rest)}." if rest else ""
+    more = " --all lists them." if quiet else ""
+    return shown, f"Of {len(differences)} numbers: {', '.join(rest)}.{more}" if rest else ""
 
 
 def _compare_rows(differences: Sequence[Difference]) -> list[list[str]]:

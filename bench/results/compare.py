@@ -6,10 +6,14 @@ a direction are signed new minus old and are never tested.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+import pandas as pd
+
+from bench.core.errors import UsageError, did_you_mean
 from bench.results import statistics
 from bench.results.runs import Results, gate_order
 from bench.results.summary import Cell, Estimate, Summary
@@ -117,6 +121,50 @@ def compare(
     for index, adjusted in zip(tested, statistics.holm([made[i].p for i in tested]), strict=True):
         made[index] = replace(made[index], p_holm=adjusted)
     return made
+
+
+def methods_of_one(results: Results, first: str, second: str) -> tuple[Results, Results]:
+    """Return two rows of one run as two sets of results that `compare` can pair.
+
+    Under a control signal both support, their numbers are paired; where they share none, or where the names say so
+    (`method:gate`), one signal is set against another.
+
+    Args:
+        results: the run.
+        first, second: method names, optionally with `:` and a gate.
+
+    Raises:
+        UsageError: there is no such row, or it is not clear which signals to set against each other.
+    """
+    rows = results.rows
+    sides = []
+    for name in (first, second):
+        method, _, gate = (name, "", "") if name in set(rows["method"]) else name.rpartition(":")
+        gates = sorted(set(rows.loc[rows["method"] == method, "gate"]), key=gate_order)
+        if not gates or (gate and gate not in gates):
+            known = sorted({f"{m}:{g}" for m, g in zip(rows["method"], rows["gate"], strict=True)})
+            raise UsageError(
+                f"There is no row '{name}' in {results.name}.{did_you_mean(name, known)}",
+                f"Rows: {', '.join(known)}.",
+            )
+        sides.append((method, [gate] if gate else gates))
+    (a, mine), (b, other) = sides
+    pairs = [(g, g) for g in mine if g in other] or list(itertools.product(mine, other))
+    if len(pairs) > 1 and pairs[0][0] != pairs[0][1]:
+        raise UsageError(
+            f"{a} and {b} share no control signal.", f"Say which, e.g. --methods {a}:{mine[0]},{b}:{other[0]}"
+        )
+    label = f"{b} against {a}"
+    made: list[Results] = []
+    for side, method in enumerate((a, b)):
+        parts = [
+            rows[(rows["method"] == method) & (rows["gate"] == pair[side])].assign(
+                method=label, gate=pair[0] if pair[0] == pair[1] else f"{pair[1]} against {pair[0]}"
+            )
+            for pair in pairs
+        ]
+        made.append(replace(results, rows=pd.concat(parts, ignore_index=True), name=method))
+    return made[0], made[1]
 
 
 Clips = Mapping[tuple[str, ...], Mapping[tuple[str, int], tuple[str, str]]]

@@ -53,7 +53,7 @@ class Execution:
     """Where a run's jobs are done. Nothing here changes a result.
 
     Attributes:
-        executor: `ray`, `inline`, or `auto`: inline for a handful of jobs, else Ray.
+        executor: `ray`, `inline`, or `auto`: inline for one worker or a handful of jobs, else Ray.
         address: of a running Ray cluster, or None.
         workers: CPUs to use, or None for all.
         weights: folder searched first for weight files.
@@ -90,8 +90,8 @@ class Execution:
 class Progress(Protocol):
     """Whoever shows how far a run is."""
 
-    def start(self, flow: Flow) -> None:
-        """Say what there is to do."""
+    def start(self, flow: Flow, running: Callable[[], Sequence[Task]]) -> None:
+        """Say what there is to do; `running` tells at any time what is being done, the oldest first."""
 
     def settled(self, task: Task, outcome: Outcome) -> None:
         """A task is done or failed."""
@@ -196,7 +196,7 @@ def execute(
             flow = Flow(plan, usable, home, fresh=how.fresh, retry=how.retry, gpu=gpu)
             scheduler = Scheduler(flow.initial, flow.follow)
         if progress is not None:
-            progress.start(flow)
+            progress.start(flow, lambda: scheduler.running)
         return scheduler
 
     on_gpus = any(spec.device == "gpu" for spec in flow.specs)

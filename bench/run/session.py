@@ -12,7 +12,7 @@ The command line calls the same functions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -168,6 +168,7 @@ def run(
     command: str = "",
     progress: Progress | None = None,
     step: Step | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Run:
     """Generate clips with every method under every gate, score them, and return what came of it.
 
@@ -189,6 +190,7 @@ def run(
         home: store of clips, records and runs (default: $BENCH_HOME or ./.bench).
         command: what the user typed, for provenance.
         progress, step: told about settled tasks, and about (done, total) while a split is made.
+        say: told which default methods are left out, and what they need.
 
     Raises:
         UsageError, MissingError: something asked for does not exist, or cannot run here.
@@ -212,6 +214,9 @@ def run(
         job_limit,
         progress=step,
     )
+    for line in left_out(prepared.left_out):
+        if say is not None:
+            say(line)
     return _finished(execute(prepared.plan, prepared.metrics, store, how, name, command, progress, report))
 
 
@@ -295,6 +300,14 @@ def load(run: str | Path = "latest", home: str | Path | None = None) -> Run:
     from bench.results.runs import load as read
 
     return Run(read(str(run), None if home is None else Path(home)))
+
+
+def left_out(methods: Mapping[str, str]) -> list[str]:
+    """Say which methods cannot run here, in a line per thing they need."""
+    needs: dict[str, list[str]] = {}
+    for name, what in methods.items():
+        needs.setdefault(what, []).append(name)
+    return [f"left out, cannot run here: {', '.join(names)}: {what}" for what, names in needs.items()]
 
 
 def reporter(recipe: str, formats: Sequence[str]) -> Callable[[Path], dict[str, Path]]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
 
 from bench.catalogue import (
+    MethodEntry,
     choose_metrics,
     find_method,
     match_metrics,
@@ -15,21 +17,29 @@ from bench.catalogue import (
 )
 from bench.core import registry
 from bench.core.errors import MissingError
-from bench.core.spec import Split
+from bench.core.spec import Domain, Split
 from bench.core.views import ClipMetric, SetMetric
 from bench.data.splits import load_split
 from bench.execute.tasks import GenerateTask
 from bench.metrics.precision import Precision
 from bench.run.plan import DEFAULT_LIMIT, Plan, check_gates, plan_generation
 from bench.store.home import Home
+from bench.weights import lock, verify
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A plan with the metrics to compute on it."""
+    """A plan with the metrics to compute on it.
+
+    Attributes:
+        plan: the clips.
+        metrics: the numbers.
+        left_out: default methods that cannot run here, with what they need; nobody asked for them by name.
+    """
 
     plan: Plan
     metrics: Sequence[ClipMetric | SetMetric]
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
 
 def prepare_run(
@@ -75,23 +85,50 @@ def prepare_run(
     match_metrics(metrics or ())
     check_gates(gates or ())
     loaded = load_split(split, home, subset, progress, media=not plan_only)
-    entries = wanted or [find_method(name) for name in default_methods(loaded)]
+    left_out: dict[str, str] = {}
+    entries = wanted or [find_method(name) for name in default_methods(loaded, left_out)]
     chosen = choose_metrics(loaded.domain, metrics, precision)
     if metrics is not None:
         require_available(chosen, metrics)
     swaps = any("swapped" in m.spec.needs for m in chosen)
     plan = plan_generation(loaded, entries, gates, seed, repeats, limit, swaps)
-    return Prepared(plan, chosen)
+    return Prepared(plan, chosen, left_out)
 
 
 def blocked_methods(plan: Plan) -> dict[str, str]:
     """Return what each method of a plan still needs before it can run here."""
     targets = {job.method: job.target for job in plan.jobs if isinstance(job, GenerateTask)}
-    return {name: needs for name, target in targets.items() if (needs := state(target)) != "ready"}
+    entries = {name: MethodEntry(target, plan.methods[name], "") for name, target in targets.items()}
+    return {name: needs for name, e in entries.items() if (needs := lacking(e, plan.split.domain))}
 
 
-def default_methods(split: Split) -> list[str]:
-    """Return the built-in default methods that can run here and work on the split's domain, in registry order."""
+def default_methods(split: Split, left_out: dict[str, str] | None = None) -> list[str]:
+    """Return the built-in default methods that can run here and work on the split's domain, in registry order.
+
+    Args:
+        split: what they are to run on.
+        left_out: takes those that cannot run, with what they need.
+    """
     known = [(name, find_method(name)) for name in registry.METHODS]
     fitting = [(name, e) for name, e in known if e.spec.default and split.domain in e.spec.domains]
-    return [name for name, e in fitting if state(e.target) == "ready"]
+    needs = {name: lacking(e, split.domain) for name, e in fitting}
+    if left_out is not None:
+        left_out |= {name: what for name, what in needs.items() if what}
+    return [name for name, what in needs.items() if not what]
+
+
+def lacking(entry: MethodEntry, domain: Domain) -> str:
+    """Return what a method still needs to run on a domain, or nothing.
+
+    Locked weights are those of real faces; on synthetic ones the embedded networks take their place.
+    """
+    if (needs := state(entry.target)) != "ready":
+        return needs
+    if domain != "real":
+        return ""
+    for status in verify(w.name for w in entry.spec.weights if w.name in lock()):
+        if status.state != "ok":
+            return f"{status.detail} Run: {status.weight.command}"
+        if status.weight.name == "face_landmarker" and find_spec("mediapipe") is None:
+            return "MediaPipe is not installed. Run: pip install 'actalker-bench[faces]'"
+    return ""
