@@ -160,7 +160,9 @@ def test_a_data_set_that_is_not_prepared_can_be_planned(capsys: pytest.CaptureFi
     assert code == 0, err
     plan = json.loads(out)
     assert plan["clips"] == plan["clips_to_make"] > 0
-    assert {"shuffled-audio", "landmark-warp"} <= {cell["method"] for cell in plan["cells"]}
+    methods = {cell["method"] for cell in plan["cells"]}
+    assert "shuffled-audio" in methods
+    assert "landmark-warp" in methods | set(plan["left_out"])  # it needs a file on real faces
 
 
 def test_videos_of_our_own_store_are_not_scored(tmp_path: Path) -> None:
