@@ -110,6 +110,7 @@ class Now:
         self._since: dict[str, float] = {}
 
     def __call__(self) -> str:
+        """Return the line; empty while nothing runs."""
         tasks = {task.title: task for task in self._running()}
         now = time.monotonic()
         self._since = {title: self._since.get(title, now) for title in tasks}
