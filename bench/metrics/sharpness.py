@@ -195,9 +195,9 @@ class Laplacian(_SharpnessMetric):
 
     protocol = "laplacian"
     columns = (
-        Column("vl_frame", "VL", "higher", digits=0),
-        Column("vl_face", "VL face", "higher", digits=0),
-        Column("vl_mouth", "VL mouth", "higher", digits=0),
+        Column("vl_frame", "VL", "higher", digits=1),
+        Column("vl_face", "VL face", "higher", digits=1),
+        Column("vl_mouth", "VL mouth", "higher", digits=1),
     )
     summary = "Variance of the Laplacian of the frame, and of face (256 px) and mouth (128 px); grows with noise."
     source = "Pech-Pacheco et al. 2000; used by Bigata et al., KeySync, 2025"
