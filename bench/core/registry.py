@@ -47,6 +47,7 @@ METRIC_MODULES: tuple[str, ...] = (
     "bench.metrics.pixels",
     "bench.metrics.pose",
     "bench.metrics.sharpness",
+    "bench.metrics.speed",
     "bench.metrics.sync",
     "bench.metrics.temporal",
     "bench.synthetic.control_independence",

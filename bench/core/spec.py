@@ -187,7 +187,8 @@ class MetricSpec:
         columns: what it returns.
         domains: which domains it applies to.
         needs: what a clip must offer: any of `audio`, `reference`, `image` (the sample's reference picture),
-            `swapped` (clips of the sample made with another sample's audio or driving video).
+            `swapped` (clips of the sample made with another sample's audio or driving video), `record` (what was
+            recorded when the clip was made; the metric then has a method `read` that takes it).
         features: extractor names it reads; extracted once per clip and shared.
         params: every parameter of the protocol; part of the key.
         weights: weight files behind it; part of the key.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,17 @@ from bench.store.files import StoreFull
 
 
 def commit_clip(
-    shop: Workshop, task: GenerateTask | IngestTask, suffix: str, make: Callable[[Path], Probe], start: float
+    shop: Workshop,
+    task: GenerateTask | IngestTask,
+    suffix: str,
+    make: Callable[[Path], Probe],
+    start: float,
+    measured: Mapping[str, Any] | None = None,
 ) -> Outcome:
-    """Run `make` on a scratch file, adopt it into the store and write the record, or record why it failed."""
+    """Run `make` on a scratch file, adopt it into the store and write the record, or record why it failed.
+
+    What `make` puts into `measured` goes into the record.
+    """
     record: dict[str, Any] = {
         "kind": "gen",
         "key": task.key,
@@ -44,6 +52,7 @@ def commit_clip(
             "fps": probe.fps,
             "audio": probe.has_audio,
             "notes": list(probe.notes),
+            **(measured or {}),
         }
     except Unscored as error:
         if error.reason in MISSING:

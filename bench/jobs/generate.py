@@ -32,17 +32,23 @@ def generate(shop: Workshop, task: GenerateTask, start: float) -> Outcome:
         return Outcome("error", Cause.ENVIRONMENT, detail)
     shop.loaded()
 
+    watch = shop.stopwatch(task)
+    measured: dict[str, Any] = {}
+
     def make(path: Path) -> Probe:
         with numerics.threads(task.lane.cpus):  # frames may be drawn only while they are written
+            watch.begin()
             video = method.generate(task.sample, task.gate, task.seed)
+            watch.end()
             sound = video.audio
             if sound is None and task.sound is not None:
                 sound = read_audio(task.sound)
-            frames = retime(video.frames, video.fps, task.sample.fps)
+            frames = retime(watch.watched(video.frames), video.fps, task.sample.fps)
             write_clip(path, frames, task.sample.fps, sound)
+            measured["speed"] = watch.record(video.fps)
         return validate(path, task.sample.frames, expect_audio=task.sound is not None)
 
-    return commit_clip(shop, task, ".mp4", make, start)
+    return commit_clip(shop, task, ".mp4", make, start, measured)
 
 
 def together(shop: Workshop, task: BatchTask, start: float) -> Outcome:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable
+import time
 from pathlib import Path
 
 from bench import catalogue
@@ -12,6 +13,7 @@ from bench.core.views import ClipView
 from bench.execute.tasks import ClipRef, FeatureTask, GenerateTask, ScoreTask, Task
 from bench.jobs.features import FeatureBank
 from bench.jobs.on_device import OnDevice
+from bench.jobs.speed import Stopwatch
 from bench.media.clip import MEMORY_BUDGET, Clip
 from bench.methods.base import GenerationFailed, Method
 from bench.store.home import Home
@@ -33,6 +35,7 @@ class Workshop:
         self.bank = FeatureBank(self.home)
         self._methods: dict[str, Method] = {}
         self.loaded: Callable[[], None] = lambda: None  # told when a method begins to work
+        self._load_seconds: dict[str, float] = {}  # of methods that were not called yet
         self._on_device = OnDevice(self._open)
 
     def method(self, task: GenerateTask) -> Method:
@@ -46,8 +49,15 @@ class Workshop:
                 _require_same(task, catalogue.method_code(task.target))
             if task.lane.gpus:
                 self._methods.clear()  # two models rarely fit on one GPU
+            start = time.perf_counter()
             self._methods[task.target] = catalogue.load_method(task.target)
+            self._load_seconds[task.target] = time.perf_counter() - start
         return self._methods[task.target]
+
+    def stopwatch(self, task: GenerateTask) -> Stopwatch:
+        """Return what times the next call of the task's method, which is loaded."""
+        first = task.target in self._load_seconds
+        return Stopwatch(self._load_seconds.pop(task.target, 0.0), first)
 
     def expect(self, task: Task) -> None:
         """Begin, in the background, what a task will need first; it is this worker's next one."""

@@ -45,8 +45,9 @@ class Artefacts:
         self.home = home
         self.gpu = gpu
         self.clip_metrics: list[Any] = [
-            m for m in metrics if m.spec.kind == "clip" and "swapped" not in m.spec.needs
+            m for m in metrics if m.spec.kind == "clip" and not {"swapped", "record"} & {*m.spec.needs}
         ]
+        self.record_metrics: list[Any] = [m for m in metrics if "record" in m.spec.needs]
         self.swap_metrics = [m for m in metrics if "swapped" in m.spec.needs]
         self.set_metrics = [m for m in metrics if m.spec.kind == "set"]
         self.features = _extractors(metrics)

@@ -319,7 +319,7 @@ def _write(folder: Path, flow: Flow, rows: pd.DataFrame, missing: Sequence[Unava
 def provenance(flow: Flow, missing: Sequence[Unavailable], command: str) -> dict[str, Any]:
     """Return what a reader needs to judge and repeat the run, as JSON-able data."""
     plan = flow.plan
-    specs = [m.spec for m in (*flow.clip_metrics, *flow.swap_metrics, *flow.set_metrics)] + [
+    specs = [m.spec for m in (*flow.clip_metrics, *flow.record_metrics, *flow.swap_metrics, *flow.set_metrics)] + [
         u.spec for u in missing
     ]
     return {

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 from bench.core.spec import MetricSpec
 from bench.core.views import ClipMetric, SetMetric
 from bench.execute.tasks import BatchTask, GenerateTask, Lane, Outcome, Task
+from bench.jobs.score import measured
 from bench.run.artefacts import Artefacts, Cell
 from bench.run.graph import Graph, Step
 from bench.run.plan import Job, Plan
@@ -119,9 +121,12 @@ class Flow(Artefacts):
         """Return each clip metric with the record of this job's clip, or None when it has none."""
         record = self.generated.get(job.key)
         if record is None or record["status"] != "ok":
-            for metric in (*self.clip_metrics, *(self.swap_metrics if job.key in self.swaps else ())):
+            swaps = self.swap_metrics if job.key in self.swaps else ()
+            for metric in (*self.clip_metrics, *self.record_metrics, *swaps):
                 yield metric.spec, None
             return
+        for metric in self.record_metrics:
+            yield metric.spec, {"key": job.key, **measured(partial(metric.read, record))}
         keys = self.score_keys(job, record, self.clip_metrics)
         for metric, (_, key, _) in zip(self.clip_metrics, keys, strict=True):
             yield metric.spec, self.scores.get(key)

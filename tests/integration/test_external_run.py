@@ -83,7 +83,7 @@ def test_from_preparation_to_table(home, tmp_path, capfd):
     before = json.loads(capfd.readouterr().out)
     assert set(before["blocked"]) == set(SYSTEMS)
     assert "bench prepare --methods hallo" in before["blocked"]["hallo"]
-    run = ["run", "--split", "synthetic-ci", "--subset", "1", "--executor", "inline", "--metrics", "flicker"]
+    run = ["run", "--split", "synthetic-ci", "--subset", "1", "--executor", "inline", "--metrics", "flicker/mae"]
     assert invoke([*run, "--methods", names]) == ExitCode.MISSING
     assert "bench prepare --methods sadtalker" in capfd.readouterr().err
 
@@ -138,7 +138,7 @@ def test_the_runner_of_liveportrait_builds_its_networks_once(home, tmp_path, cap
     (root / "inference.py").write_text(FAKE_LIVEPORTRAIT)
     prepare = ["prepare", "--methods", "liveportrait", "--checkout", str(root), "--python", str(PYTHON)]
     assert invoke(prepare) == ExitCode.OK
-    run = ["run", "--split", "synthetic-ci", "--subset", "3", "--executor", "inline", "--metrics", "flicker"]
+    run = ["run", "--split", "synthetic-ci", "--subset", "3", "--executor", "inline", "--metrics", "flicker/mae"]
     assert invoke([*run, "--methods", "liveportrait"]) == ExitCode.OK
     assert (root / "built").read_text() == "once "
     assert len(list((home / "logs" / "liveportrait").glob("*.log"))) == 3

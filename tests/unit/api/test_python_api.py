@@ -28,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def run(folder: Path, home: Path, **options: object) -> bench.Run:
-    chosen = {"methods": ["ground-truth", toys.Copy], "metrics": ["psnr", "flicker"], "home": home}
+    chosen = {"methods": ["ground-truth", toys.Copy], "metrics": ["psnr", "flicker/mae"], "home": home}
     return bench.run(f"folder:{folder}", **(chosen | options))
 
 
@@ -96,7 +96,7 @@ def test_tables_are_html_in_a_notebook_and_text_in_a_terminal(folder: Path, tmp_
 def test_scoring_a_folder(folder: Path, tmp_path: Path) -> None:
     said: list[str] = []
     (folder / "notes.txt").write_text("x")
-    done = bench.score(folder, metrics=["flicker"], home=tmp_path / "home", say=said.append)
+    done = bench.score(folder, metrics=["flicker/mae"], home=tmp_path / "home", say=said.append)
     assert done.outcome is not None and done.outcome.made == 2
     assert any("notes.txt" in line for line in said)
 
@@ -109,7 +109,7 @@ class Grey:
     spec = bench.MethodSpec("grey", "1", ("audio", "visual"), "classical", seeded=False)
     def generate(self, sample, gate, seed):
         return bench.Video(np.full((32, 32, 3), 90 + t, np.uint8) for t in range(sample.frames))
-done = bench.run("folder:{folder}", methods=[Grey], metrics=["flicker"], home="{tmp_path / "home"}")
+done = bench.run("folder:{folder}", methods=[Grey], metrics=["flicker/mae"], home="{tmp_path / "home"}")
 print(done.outcome.made, sorted(set(done.rows["clip_sha256"])))
 """
     outputs = []

@@ -96,7 +96,7 @@ def test_score_reports_videos_made_elsewhere_and_names_what_it_cannot_use(
     (folder / "text.mp4").write_text("not a video")
     (folder / "notes.txt").write_text("x")
     home = tmp_path / "home"
-    arguments = ["score", str(folder), "--as", "theirs", "--metrics", "flicker", "--home", str(home)]
+    arguments = ["score", str(folder), "--as", "theirs", "--metrics", "flicker/mae", "--home", str(home)]
     code, out, err = run(capsys, *arguments, "--executor", "inline", "--format", "md,csv")
     assert code == 1, "two clips failed"
     assert "theirs" in out
@@ -191,7 +191,7 @@ def test_a_disk_that_fills_up_under_a_report_is_one_paragraph(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    once = ["run", "--split", "synthetic-ci", "--subset", "1", "--methods", "frozen", "--metrics", "flicker"]
+    once = ["run", "--split", "synthetic-ci", "--subset", "1", "--methods", "frozen", "--metrics", "flicker/mae"]
     with monkeypatch.context() as patch:
         patch.setattr(report, "write", full)
         code, _, err = run(capsys, *once, "--executor", "inline", "--quiet", "--home", str(tmp_path))

@@ -1,14 +1,10 @@
 """A small run whose clips can be voted on."""
 
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-import toys
+import tests_toys as toys
 
 from bench.catalogue import choose_metrics, find_method
 from bench.results.runs import load
