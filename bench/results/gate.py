@@ -27,7 +27,7 @@ from bench.core.declaration import check_keys, matches, one_of, strings
 from bench.core.errors import ExitCode, MissingError, UsageError, did_you_mean
 from bench.results import statistics
 from bench.results.compare import Difference, compare
-from bench.results.reference import KINDS, Noise
+from bench.results.reference import FLOORS, Noise
 from bench.results.runs import Results
 from bench.results.summary import Cell
 
@@ -188,7 +188,7 @@ def _rule(raw: Mapping[str, Any], where: str) -> Rule:
         if key in raw and not isinstance(raw[key], kind):
             raise UsageError(f"{where}: {key} must be a {kind.__name__}, not {raw[key]!r}.")
     if raw.get("floor"):
-        one_of(raw["floor"], KINDS, f"{where}: floor")
+        one_of(raw["floor"], FLOORS, f"{where}: floor")
     rule = Rule(**{**raw, **lists})
     return replace(rule, name=rule.name or " ".join((*rule.protocol, *(c for c in rule.column if c != "*"))))
 

@@ -25,7 +25,7 @@ from bench.results.summary import Cell, Summary
 from bench.store.files import staged, write_bytes
 
 NOISE_FILE = "noise.json"
-KINDS = ("seed", "determinism", "codec", "codec-cross")
+FLOORS = ("seed", "determinism", "codec", "codec-cross")
 
 Floors = Mapping[Cell, float]
 
@@ -150,7 +150,7 @@ def add_floors(name: str, found: Sensitivity) -> Path:
 
 
 def _write_noise(folder: Path, noise: Noise, within: Path) -> Path:
-    kinds = {kind: _records(getattr(noise, kind.replace("-", "_"))) for kind in KINDS}
+    kinds = {kind: _records(getattr(noise, kind.replace("-", "_"))) for kind in FLOORS}
     path = folder / NOISE_FILE
     _write_json(path, {k: v for k, v in kinds.items() if v or not k.startswith("codec")}, within)
     return path
@@ -192,7 +192,7 @@ def _read_noise(path: Path) -> Noise:
     try:
         floors = [
             {Cell(*(str(r[f]) for f in Cell._fields)): float(r["sigma"]) for r in data.get(kind, [])}
-            for kind in KINDS
+            for kind in FLOORS
         ]
     except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise UsageError(f"{path} is not a noise file: {error!r}.", "Save the reference again.") from error
