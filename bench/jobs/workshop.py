@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from bench import catalogue

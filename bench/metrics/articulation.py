@@ -47,6 +47,7 @@ class LipStability(MotionMetric):
         Column("silent_seconds", "silence", "none", "s", digits=1),
     )
     needs = ("audio",)
+    default = False  # no pause in most short clips, and not yet shown to react
     parameters: ClassVar[Mapping[str, Any]] = {
         **speech.PARAMS,
         "spread": "median absolute deviation from the median",

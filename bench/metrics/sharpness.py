@@ -167,6 +167,7 @@ class _SharpnessMetric:
     columns: tuple[Column, ...]
     needs: tuple[str, ...] = ()
     parameters: ClassVar[Mapping[str, Any]] = {}
+    default = True
     summary: str
     source: str
 
@@ -181,6 +182,7 @@ class _SharpnessMetric:
             features=(self.place.extractor,),
             params={"face": FACE_SIDE, "mouth": MOUTH_SIDE, **self.parameters},
             weights=self.place.weights,
+            default=self.default,
             summary=self.summary,
             source=self.source,
         )
@@ -254,6 +256,7 @@ class Cpbd(_SharpnessMetric):
         Column("cpbd_mouth", "CPBD mouth", "higher"),
     )
     parameters: ClassVar[Mapping[str, Any]] = {**cpbd.PARAMS, "stride": STRIDE}
+    default = False  # stays within its noise under blur on drawn faces, see docs/sensitivity.md
     summary = "Share of edges whose blur is not noticed, every tenth frame; printed by many, follows votes weakly."
     source = "Narvekar & Karam 2011; python-cpbd 11e2553"
 
