@@ -18,7 +18,7 @@ from transformers import (
     Wav2Vec2Processor,
 )
 
-_SIDE = 128  # of the pictures in a rehearsal
+_SIDE = 64  # of the pictures in a rehearsal
 _CROSS = 768  # as the code hands it
 _SIZES = {
     "_class_name": "UNet2DConditionModel",

@@ -174,7 +174,8 @@ class Rehearsal:
         jobs = [(first, _SEEDS[0]), (second, _SEEDS[0]), (first, _SEEDS[1]), (first, _SEEDS[0])]
         takes: list[_Take] = []
         for sample, seed in jobs[:1] if once and self.trial.seconds < 0.3 else jobs[:2] if once else jobs:
-            take, problem = self._take(gate, sample, seed)
+            # The second sample is for the runner, where there is one.
+            take, problem = self._take(gate, sample, seed, runner=len(takes) == 1)
             if problem:
                 self._differ(("gates", gate.name, "command"), f"it did not run under {gate.name}: {problem}")
                 break
@@ -183,7 +184,7 @@ class Rehearsal:
                 break
         return takes
 
-    def _take(self, gate: Gate, sample: Sample, seed: int) -> tuple[_Take, str]:
+    def _take(self, gate: Gate, sample: Sample, seed: int, runner: bool) -> tuple[_Take, str]:
         shown = replace(
             sample,
             audio=sample.audio if gate.audio else None,
@@ -194,6 +195,7 @@ class Rehearsal:
         trace = self.place.root / "trace.jsonl"
         trace.unlink(missing_ok=True)
         method.trace = trace
+        method.allow_runner(runner)
         take, problem = _Take(), ""
         try:
             frames = list(method.generate(shown, gate, seed).frames)
@@ -204,6 +206,8 @@ class Rehearsal:
             problem = str(error)
         finally:
             method.close()
+        if method.refused:
+            self._differ(("run", "runner"), method.refused)
         take.seconds, take.log, take.raw = method.seconds, method.printed(), method.raw or GateRecord()
         for line in trace.read_text(encoding="utf-8").splitlines() if trace.exists() else ():
             event = json.loads(line)
@@ -340,11 +344,27 @@ class _Watched(ExternalMethod):
     """Remembers how its command ended and what the file it left was, before the host touches it."""
 
     seconds = 0.0
+    refused = ""
     raw: GateRecord | None = None
     _written: Path | None = None
 
     def _env(self, inputs: Inputs) -> dict[str, str]:
         return {**super()._env(inputs), "BENCH_ROOT": str(inputs.value("checkout"))}
+
+    def allow_runner(self, allowed: bool) -> None:
+        """Let a persistent runner make the clip, or not."""
+        self._use_runner = self._use_runner and allowed
+
+    def _talk(
+        self, state: State, inputs: Inputs, argv: list[str], cwd: Path, log: Path, limit: float
+    ) -> Ended | None:
+        wanted, started = self._use_runner, time.monotonic()
+        ended = super()._talk(state, inputs, argv, cwd, log, limit)
+        self._written = log
+        self.seconds += time.monotonic() - started if ended else 0.0
+        if wanted and ended is None:
+            self.refused = f"the runner did not start: {last_lines(log, 1)}"
+        return ended
 
     def printed(self) -> str:
         """Return what the command wrote."""
