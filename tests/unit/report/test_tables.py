@@ -23,7 +23,7 @@ from bench import report
 from bench.core.errors import MissingError, UsageError
 from bench.report import latex, markdown, recipes, text
 from bench.report.table import Column, Row, Table, Value, all_reasons
-from bench.results import published
+from bench.results import published, reference
 from bench.results.runs import Results, load, merge
 from bench.results.summary import Summary
 
@@ -122,6 +122,19 @@ def test_controls_and_published_rows_are_never_marked() -> None:
         assert [r.section for r in table.rows] == sorted(
             (r.section for r in table.rows), key=["method", "control", "published"].index
         )
+
+
+def test_stand_in_weights_are_never_ranked_nor_kept_as_a_reference(tmp_path: Path) -> None:
+    methods = {"actalker": fakes.METHODS["actalker"], "fomm": ("stand-in", ("visual",), 1.0)}
+    results = fakes.make(methods=methods, protocols=["sync", "psnr"])
+    for table in report.build_tables(results, "summary", mark="best"):
+        assert [r.section for r in table.rows if r.label == "fomm"] == ["stand-in"]
+        assert not any(v.mark for r in table.rows if r.label == "fomm" for v in r.values if v)
+        assert any(v.mark == "best" for r in table.rows if r.label == "actalker" for v in r.values if v)
+    assert "Stand-in weights" in text.table(report.build_tables(results, "summary")[0])
+    with pytest.raises(UsageError, match=r"stand-in weights \(fomm\)"):
+        reference.save(results, "kept", folder=tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_rows_over_other_samples_are_not_ranked_unless_by_intersection() -> None:
