@@ -2,8 +2,8 @@
 
 The entry script's `main()` is called once per sample with that sample's arguments, in one process; the class
 it builds the networks with is called once only. Relies on two names of `inference.py`, `main` and
-`LivePortraitPipeline`, which were not verified at the contract's commit: where they differ this script ends
-before it is ready, and every sample runs in a process of its own.
+`LivePortraitPipeline`, which are there at the contract's commit: where they differ this script ends before it
+is ready, and every sample runs in a process of its own.
 """
 
 import json
