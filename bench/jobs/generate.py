@@ -46,6 +46,8 @@ def generate(shop: Workshop, task: GenerateTask, start: float) -> Outcome:
             frames = retime(watch.watched(video.frames), video.fps, task.sample.fps)
             write_clip(path, frames, task.sample.fps, sound)
             measured["speed"] = watch.record(video.fps)
+        if closed := getattr(method, "sandbox", ""):  # only outside systems are closed in
+            measured["sandbox"] = closed
         return validate(path, task.sample.frames, expect_audio=task.sound is not None)
 
     return commit_clip(shop, task, ".mp4", make, start, measured)

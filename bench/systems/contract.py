@@ -56,16 +56,16 @@ class Environment:
     """How the system's own environment is made; never the user's.
 
     Attributes:
-        python, cuda: what the environment is made with: the authors' choice, ours where they leave one.
-        torch: as stated by its authors, in words; empty when they do not say.
+        python, cuda: what it is made with: the authors' choice, ours where they leave one.
+        torch: as stated by its authors, in words.
         manager: `venv` (uv if present) or `conda`; `bench prepare --env` overrides, also with `docker`.
-        packages: torch and its companions, installed first, for the build `cuda` names (`uv pip install
-            --torch-backend`).
+        packages: torch and its companions, installed first, for the build `cuda` names.
         setup: shell lines run once, after that, in the checkout with the environment active.
         prefetch: shell lines run once, with network, so that runs need none.
         tools: programs that must be on PATH, e.g. ffmpeg.
         needs: packages known to matter, with the versions the authors used.
         image: base image for `docker`.
+        pass_env: names of the user's variables that setup needs besides those every system gets.
         hopper: whether the pinned stack runs on compute capability 9.0.
     """
 
@@ -80,6 +80,7 @@ class Environment:
     needs: tuple[str, ...] = ()
     image: str = ""
     hopper: str = ""
+    pass_env: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +159,7 @@ class GateCommand:
         support: `partial` when the gate is only approximated; `note` says how.
         config: file behind `{config}`.
         stage: private input copies by destination in the working folder, for systems with fixed names.
-        extra: files that a person supplies per sample under `<home>/baselines/<name>/extra/<sample id>/`,
-            with what they hold; copied to `{work_dir}`.
+        extra: files a person supplies per sample in `<home>/methods/<name>/extra/<id>/`, copied to `{work_dir}`.
     """
 
     command: str
@@ -236,10 +236,8 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The system makes several clips in one start, listed in its configuration (`config.each`).
-
-    Only for systems whose clips do not depend on what is made before them in the same process: a clip's key
-    knows nothing of its neighbours.
+    """The system makes several clips in one start, listed in its configuration (`config.each`), and none of them
+    depends on what is made before it in the same process: a clip's key knows nothing of its neighbours.
 
     Attributes:
         size: clips per start at most.
@@ -280,6 +278,7 @@ class Run:
         empty_folders: folders of the checkout that every run gets empty and private.
         own_folders: folders that every run gets private, with the checkout's sub-folders linked in.
         env: environment variables; values may hold placeholders.
+        pass_env: names of the user's variables a run needs besides those every system gets, see docs.
         exit_code: what its exit status is worth; recorded for readers, never trusted.
         network: what it fetches at run time unless prefetched.
         runner: script in the contract folder that keeps the model loaded (JSON lines, see docs).
@@ -297,6 +296,7 @@ class Run:
     empty_folders: tuple[str, ...] = ()
     own_folders: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
+    pass_env: tuple[str, ...] = ()
     exit_code: str = ""
     network: str = ""
     runner: str = ""

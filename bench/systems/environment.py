@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 import os
+import secrets
 import shutil
+import subprocess
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
 
+from bench.core.declaration import read_json
 from bench.core.errors import MissingError, UsageError
-from bench.store.files import write_bytes
+from bench.store.files import make_folder, write_bytes
 from bench.store.home import Home
 from bench.systems.contract import Contract, typed
+from bench.systems.sandbox import interpreter, sandbox
 
 Manager = Literal["venv", "conda", "docker", "given"]
 
@@ -28,7 +35,21 @@ _OFFLINE = {
     **dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), _DEAD_PROXY),
     "no_proxy": "localhost,127.0.0.1",
 }
-_FOREIGN = ("PYTHON", "VIRTUAL_ENV", "CONDA", "UV_", "PIP_")
+# All that a system gets of the user's environment. What else it needs its contract names (`pass_env`).
+ALLOWED = (
+    "PATH", "LD_LIBRARY_PATH", "LANG", "LANGUAGE", "LC_*", "TZ", "USER", "LOGNAME", "SHELL", "TERM",
+    "CUDA_*", "NVIDIA_*", "HIP_*", "ROCR_*", "OMP_*", "MKL_*", "OPENBLAS_*", "NUMEXPR_*",
+)  # fmt: skip
+# Preparing needs the network as well: the user's mirrors, proxies and certificates.
+NETWORK = (
+    "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "all_proxy", "ALL_PROXY",
+    "SSL_CERT_*", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_*", "UV_*", "CONDARC", "HF_ENDPOINT",
+)  # fmt: skip
+
+
+def allowed(patterns: Sequence[str]) -> dict[str, str]:
+    """Return the variables of this process whose names match."""
+    return {k: v for k, v in os.environ.items() if any(fnmatchcase(k, p) for p in patterns)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +58,12 @@ class Place:
 
     Attributes:
         root: `<home>/methods/<name>`.
+        foreign: the home was found where we are, not named, and this user never prepared anything in it: it may
+            have come with the files that lie here, and no program in it is run.
     """
 
     root: Path
+    foreign: bool = False
 
     @property
     def state(self) -> Path:
@@ -62,6 +86,11 @@ class Place:
         return self.root / "cache"
 
     @property
+    def user(self) -> Path:
+        """What the system takes for the user's own folder (`$HOME`)."""
+        return self.root / "home"
+
+    @property
     def extra(self) -> Path:
         """Files a person supplies per sample."""
         return self.root / "extra"
@@ -69,7 +98,50 @@ class Place:
 
 def place(name: str, home: Home) -> Place:
     """Return the folders of a system."""
-    return Place(home.path / "methods" / name)
+    return Place(home.methods / name, not home.chosen and home.methods.is_dir() and not _marked(home.path))
+
+
+def mark(home: Home) -> None:
+    """Note that this user prepares systems in a home: a mark that nobody else can make and no copy carries."""
+    with suppress(OSError):  # without a place for the key, `--home` has to be given
+        write_bytes(home.path / _MARK, _sign(home.path).encode())
+
+
+def _marked(home: Path) -> bool:
+    try:
+        return hmac.compare_digest((home / _MARK).read_bytes(), _sign(home).encode())
+    except OSError:
+        return False
+
+
+def _sign(home: Path) -> str:
+    """Return the mark of a folder: this user's key over the folder's number, which a copy does not share."""
+    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    key = state / "actalker-bench" / "key"
+    if not key.is_file():
+        key.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_bytes(key, secrets.token_bytes(32))
+        key.chmod(0o600)
+    return hmac.new(key.read_bytes(), str(home.stat().st_ino).encode(), "sha256").hexdigest()
+
+
+_MARK = ".prepared-by"
+
+
+def require_own(where: Place) -> None:
+    """Refuse to run or go on with what is prepared in a home that may be somebody else's.
+
+    Raises:
+        MissingError: it may be.
+    """
+    if where.foreign:
+        home = where.root.parents[1]
+        raise MissingError(
+            f"{home} lies in this folder and you have prepared nothing in it, so no program in it is run: it may"
+            " have come with the folder.",
+            f"If it is yours, name it: --home {home.name}. To make it known: bench prepare --methods ... --home"
+            f" {home.name}",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,22 +181,36 @@ def read_state(where: Place) -> State | None:
     Raises:
         UsageError: the file was damaged.
     """
-    try:
-        data = json.loads(where.state.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if where.foreign or not where.state.exists():
         return None
-    except ValueError as error:
+    try:
+        return read_json(where.state, State)
+    except UsageError as error:
         raise UsageError(
-            f"{where.state} is damaged: {error}.", "Delete it and run `bench prepare` again."
+            f"{where.state} is damaged: {error.message}", "Delete it and run `bench prepare` again."
         ) from error
-    data["done"] = tuple(data["done"])
-    data["packages"] = tuple(data["packages"])
-    return State(**data)
 
 
 def missing_weights(contract: Contract, checkout: Path) -> list[str]:
     """Return the contract's weight paths that are not in a checkout, or whose download is unfinished."""
     return [w.path for w in contract.weights if not _present(w.path, contract, checkout)]
+
+
+def linked_weights(contract: Contract, checkout: Path) -> list[Path]:
+    """Return where links at a contract's weight paths lead, which a sandbox has to show.
+
+    Links that came with the repository are its authors' and not followed.
+    """
+    listed = subprocess.run(["git", "-C", str(checkout), "ls-files", "-s"], capture_output=True, text=True)
+    theirs = {line.partition("\t")[2] for line in listed.stdout.splitlines() if line.startswith("120000")}
+    found = []
+    for weight in contract.weights:
+        path = checkout / weight.path
+        for link in (*path.parents, path, *(path.iterdir() if path.is_dir() else ())):
+            inside = link.is_symlink() and link.is_relative_to(checkout)
+            if inside and link.relative_to(checkout).as_posix() not in theirs:
+                found.append(link.resolve())
+    return found
 
 
 def unfinished(target: Path) -> Path:
@@ -158,7 +244,9 @@ def require_state(contract: Contract, home: Home) -> State:
             f"{contract.name} cannot be run: {contract.reason}",
             f"Score videos of it: bench score DIR --split SPLIT --as {contract.name}",
         )
-    state = read_state(place(contract.name, home))
+    where = place(contract.name, home)
+    require_own(where)
+    state = read_state(where)
     if state is None:
         raise MissingError(f"{contract.name} is not prepared.", f"Run: {command}")
     checkout = Path(state.checkout)
@@ -187,11 +275,13 @@ class Launch:
         argv: the full command.
         env: its whole environment.
         stop: command that ends it when it runs elsewhere (docker).
+        sandbox: what is closed to it, in words.
     """
 
     argv: tuple[str, ...]
     env: Mapping[str, str]
     stop: tuple[str, ...] = ()
+    sandbox: str = ""
 
 
 def launch(
@@ -202,6 +292,8 @@ def launch(
     job: Path,
     extra: Mapping[str, str],
     readable: Sequence[Path] = (),
+    pass_env: Sequence[str] = (),
+    writable: Sequence[Path] = (),
 ) -> Launch:
     """Return how to run a command line of the contract.
 
@@ -212,11 +304,24 @@ def launch(
         cwd: working folder, inside `job`.
         job: the private folder of this run.
         extra: variables the contract sets.
-        readable: further folders a container has to see.
+        readable: further folders it has to see.
+        pass_env: names of the user's variables the contract asks for.
+        writable: further folders it has to write to.
+
+    Raises:
+        MissingError: a sandbox was required and does not work.
     """
-    env = run_env(state, where, job, extra)
+    env = run_env(state, where, job, extra, pass_env)
+    for folder in (where.cache, where.user):
+        make_folder(folder)
     if state.manager != "docker":
-        return Launch(tuple(argv), env)
+        program = cwd / argv[0] if "/" in argv[0] else argv[0]
+        if shutil.which(program, path=env["PATH"]) is None:
+            return Launch(tuple(argv), env)  # to fail by its own name and not the sandbox's
+        seen = [*interpreter(Path(state.prefix)), *readable]
+        closed = sandbox(["python", "-c", ""], env, job, seen, state.manager == "given")
+        own = [Path(state.checkout), where.cache, where.user, where.extra, job, *writable]
+        return Launch(closed.wrap(argv, cwd, own, seen), env, sandbox=closed.stated)
     name = f"bench-{uuid.uuid4().hex[:12]}"
     own = {k: env[k] for k in (*_OFFLINE, *extra, "HF_HOME", "TORCH_HOME", "XDG_CACHE_HOME", "TMPDIR")}
     own["HOME"] = str(job)
@@ -226,26 +331,30 @@ def launch(
     command += [word for mount in mounts for word in ("--volume", mount)]
     command += ["--user", f"{os.getuid()}:{os.getgid()}", "--workdir", str(cwd)]
     command += [word for key, value in own.items() for word in ("--env", f"{key}={value}")]
-    return Launch((*command, state.prefix, *argv), dict(os.environ), ("docker", "kill", name))
+    return Launch((*command, state.prefix, *argv), dict(os.environ), ("docker", "kill", name), "docker")
 
 
-def run_env(state: State, where: Place, job: Path, extra: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment variables of a run: nothing of the user's Python, no network, private caches."""
-    env = {k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN)}
-    env |= _OFFLINE
-    env |= activation(state.manager, state.prefix)
+def run_env(
+    state: State, where: Place, job: Path, extra: Mapping[str, str], pass_env: Sequence[str] = ()
+) -> dict[str, str]:
+    """Return the environment variables of a run: few of the user's, no network, private folders."""
+    env = allowed((*ALLOWED, *pass_env)) | _OFFLINE | activation(state.manager, state.prefix) | folders(where)
     temporary = job / "tmp"
     temporary.mkdir(parents=True, exist_ok=True)
-    env |= {
-        "PYTHONUNBUFFERED": "1",
-        "PYTHONNOUSERSITE": "1",
-        "MPLBACKEND": "Agg",
+    env |= {"PYTHONUNBUFFERED": "1", "MPLBACKEND": "Agg", "TMPDIR": str(temporary)}
+    return env | dict(extra)
+
+
+def folders(where: Place) -> dict[str, str]:
+    """Return the variables that keep a system's own files under the home."""
+    return {
+        "HOME": str(where.user),
         "HF_HOME": str(where.cache / "huggingface"),
         "TORCH_HOME": str(where.cache / "torch"),
         "XDG_CACHE_HOME": str(where.cache),
-        "TMPDIR": str(temporary),
+        "NUMBA_CACHE_DIR": str(where.cache / "numba"),
+        "PYTHONNOUSERSITE": "1",
     }
-    return env | dict(extra)
 
 
 def activation(manager: Manager, prefix: str) -> dict[str, str]:

@@ -12,6 +12,7 @@ import fcntl
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -24,9 +25,19 @@ import numpy.typing as npt
 from bench.core.errors import BenchError, MissingError
 from bench.core.spec import Cause, Gate, MethodSpec, Sample, Unscored, WeightRef
 from bench.methods.base import GenerationFailed, Video
+from bench.store.files import make_folder, require_inside, staged
 from bench.store.home import Home
 from bench.systems.contract import Contract, find
-from bench.systems.environment import Place, State, launch, place, read_state, require_state
+from bench.systems.environment import (
+    Launch,
+    Place,
+    State,
+    launch,
+    linked_weights,
+    place,
+    read_state,
+    require_state,
+)
 from bench.systems.inputs import FPS, Inputs, link_checkout
 from bench.systems.outputs import NoOutput, check_output, find_output, read_output
 from bench.systems.patching import INSIDE, has_gpu, rehearsed_form, with_patches
@@ -37,7 +48,7 @@ from bench.systems.runner import Runner, RunnerFailed
 _OOM = re.compile(r"out of memory|OutOfMemoryError|CUBLAS_STATUS_ALLOC_FAILED|std::bad_alloc", re.IGNORECASE)
 _BROKEN = re.compile(
     r"ModuleNotFoundError|ImportError|No module named|cannot open shared object|command not found|"
-    r"no kernel image is available|LocalEntryNotFoundError|Connection refused|ProxyError|"
+    r"no kernel image is available|LocalEntryNotFoundError|Connection refused|Network is unreachable|ProxyError|"
     r"unrecognized arguments|invalid choice"
 )
 
@@ -60,6 +71,8 @@ class ExternalMethod:
         self._job: Path | None = None
         self._made: dict[tuple[str, ...], Path] = {}  # of the last batch, not handed out yet
         self._runner: Runner | None = None
+        self._readable: tuple[Path, ...] = ()
+        self.sandbox = ""  # what was closed to the last command, for records
         self._use_runner = bool(contract.run.runner)
 
     @property
@@ -108,7 +121,7 @@ class ExternalMethod:
         gate = jobs[0][1]
         log = self._log(f"batch-{gate.name}-{jobs[0][0].id}")
         checkout = Path(state.checkout)
-        cwd = link_checkout(contract, checkout, folder / "cwd")
+        cwd = _working_folder(contract, checkout, folder)
         output = replace(contract.output, glob=contract.batch.glob)
         members: dict[int, Inputs] = {}
         good: list[int] = []
@@ -131,7 +144,7 @@ class ExternalMethod:
             for index, inputs in members.items():
                 sample, _, seed = jobs[index]
                 with contextlib.suppress(NoOutput):
-                    path = find_output(output, inputs, cwd)
+                    path = _made_here(find_output(output, inputs, cwd), folder)
                     check_output(path, contract.output, sample.frames)
                     self._made[_identity(sample, gate, seed)] = path
                     good.append(index)
@@ -149,7 +162,7 @@ class ExternalMethod:
     def _log(self, name: str) -> Path:
         """Return an empty log file."""
         log = self.home.logs / self.contract.name / f"{re.sub(r'[^A-Za-z0-9._-]', '_', name)}.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(log.parent)
         log.write_bytes(b"")
         return log
 
@@ -182,7 +195,7 @@ class ExternalMethod:
         contract = self.contract
         checkout = Path(state.checkout)
         inputs = Inputs(contract, sample, gate, seed, job, checkout)
-        cwd = link_checkout(contract, checkout, job / "cwd")
+        cwd = _working_folder(contract, checkout, job)
         self._supply(inputs, sample, cwd)
         limit = contract.run.timeout + 4 * contract.run.seconds_per_frame * sample.frames
         commands = inputs.commands
@@ -197,7 +210,7 @@ class ExternalMethod:
                 state, inputs, argv, cwd, log, limit
             )
         try:
-            path = find_output(contract.output, inputs, cwd)
+            path = _made_here(find_output(contract.output, inputs, cwd), job)
             check_output(path, contract.output, sample.frames)
         except NoOutput as problem:
             self._fail(ended, log, str(problem))
@@ -215,13 +228,27 @@ class ExternalMethod:
         for target, template in inputs.commands.stage.items():
             filled = Path(inputs.fill(target))
             destination = filled if filled.is_absolute() else cwd / filled
+            require_inside(destination, inputs.job)
             destination.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(inputs.fill(template), destination)
+            with staged(destination) as part:
+                shutil.copyfile(inputs.fill(template), part)
+
+    def _launch(
+        self, state: State, inputs: Inputs, argv: list[str], cwd: Path, job: Path, writable: Sequence[Path] = ()
+    ) -> Launch:
+        contract = self.contract
+        if not self._readable:
+            self._readable = (Path(contract.folder), INSIDE, *linked_weights(contract, Path(state.checkout)))
+        env, passed = self._env(inputs), contract.run.pass_env
+        try:
+            start = launch(state, self.place, argv, cwd, job, env, self._readable, passed, writable)
+        except MissingError as error:
+            raise GenerationFailed(Cause.ENVIRONMENT, error.message, error.hint) from error
+        self.sandbox = start.sandbox
+        return start
 
     def _run(self, state: State, inputs: Inputs, argv: list[str], cwd: Path, log: Path, limit: float) -> Ended:
-        start = launch(
-            state, self.place, argv, cwd, inputs.job, self._env(inputs), [Path(self.contract.folder), INSIDE]
-        )
+        start = self._launch(state, inputs, argv, cwd, inputs.job)
         with log.open("a", encoding="utf-8") as file:
             file.write(f"$ {' '.join(argv)}\n")
         return run(start.argv, cwd, start.env, log, limit, start.stop)
@@ -235,8 +262,9 @@ class ExternalMethod:
         if self._runner is None:
             script = Path(self.contract.folder) / self.contract.run.runner
             job = new_job_folder(f"{self.contract.name}-runner")
-            start = launch(state, self.place, ["python", str(script)], cwd, job, self._env(inputs))
             checkout = Path(state.checkout) / self.contract.run.cwd
+            # It serves later samples too, so it sees the folder all private folders are made in.
+            start = self._launch(state, inputs, ["python", str(script)], checkout, job, [job.parent])
             try:
                 self._runner = Runner(start.argv, checkout, start.env, job, limit)
             except RunnerFailed as error:
@@ -295,6 +323,25 @@ class ExternalMethod:
         with (self.place.root / "turn.lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+def _working_folder(contract: Contract, checkout: Path, job: Path) -> Path:
+    """Make the working folder of a run, see `bench.systems.inputs.link_checkout`.
+
+    Raises:
+        UsageError: a folder the contract names lies outside the checkout.
+    """
+    run = contract.run
+    for name in (run.cwd, *run.own_folders, *run.empty_folders):
+        require_inside(job / "cwd" / name / "file", job / "cwd")
+    return link_checkout(contract, checkout, job / "cwd")
+
+
+def _made_here(path: Path, job: Path) -> Path:
+    """Return the path of a video if it lies in the run's private folder: no other run's, nor the ground truth."""
+    if not path.resolve().is_relative_to(job.resolve()):
+        raise NoOutput(f"{path.name} lies outside the run's private folder, at {path.resolve()}")
+    return path
 
 
 def _identity(sample: Sample, gate: Gate, seed: int) -> tuple[str, ...]:
@@ -373,16 +420,24 @@ def readiness(name: str, home: Home | None = None) -> str:
     return "ready"
 
 
+_MARK = ".bench-job"  # in every private folder: nothing without it is ever removed
+
+
 def job_root() -> Path:
-    """Return the folder of private run folders: plain characters only, because systems build unquoted shell
-    commands and cut names at the first dot.
+    """Return the folder of private run folders, which only this user can enter.
+
+    Plain characters only, because systems build unquoted shell commands and cut names at the first dot. A folder
+    of that name that somebody else made first is passed over.
 
     Raises:
         GenerationFailed: no temporary folder has a plain path.
     """
     for candidate in (tempfile.gettempdir(), "/tmp", "/var/tmp"):
         if re.fullmatch(r"[A-Za-z0-9_/-]+", candidate) and os.access(candidate, os.W_OK):
-            return Path(candidate) / f"bench-{os.getuid()}"
+            root = Path(candidate) / f"bench-{os.getuid()}"
+            with contextlib.suppress(FileExistsError):
+                root.mkdir(mode=0o700)
+            return root if _only_ours(root) else Path(tempfile.mkdtemp(prefix="bench-", dir=candidate))
     raise GenerationFailed(
         Cause.ENVIRONMENT,
         f"The temporary folder {tempfile.gettempdir()} has blanks or dots in its path, which outside systems"
@@ -391,12 +446,27 @@ def job_root() -> Path:
     )
 
 
+def _only_ours(folder: Path) -> bool:
+    """Tell whether a folder is this user's and nobody else's, and no link; close it if it is just too open."""
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        return False
+    if found.st_mode & 0o022:
+        return False  # others may have put something into it already
+    folder.chmod(0o700)
+    return True
+
+
 def new_job_folder(name: str) -> Path:
     """Make a private folder, and remove those that dead processes left on this machine."""
     root = job_root()
-    root.mkdir(mode=0o700, parents=True, exist_ok=True)
     for old in root.iterdir():
         owner = old.name.split("-")[-2:-1]
-        if owner and owner[0].isdigit() and not Path(f"/proc/{owner[0]}").exists() and Path("/proc/self").exists():
+        dead = (
+            owner and owner[0].isdigit() and Path("/proc/self").exists() and not Path(f"/proc/{owner[0]}").exists()
+        )
+        if dead and not old.is_symlink() and (old / _MARK).is_file():
             shutil.rmtree(old, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix=f"{name}-{os.getpid()}-", dir=root))
+    made = Path(tempfile.mkdtemp(prefix=f"{name}-{os.getpid()}-", dir=root))
+    (made / _MARK).touch()
+    return made

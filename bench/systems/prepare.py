@@ -18,17 +18,24 @@ from typing import Literal
 
 from bench.core.errors import BenchError, MissingError, UsageError
 from bench.core.keys import digest, file_digest
+from bench.store.files import make_folder, require_inside
 from bench.store.home import Home
 from bench.systems.contract import Contract, Weight, find
 from bench.systems.environment import (
+    ALLOWED,
+    NETWORK,
     Manager,
     Place,
     State,
     activation,
+    allowed,
     find_program,
+    folders,
+    mark,
     missing_weights,
     place,
     read_state,
+    require_own,
     setup_digest,
     unfinished,
 )
@@ -36,8 +43,6 @@ from bench.systems.process import last_lines, run
 
 MANAGERS = ("venv", "conda", "docker")
 _STEP_LIMIT = 3 * 3600.0
-# Unlike a run, a setup step keeps the user's settings of pip and uv: mirrors and proxies are needed here.
-_FOREIGN = ("PYTHON", "VIRTUAL_ENV", "CONDA")
 
 
 def prepare_method(
@@ -76,7 +81,9 @@ def prepare_method(
     yield from builder.outline(checkout, python, chosen)
     if dry_run:
         return
-    where.root.mkdir(parents=True, exist_ok=True)
+    require_own(where)
+    mark(home.ready())
+    make_folder(where.root)
     source = yield from builder.checkout(checkout)
     state = yield from builder.environment(source, python, chosen)
     yield from builder.weights(source)
@@ -115,6 +122,8 @@ class Builder:
             done = known.done if known is not None and known.manager == manager else ()
             for step in steps:
                 yield f"  environment  {'(done) ' if step in done else ''}{step}"
+        if passed := [*contract.environment.pass_env, *contract.run.pass_env]:
+            yield f"  gets         these of your variables: {', '.join(passed)}"
         for tool in contract.environment.tools:
             yield f"  on PATH      {tool}{'' if find_program(tool) else ' (not there yet)'}"
         absent = missing_weights(contract, source)
@@ -157,9 +166,9 @@ class Builder:
         yield f"cloning {source.repository}"
         with tempfile.TemporaryDirectory(dir=self.where.root) as temporary:
             clone = Path(temporary) / "checkout"
-            self._step(["git", "clone", "--quiet", source.repository, str(clone)], Path(temporary), {})
+            self._step(["git", "clone", "--quiet", source.repository, str(clone)], Path(temporary))
             if source.commit:
-                self._step(["git", "checkout", "--quiet", "--detach", source.commit], clone, {})
+                self._step(["git", "checkout", "--quiet", "--detach", source.commit], clone)
             clone.rename(target)
         return target
 
@@ -216,7 +225,7 @@ class Builder:
         declared = self.contract.environment
         steps: dict[str, Callable[[Path], None]] = {}
         steps[f"make {manager} environment (Python {declared.python or 'any'})"] = lambda cwd: self._step(
-            self._create(manager, env), cwd, {}
+            self._create(manager, env), cwd
         )
         if declared.packages:
             install = self._install(manager)
@@ -256,11 +265,10 @@ class Builder:
     def _env(self, manager: Manager) -> dict[str, str]:
         """Return variables for setup steps: the new environment active, network on, caches private."""
         return {
+            **allowed((*ALLOWED, *NETWORK, *self.contract.environment.pass_env)),
+            **_settings(),
             **activation(manager, str(self.where.env)),
-            "HF_HOME": str(self.where.cache / "huggingface"),
-            "TORCH_HOME": str(self.where.cache / "torch"),
-            "XDG_CACHE_HOME": str(self.where.cache),
-            "PYTHONNOUSERSITE": "1",
+            **folders(self.where),
         }
 
     def _image(self, checkout: Path, wanted: str) -> Generator[str, None, str]:
@@ -272,12 +280,12 @@ class Builder:
         with tempfile.TemporaryDirectory(dir=self.where.root) as temporary:
             context = Path(temporary)
             archive = context / "repository.tar"
-            self._step(["git", "-C", str(checkout), "archive", "-o", str(archive), "HEAD"], context, {})
+            self._step(["git", "-C", str(checkout), "archive", "-o", str(archive), "HEAD"], context)
             with tarfile.open(archive) as tar:
                 tar.extractall(context / "repository", filter="data")
             archive.unlink()
             (context / "Dockerfile").write_text(dockerfile(self.contract), encoding="utf-8")
-            self._step(["docker", "build", "--tag", tag, str(context)], context, {})
+            self._step(["docker", "build", "--tag", tag, str(context)], context)
         return tag
 
     # Weights
@@ -286,6 +294,7 @@ class Builder:
         """Fetch what can be fetched by a program."""
         for weight in self.contract.weights:
             target = checkout / weight.path
+            require_inside(target, checkout)
             if weight.hub and not self.offline and weight.path in missing_weights(self.contract, checkout):
                 yield f"fetching {weight.hub} ({weight.licence or self.contract.source.licence})"
                 try:
@@ -293,17 +302,31 @@ class Builder:
                 except Exception as error:  # the hub's client raises dozens of kinds
                     yield f"could not fetch {weight.hub}: {(str(error) or type(error).__name__).splitlines()[0]}"
 
-    def _step(self, argv: Sequence[str], cwd: Path, env: Mapping[str, str]) -> None:
-        own = {k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN)}
-        self.log.parent.mkdir(parents=True, exist_ok=True)
+    def _step(self, argv: Sequence[str], cwd: Path, env: Mapping[str, str] | None = None) -> None:
+        """Run a step with `env` for its whole environment; None, for git and the like, is the user's own."""
+        own = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VIRTUAL_ENV", "CONDA"))}
+        make_folder(self.log.parent)
+        make_folder(self.where.user)
         with self.log.open("a", encoding="utf-8") as file:
             file.write(f"$ {' '.join(argv)}\n")
-        ended = run(argv, cwd, {**own, **env}, self.log, _STEP_LIMIT)
+        ended = run(argv, cwd, own if env is None else env, self.log, _STEP_LIMIT)
         if ended.returncode != 0:
             raise BenchError(
                 f"Preparing {self.contract.name} stopped at: {' '.join(argv)}\n{last_lines(self.log)}",
                 f"The whole log: {self.log}. The same command goes on from here.",
             )
+
+
+def _settings() -> dict[str, str]:
+    """Return the user's settings of pip and conda, which lie in a home that setup steps do not see."""
+    config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    files = {
+        "PIP_CONFIG_FILE": (config / "pip" / "pip.conf", Path.home() / ".pip" / "pip.conf"),
+        "UV_CONFIG_FILE": (config / "uv" / "uv.toml",),
+        "CONDARC": (Path.home() / ".condarc",),
+    }
+    found = {name: next((p for p in paths if p.is_file()), None) for name, paths in files.items()}
+    return {name: str(path) for name, path in found.items() if path is not None and name not in os.environ}
 
 
 def _backend(contract: Contract) -> str:

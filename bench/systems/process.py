@@ -97,6 +97,7 @@ class Command:
         finally:
             self._close(*passed)
         self._ended: Ended | None = None
+        self._closed_in = argv[0] == "bwrap"
 
     def wait(self, limit: float) -> Ended:
         """Wait for its end and return it; stop it after `limit` seconds, or when this call is interrupted."""
@@ -114,8 +115,11 @@ class Command:
                 text = self._read_status(_KILL_TIME)
             self._close(self._status, self.stdin, self.stdout)
             status = json.loads(text) if text else {}
+            returncode = status.get("returncode")
+            if self._closed_in and returncode is not None and returncode > 128:
+                returncode = 128 - returncode  # bubblewrap passes a signal on as a status
             self._ended = Ended(
-                status.get("returncode"),
+                returncode,
                 timed_out,
                 status.get("left", 0),
                 status.get("seconds", 0.0),

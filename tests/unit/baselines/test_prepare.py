@@ -236,7 +236,7 @@ def test_docker(home, fake, tools, tmp_path, monkeypatch):
 
 
 def test_runs_see_nothing_of_the_users_python_and_no_network(home, fake, monkeypatch, tmp_path):
-    run_with = {"PYTHONPATH": "/x", "PYTHONHOME": "/x", "VIRTUAL_ENV": "/x", "CONDA_PREFIX": "/x", "KEPT": "1"}
+    run_with = {"PYTHONPATH": "/x", "PYTHONHOME": "/x", "VIRTUAL_ENV": "/x", "CONDA_PREFIX": "/x", "LC_ALL": "C"}
     for key, value in run_with.items():
         monkeypatch.setenv(key, value)
     own = tmp_path / "own"
@@ -245,7 +245,7 @@ def test_runs_see_nothing_of_the_users_python_and_no_network(home, fake, monkeyp
     run(home, checkout=own, python=PYTHON)
     env = run_env(read_state(place("fake", home)), place("fake", home), tmp_path / "job", {})
     assert not {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "CONDA_PREFIX"} & set(env)
-    assert env["KEPT"] == "1" and env["PATH"].startswith(str(PYTHON.parent))
+    assert env["LC_ALL"] == "C" and env["PATH"].startswith(str(PYTHON.parent))
     assert env["HF_HUB_OFFLINE"] == "1" and env["https_proxy"].endswith(":9")
     assert env["HF_HOME"].startswith(str(home.path)) and env["TMPDIR"].startswith(str(tmp_path / "job"))
 
