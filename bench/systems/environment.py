@@ -320,8 +320,8 @@ def launch(
             return Launch(tuple(argv), env)  # to fail by its own name and not the sandbox's
         seen = [*interpreter(Path(state.prefix)), *readable]
         closed = sandbox(["python", "-c", ""], env, job, seen, state.manager == "given")
-        own = [Path(state.checkout), where.cache, where.user, where.extra, job, *writable]
-        return Launch(closed.wrap(argv, cwd, own, seen), env, sandbox=closed.stated)
+        theirs = [Path(state.checkout), where.cache, where.user, where.extra, job, *writable]
+        return Launch(closed.wrap(argv, cwd, theirs, seen), env, sandbox=closed.stated)
     name = f"bench-{uuid.uuid4().hex[:12]}"
     own = {k: env[k] for k in (*_OFFLINE, *extra, "HF_HOME", "TORCH_HOME", "XDG_CACHE_HOME", "TMPDIR")}
     own["HOME"] = str(job)

