@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import subprocess
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import Literal
 
+from bench.core.declaration import read_json
+from bench.core.download import Source, download
 from bench.core.errors import BenchError, MissingError
 from bench.core.keys import file_digest
 from bench.store.files import write_bytes
@@ -20,7 +20,6 @@ from bench.systems.environment import find_program
 
 Outcome = Literal["ok", "dead", "blocked", "retry"]
 
-_CHUNK = 1 << 20
 # Lower case; the first match decides. The order matters: "unavailable" also appears in rate-limit texts.
 _MESSAGES: tuple[tuple[str, Outcome, str], ...] = (
     ("try again later", "retry", "rate"),
@@ -54,36 +53,16 @@ class Pace:
 
 
 def fetch_file(url: str, target: Path) -> None:
-    """Download a file, going on where an earlier try stopped.
+    """Download a file, going on where an earlier try stopped; see `bench.core.download`.
 
     Args:
         url: whole file.
         target: appears under its name when complete.
 
     Raises:
-        BenchError: the server refused or the connection broke; what arrived is kept.
+        BenchError: the server refused, lied, or the connection broke; what arrived is kept for the next try.
     """
-    part = target.with_name(f".{target.name}.part")
-    part.parent.mkdir(parents=True, exist_ok=True)
-    have = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            if have and answer.status != 206:  # the server starts over
-                have = 0
-            total = have + int(answer.headers.get("Content-Length") or 0)
-            with part.open("ab" if have else "wb") as file:
-                while block := answer.read(_CHUNK):
-                    file.write(block)
-                    have += len(block)
-    except (OSError, urllib.error.URLError) as error:
-        raise BenchError(
-            f"Cannot download {url}: {error}.",
-            "Run the same command again to go on where it stopped, or give a folder of your own with --from.",
-        ) from error
-    if total and have != total:
-        raise BenchError(f"{url} ended after {have} of {total} bytes.", "Run the same command again to go on.")
-    part.replace(target)
+    download(Source((url,), tries=1), target, target.parent)
 
 
 def archive_complete(path: Path) -> bool:
@@ -99,7 +78,7 @@ def remember_digest(lock: Path, name: str, path: Path) -> None:
     Raises:
         BenchError: the file is not the one seen first.
     """
-    known = json.loads(lock.read_text(encoding="utf-8")) if lock.is_file() else {}
+    known = read_json(lock, dict[str, str]) if lock.is_file() else {}
     digest = file_digest(path)
     if known.setdefault(name, digest) != digest:
         raise BenchError(

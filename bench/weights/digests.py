@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
+from bench.core.declaration import known_json
 from bench.store.files import write_bytes
 from bench.store.home import Home
 
@@ -15,30 +17,43 @@ _CHUNK = 1 << 20
 
 
 def content(path: Path) -> str:
-    """Return a file's sha256, hashed once per size and modification time and remembered in `<home>`."""
+    """Return a file's sha256, hashed once per state of the file and remembered in `<home>`."""
     return digest_of(path, "sha256")
 
 
-_digests: dict[tuple[str, str, int, int], str] = {}
+_Key = tuple[str, str, int, int, int, int, int]
+_digests: dict[_Key, str] = {}
 
 
 def digest_of(path: Path, kind: Literal["sha256", "git"]) -> str:
-    """Hash a file once per size and modification time, remembered across processes in `<home>`."""
-    stat = path.stat()
-    key = (kind, str(path.resolve()), stat.st_size, stat.st_mtime_ns)
+    """Hash a file once per state of the file, remembered across processes in `<home>`.
+
+    A file's state is its size, number, device and both its times: whoever swaps the content can set the time of
+    modification, but not that of change. A memory that others may write is not believed.
+    """
+    found = path.stat()
+    key = (
+        kind, str(path.resolve()), found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_dev,
+    )  # fmt: skip
     if key in _digests:
         return _digests[key]
     memory = Home().weights / ".digests.json"
     text = "|".join(map(str, key))
-    try:
-        remembered: dict[str, str] = json.loads(memory.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        remembered = {}
+    remembered = (known_json(memory, dict[str, str]) if _ours(memory) else None) or {}
     if text not in remembered:
-        remembered[text] = hash_of(path, kind, stat.st_size)
+        remembered[text] = hash_of(path, kind, found.st_size)
         with suppress(OSError):  # a read-only home only costs hashing again
-            write_bytes(memory, json.dumps(remembered).encode())
+            write_bytes(memory, json.dumps(remembered).encode("utf-8", "backslashreplace"))
     return _digests.setdefault(key, remembered[text])
+
+
+def _ours(memory: Path) -> bool:
+    """Tell whether only this user can have written a file."""
+    try:
+        found = [memory.stat(), memory.parent.stat()]
+    except OSError:
+        return False
+    return all(f.st_uid == os.getuid() and not f.st_mode & 0o002 for f in found)
 
 
 def hash_of(path: Path, kind: Literal["sha256", "git"], size: int) -> str:

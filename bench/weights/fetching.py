@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
-import http.client
-import os
-import urllib.error
-import urllib.request
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
 
-from bench.core.errors import BenchError, MissingError, UsageError
+from bench.core.download import Progress, Source, WrongContent, download, require_name
+from bench.core.errors import MissingError
 from bench.store.files import staged
 from bench.weights.digests import hash_of
 from bench.weights.finding import difference, find, folders, inspect
 from bench.weights.locked import LockedWeight, entry, lock
 
 _CHUNK = 1 << 20
-_TRIES = 3
-
-# Called with (file name, bytes so far, total bytes or None).
-Progress = Callable[[str, int, int | None], None]
-
-
-class WrongContent(BenchError):
-    """A file or download whose content is not what the lock says."""
 
 
 def fetch(
@@ -67,10 +53,8 @@ def fetch(
     folder.mkdir(parents=True, exist_ok=True)
     if weight.member:
         return _fetch_member(weight, folder, progress)
-    target = folder / weight.file
-    part = _download(weight.file, weight.urls, folder, lambda p: difference(weight, p), progress)
-    part.replace(target)
-    return target
+    source = Source(weight.urls, weight.size, weight.insecure)
+    return download(source, folder / weight.file, folder, lambda part: difference(weight, part), progress)
 
 
 def _fetch_member(weight: LockedWeight, folder: Path, progress: Progress | None) -> Path:
@@ -82,103 +66,21 @@ def _fetch_member(weight: LockedWeight, folder: Path, progress: Progress | None)
             "" if found == weight.archive_sha256 else f"has digest {found}, the lock says {weight.archive_sha256}"
         )
 
-    part = _download(weight.archive, weight.urls, folder, archive_differs, progress)
-    with zipfile.ZipFile(part) as archive:
+    source = Source(weight.urls, weight.archive_size, weight.insecure)
+    fetched = download(source, folder / weight.archive, folder, archive_differs, progress)
+    with zipfile.ZipFile(fetched) as archive:
         for other in lock().values():
             if other.archive != weight.archive or find(other):
                 continue
+            require_name(other.file)
             # Written under the lock's name, never under the zip's own path.
-            with staged(folder / other.file) as temporary:
-                with archive.open(other.member) as source, temporary.open("wb") as sink:
-                    while block := source.read(_CHUNK):
+            with staged(folder / other.file, within=folder) as temporary:
+                with archive.open(other.member) as member, temporary.open("wb") as sink:
+                    while (block := member.read(_CHUNK)) and sink.tell() <= (other.size or sink.tell()):
                         sink.write(block)
                 if wrong := difference(other, temporary):
                     raise WrongContent(
                         f"{other.member} in {weight.archive} {wrong}.", "The source is not the locked one."
                     )
-    part.unlink()
+    fetched.unlink()
     return folder / weight.file
-
-
-def _download(
-    file: str,
-    urls: tuple[str, ...],
-    folder: Path,
-    differs: Callable[[Path], str],
-    progress: Progress | None,
-) -> Path:
-    """Fill `<file>.part` from the first source that delivers the right content and return its path."""
-    part = folder / f"{file}.part"
-    failures = []
-    with part.open("ab") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UsageError(
-                f"Another process is downloading {file}.", "Wait for it, then repeat the command."
-            ) from error
-        wrong = ""
-        for url in urls:
-            for _ in range(_TRIES):
-                try:
-                    resumed = _transfer(url, handle, file, progress)
-                except (OSError, http.client.HTTPException) as error:
-                    failures.append(f"{url}: {error}")
-                    if isinstance(error, urllib.error.HTTPError) and error.code < 500:
-                        break
-                    continue
-                handle.flush()
-                wrong = differs(part)
-                if not wrong:
-                    return part
-                # Old bytes of another version may sit in front: once more from zero. A fresh copy that is
-                # wrong stays wrong.
-                handle.truncate(0)
-                if not resumed:
-                    failures.append(f"{url}: what arrived {wrong}")
-                    break
-    if part.stat().st_size == 0:
-        part.unlink()
-    if wrong:
-        raise WrongContent(
-            f"{file} could not be verified: {'; '.join(failures)}.", "Nothing was kept. Try again later."
-        )
-    raise MissingError(
-        f"{file} could not be downloaded: {'; '.join(failures)}.",
-        f"Check the connection and repeat the command (it resumes), or put the file into {folder} yourself.",
-    )
-
-
-def _transfer(url: str, handle: BinaryIO, file: str, progress: Progress | None) -> bool:
-    """Append the rest of `url` to the open file; return whether earlier bytes were kept.
-
-    Raises:
-        OSError: no answer, an error status, or the connection broke off (what arrived is kept).
-    """
-    start = handle.seek(0, os.SEEK_END)
-    headers = {"User-Agent": "actalker-bench", "Accept-Encoding": "identity"}
-    request = urllib.request.Request(url, headers=headers | ({"Range": f"bytes={start}-"} if start else {}))
-    try:
-        answer = urllib.request.urlopen(request, timeout=60)
-    except urllib.error.HTTPError as error:
-        if error.code != 416:  # nothing after the last byte: it is complete, or it is something else
-            raise
-        error.close()
-        return True
-    with answer:
-        resumed = bool(start) and answer.status == 206
-        if not resumed:
-            handle.truncate(0)
-            start = 0
-        length = answer.headers.get("Content-Length")
-        total = start + int(length) if length else None
-        done = start
-        while block := answer.read(_CHUNK):
-            handle.write(block)
-            done += len(block)
-            if progress:
-                progress(file, done, total)
-        handle.flush()
-        if total is not None and done < total:
-            raise OSError(f"the connection broke off after {done} of {total} bytes")
-    return resumed

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
+from bench.core.download import require_name
 from bench.core.errors import UsageError, did_you_mean
 
 EMBEDDED = Path(__file__).resolve().parents[1] / "synthetic" / "weights"
@@ -34,6 +35,8 @@ class LockedWeight:
     archive: str = ""
     member: str = ""
     archive_sha256: str = ""
+    archive_size: int | None = None
+    insecure: bool = False
     needs_acceptance: bool = False
     by_hand: str = ""
 
@@ -67,19 +70,26 @@ def lock() -> Mapping[str, LockedWeight]:
     path = Path(os.environ.get("BENCH_WEIGHTS_LOCK") or LOCK)
     try:
         return _read_lock(path, path.stat().st_mtime_ns)
-    except (OSError, tomllib.TOMLDecodeError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError, UsageError) as error:
         raise UsageError(f"{path} is not a weights lock: {error}.", "Unset $BENCH_WEIGHTS_LOCK.") from error
 
 
 @lru_cache(maxsize=4)
 def _read_lock(path: Path, _modified: int) -> Mapping[str, LockedWeight]:
     known = {f.name for f in fields(LockedWeight)}
+    kinds = get_type_hints(LockedWeight)
     entries = {}
     for name, table in tomllib.loads(path.read_text(encoding="utf-8")).items():
         if unknown := set(table) - known:
             raise TypeError(f"[{name}] has unknown fields {sorted(unknown)}")
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in table.items()}
+        for field, value in values.items():
+            texts = isinstance(value, tuple) and all(isinstance(item, str) for item in value)
+            if not (texts if kinds[field] == tuple[str, ...] else isinstance(value, kinds[field])):
+                raise TypeError(f"[{name}] {field} = {value!r}")
         entries[name] = LockedWeight(name=name, **values)
+        require_name(entries[name].file)
+        require_name(entries[name].archive or "none")
     return {**entries, **_embedded()}
 
 
