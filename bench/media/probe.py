@@ -321,9 +321,11 @@ def _facts(path: Path, _identity: tuple[int, ...]) -> _Facts:
         notes += [note for note in (colour_note(first),) if note]
         if found.leading and (left := packets - len(found.times)) > 0:
             notes.append(f"{left} pictures before its first key frame left out")
-    ticks = [tick for tick, _ in found.times]
+    times = timeline(path, [tick for tick, _ in found.times], max(found.times)[1], base)
+    if times.longest > 1:
+        notes.append(f"a picture stands for {times.longest:.1f} s")
     return _Facts(
-        times=timeline(path, ticks, max(found.times)[1], base),
+        times=times,
         keyed=found.keyed,
         width=width,
         height=height,

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from bench.media.errors import DecodeError
 from bench.media.probe import open_media, sound_stream, timeline_of, track_notes, video_stream
-from bench.media.timeline import MAX_HOLD, SoundClock, Stretch, sound_clock
+from bench.media.timeline import MAX_SILENCE, SoundClock, Stretch, sound_clock
 
 SAMPLE_RATE = 16000
 """Audio samples per second everywhere in the benchmark."""
@@ -75,7 +75,7 @@ def read_sound(path: Path, start: float = 0.0, end: float = math.inf) -> Sound |
             video_stream(path, container)
     if shown:
         times = timeline_of(path)
-        origin, reach = times.start, max(MAX_HOLD, times.duration)
+        origin, reach = times.start, max(MAX_SILENCE, times.duration)
     blocks = _decode(path, origin, start, end, None)
     if not blocks.times:
         return None

@@ -22,8 +22,11 @@ from bench.media.errors import DecodeError
 FPS = 25.0
 """The benchmark's frame rate: SyncNet and everything that follows it is defined at 25 fps only."""
 
-MAX_HOLD = 60.0
-"""Seconds one picture may stand, or sound may be missing, before the time stamps count as broken."""
+MAX_HOLD = 10.0
+"""Seconds one picture may stand before the time stamps count as broken: 250 output frames of one native frame."""
+
+MAX_SILENCE = 60.0
+"""Seconds of sound that may be missing before its time stamps count as broken."""
 
 JUMP = 0.004
 """Seconds by which sound may jump before it counts as lost or doubled: more than containers round to."""
@@ -70,6 +73,11 @@ class Timeline:
         return float(steps / (int(self.ticks[-1] - self.ticks[0]) * self.time_base))
 
     @property
+    def longest(self) -> float:
+        """Seconds the frame that stands longest is shown."""
+        return float(int(np.diff(np.append(self.ticks, self.end)).max()) * self.time_base)
+
+    @property
     def varies(self) -> bool:
         """Whether the time between frames changes by more than a tenth."""
         steps = np.diff(self.ticks)
@@ -107,7 +115,7 @@ def timeline(path: Path, ticks: Sequence[int], last: int, time_base: Fraction) -
     """Return the checked timeline of frames shown at `ticks`, in any order, the last for `last` ticks (or 0).
 
     Raises:
-        DecodeError: several frames but one time stamp, or a frame that would stand for more than a minute.
+        DecodeError: several frames but one time stamp, or a frame that would stand for more than ten seconds.
     """
     ordered = sorted(ticks)
     if len(ordered) > 1 and ordered[0] == ordered[-1]:
@@ -228,7 +236,7 @@ def sound_clock(path: Path, times: Sequence[float], lengths: Sequence[float], br
         stretch = _stretch(ahead[first:end], heard[first : end + 1])
         if stretches:
             missing = float(stretch.placed[0] - stretches[-1].placed[-1])
-            if abs(missing) > MAX_HOLD:
+            if abs(missing) > MAX_SILENCE:
                 raise _broken(path, f"its sound jumps by {_seconds(missing)}")
             if missing > JUMP / 2:
                 filled, gaps = filled + missing, gaps + 1

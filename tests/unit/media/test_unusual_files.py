@@ -129,7 +129,7 @@ def outlier(tmp_path: Path, mux: Mux) -> None:
     assert clicks(heard.samples) == pytest.approx([1.0], abs=0.002)
 
 
-@row("a picture that would stand for more than a minute")
+@row("a picture that would stand for more than ten seconds")
 def jump(tmp_path: Path, mux: Mux) -> None:
     leap = 10 * 3600 * 90000
     path = record(tmp_path / "jump.mkv", np.zeros(0, np.int16), [], 1, ticks=lambda k: 3600 * k + leap * (k > 9))
