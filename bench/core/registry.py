@@ -33,6 +33,7 @@ METRIC_MODULES: tuple[str, ...] = (
     "bench.metrics.articulation",
     "bench.metrics.background",
     "bench.metrics.blink",
+    "bench.metrics.closeness",
     "bench.metrics.control_independence",
     "bench.metrics.csim",
     "bench.metrics.drift",

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from bench.core.spec import WeightRef
 from bench.core.views import ClipView, Features
-from bench.metrics import articulation, background, drift, dynamics, kid, sharpness
+from bench.metrics import articulation, background, closeness, drift, dynamics, kid, sharpness
 from bench.metrics.face_motion import FaceMotion, World, in_world
 from bench.synthetic import embedded, geometry
 from bench.synthetic.labels import READINGS
@@ -109,7 +109,7 @@ class Kid(kid.Kid):
 
 
 METRICS: tuple[type, ...] = (
-    *in_world(DRAWN, __name__, (*dynamics.METRICS, *articulation.METRICS)),
+    *in_world(DRAWN, __name__, (*dynamics.METRICS, *articulation.METRICS, *closeness.METRICS)),
     *sharpness.at(PICTURES, __name__, (*sharpness.METRICS, *background.METRICS, drift.ColourDrift)),
     IdentityDrift,
     Kid,

@@ -9,6 +9,7 @@ from bench.core.spec import Reason, Unscored
 from bench.media.faces import MOUTH, NOSE
 from bench.metrics import speech
 from bench.metrics.articulation import LipStability, Loudness
+from bench.metrics.closeness import MotionCloseness, closeness
 from bench.metrics.dynamics import BrowDynamics, HeadDynamics, LipDynamics
 from bench.metrics.face_motion import INNER_LOWER, INNER_UPPER
 
@@ -169,3 +170,27 @@ def test_what_cannot_be_measured_says_why(make_face):
     assert reason_of(lambda: Loudness().score(quiet, None)) == Reason.NO_SPEECH
     assert reason_of(lambda: LipStability().score(steady, None)) == Reason.NO_SILENCE
     assert reason_of(lambda: LipDynamics().score(make_face(24).clip(), None)) == Reason.TOO_SHORT
+
+
+def test_closeness_is_bounded_and_symmetric():
+    assert closeness(3.0, 3.0) == 1
+    assert closeness(1.5, 3.0) == closeness(6.0, 3.0) == 0.5
+    assert closeness(0.0, 3.0) == 0 and closeness(0.0, 3.0, 1.0) == 0.25
+    assert np.isnan(closeness(0.0, 0.0))
+
+
+def test_half_the_motion_is_half_as_close(make_face):
+    def moving(share):
+        face = make_face(60)
+        wave = np.sin(np.arange(60) / 4)[:, None]
+        face.landmarks[:, list(MOUTH), 1] += share * 20 * wave * np.linspace(-1, 1, len(MOUTH))
+        face.turn(share * 10 * wave * [1, 0.5, 0.2])
+        return face.clip()
+
+    full, half = moving(1.0), moving(0.5)
+    same = MotionCloseness().score(full, full)
+    assert same["closeness"] == same["lips"] == same["turn"] == 1
+    values = MotionCloseness().score(half, full)
+    assert values["turn"] == pytest.approx(0.5, abs=0.02) and values["lips"] == pytest.approx(0.5, abs=0.06)
+    assert values == pytest.approx(MotionCloseness().score(full, half))
+    assert reason_of(lambda: MotionCloseness().score(full, None)) == Reason.NO_REFERENCE
