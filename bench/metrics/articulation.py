@@ -91,6 +91,7 @@ class Loudness(MotionMetric):
         Column("frozen_mouth", "frozen mouth", "none", digits=2),
     )
     needs = ("audio",)
+    default = False  # follows sound on drawn faces, not on the real clips of docs/sensitivity.md
     parameters: ClassVar[Mapping[str, Any]] = {
         **speech.PARAMS,
         "correlation": "Spearman",

@@ -163,7 +163,7 @@ def test_only_metrics_that_hear_are_computed_on_changed_sound(split):
 
     families, _ = choose_families(["blur", "audio_late"], quick=True)
     parts = {p.name: p for p in plan_variants(split, choose_metrics("synthetic", None), families, (2,))}
-    assert {m.spec.id.split("/")[0] for m in parts["sound"].metrics} == {"sync", "loudness"}
+    assert {m.spec.id.split("/")[0] for m in parts["sound"].metrics} == {"sync"}
     assert "blur@2" in parts["picture"].plan.methods and "audio_late@2" in parts["sound"].plan.methods
     assert "ground-truth" in parts["picture"].plan.methods and "ground-truth" in parts["sound"].plan.methods
 
