@@ -1,7 +1,7 @@
 """How close a clip's motion is to its ground truth's, as ratios that cannot leave (0, 1].
 
-THEval (Quignon et al. 2025) scores 1 - |m - g| / |g| with the means m and g of two sets: unbounded below, double as
-bad as nothing, and opposite errors of two clips cancel. Here every clip is held against its own truth by
+THEval (Quignon et al. 2025) scores 1 - |m - g| / |g| with the means m and g of two sets: unbounded below, double
+as bad as nothing, and opposite errors of two clips cancel. Here every clip is held against its own truth by
 
     r = (min(m, g) + f) / (max(m, g) + f)
 
