@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
+_SOURCE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.+-]{0,199}")
 Pixels = tuple[int, int, int, int]  # x, y, width, height
 
 
@@ -63,6 +65,9 @@ class Candidate:
         url: where the source is published.
         height: frame height the source has to have, or 0.
         problem: why the annotation cannot be used; such candidates are only accounted for.
+
+    A source id names files, here and for whoever fetches them, and annotations can be anybody's: one that could be
+    a path is such a problem.
     """
 
     clip_id: str
@@ -76,6 +81,12 @@ class Candidate:
     url: str = ""
     height: int = 0
     problem: str = ""
+
+    def __post_init__(self) -> None:
+        if self.source_id and not _SOURCE.fullmatch(self.source_id):
+            object.__setattr__(self, "problem", f"no usable source id: {self.source_id[:80]!r}")
+            object.__setattr__(self, "source_id", "")
+            object.__setattr__(self, "url", "")
 
 
 def centre_square(width: int, height: int) -> Pixels:

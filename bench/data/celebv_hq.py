@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bench.core.declaration import read_json
 from bench.core.errors import UsageError
 from bench.data.candidates import BadAnnotation, Box, Candidate
 
@@ -31,12 +31,12 @@ def candidates(annotations: Path) -> list[Candidate]:
         UsageError: the file is not CelebV-HQ's JSON.
     """
     try:
-        data = json.loads(annotations.read_text(encoding="utf-8"))
-        clips = data["clips"]
+        data = read_json(annotations, dict[str, Any])
+        clips: Mapping[str, Any] = dict(data["clips"])
         meta = data.get("meta_info") or data["mete_info"]  # an old README spells it so
         actions = [name.lower() for name in meta["action_mapping"]]
         appearances = [name.lower() for name in meta["appearance_mapping"]]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (UsageError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(
             f"{annotations} is not CelebV-HQ's annotation file ({type(error).__name__}: {error}).",
             f"Fetch {ANNOTATIONS} from github.com/CelebV-HQ/CelebV-HQ.",

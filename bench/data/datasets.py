@@ -6,18 +6,19 @@ Layout under `<home>/data/<name>`: `clips/<id>/` (video.mp4, audio.wav, ref.png)
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
+from bench.core.declaration import read_json_lines
 from bench.core.errors import MissingError, UsageError
 from bench.core.spec import Rejected, Sample, Split
 from bench.data import declared
 from bench.data.declared import Dataset, FrozenList, Subset
+from bench.data.folder import safe_id
 from bench.data.normalise import FILES, intact
 from bench.store.home import Home
 
@@ -261,8 +262,6 @@ def _cross(
 
 def _unprepared(dataset: Dataset, subset: str, rule: Subset, entries: Sequence[Mapping[str, Any]]) -> Split:
     """Return samples good enough to count jobs: names where the list is known, places where it is not."""
-    from bench.data.folder import safe_id
-
     names = [safe_id(str(e["clip_id"])) for e in entries] or [f"clip-{n:03d}" for n in range(1, rule.count + 1)]
     frames = round((rule.seconds or 4.0) * dataset.fps)
     absent = Path("not-prepared")
@@ -324,22 +323,45 @@ def data_root(home: Home, name: str) -> Path:
     return home.data / name
 
 
-def _manifest(home: Home, dataset: Dataset) -> dict[str, dict[str, Any]]:
+class _Crop(TypedDict):
+    rule: str
+
+
+class _Line(TypedDict):
+    clip_id: str
+    folder: str
+    identity: str
+    frames: int
+    digests: dict[str, str]
+    crop: _Crop
+    filters: list[dict[str, Any]]
+
+
+class _Tried(TypedDict):
+    clip_id: str
+    reason: str
+    detail: str
+
+
+def _manifest(home: Home, dataset: Dataset) -> dict[str, Mapping[str, Any]]:
     """Return the manifest's lines by clip id, of clips whose files are there."""
     root = data_root(home, dataset.name)
     path = root / "manifest.jsonl"
-    try:
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        return {line["clip_id"]: line for line in lines if intact(root, line["folder"], line)}
-    except FileNotFoundError:
+    if not path.is_file():
         return {}
-    except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{path} is damaged: {error}.", f"Run: {command(dataset)}") from error
+    try:
+        lines = read_json_lines(path, _Line)
+        # A folder's name follows from the id, so no manifest can name another place.
+        own = {line["clip_id"]: line for line in lines if line["folder"] == safe_id(line["clip_id"])}
+        return {clip: line for clip, line in own.items() if intact(root, line["folder"], line)}
+    except (UsageError, ValueError, KeyError, TypeError, AttributeError) as error:
+        said = error.message if isinstance(error, UsageError) else f"{error!r}"
+        raise UsageError(f"{path} is damaged: {said}", f"Run: {command(dataset)}") from error
 
 
 def _reasons(home: Home, name: str) -> dict[str, str]:
     path = data_root(home, name) / "ledger.jsonl"
     if not path.is_file():
         return {}
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = read_json_lines(path, _Tried)
     return {x["clip_id"]: f"{x['reason']} ({x['detail']})" if x["detail"] else x["reason"] for x in lines}

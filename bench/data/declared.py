@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from bench.core.declaration import read
+from bench.core.declaration import read, read_json_lines
 from bench.core.errors import UsageError, did_you_mean
 from bench.core.registry import UnknownName
 from bench.core.resources import data_folder
@@ -143,13 +143,12 @@ def read_list(path: Path) -> FrozenList | None:
     Raises:
         UsageError: it is damaged.
     """
-    try:
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        return FrozenList(lines[0], tuple(lines[1:]))
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except (OSError, ValueError, IndexError) as error:
-        raise UsageError(f"{path} is not a list: {error}.") from error
+    lines = read_json_lines(path, dict[str, Any])
+    if not lines or not all(isinstance(line.get("clip_id"), str) for line in lines[1:]):
+        raise UsageError(f"{path} is not a list: every line after the first needs a clip_id.")
+    return FrozenList(lines[0], lines[1:])
 
 
 def render_list(frozen: FrozenList) -> bytes:

@@ -273,7 +273,7 @@ def _read_result(folder: Path) -> _Normalised | None:
     try:
         result = _Normalised(**json.loads((folder / "result.json").read_text()))
         whole = all((folder / _FILES[role]).stat().st_size == size for role, size in result.sizes.items())
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
     return result if whole else None
 

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from bench.core.declaration import known_json
 from bench.data.candidates import Candidate
 from bench.data.folder import safe_id
 from bench.data.normalise import Job, Media, Refused, State, intact, make_clip
@@ -72,9 +73,8 @@ def read_results(root: Path) -> dict[str, Result]:
     """Return all stored results by clip id; damaged ones are passed over and so made again."""
     found = {}
     for path in sorted((root / "candidates").glob("*.json")):
-        try:
-            result = Result(**json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
+        result = known_json(path, Result)
+        if result is None:
             continue
         found[result.clip_id] = result
     return found
@@ -113,10 +113,7 @@ def store(root: Path, result: Result) -> None:
 
 def known(root: Path, clip_id: str, request: str) -> Result | None:
     """Return the stored result of a candidate if it answers `request` for good and its files are intact."""
-    try:
-        result = Result(**json.loads(record_path(root, clip_id).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return None
-    if result.request != request or result.state in ("retry", "blocked"):
+    result = known_json(record_path(root, clip_id), Result)
+    if result is None or result.request != request or result.state in ("retry", "blocked"):
         return None
     return result if result.state != "ok" or intact(root, safe_id(clip_id), result.clip) else None

@@ -10,6 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from bench.core.declaration import known_json
 from bench.core.errors import MissingError, UsageError
 from bench.data import celebv_hq, declared, hdtf, layouts
 from bench.data.candidates import Candidate
@@ -212,11 +213,8 @@ def _require_terms(dataset: Dataset, root: Path, accept: bool, how: str) -> None
     """Ask for the terms once; a changed text is asked for again. `how` is the command that accepts them."""
     file = root / "terms.json"
     text = sha256(dataset.terms.encode()).hexdigest()
-    try:
-        if json.loads(file.read_text(encoding="utf-8"))["sha256"] == text:
-            return
-    except (OSError, ValueError, KeyError):
-        pass
+    if (known_json(file, dict[str, Any]) or {}).get("sha256") == text:
+        return
     if not accept:
         raise UsageError(f"{dataset.title}: {dataset.terms}", f"If you may and want to go on: {how}")
     from datetime import UTC, datetime

@@ -132,7 +132,7 @@ def _verified(folder: Path) -> dict[str, str] | None:
         if record.pop("version") != VERSION or set(record) != set(_FILES):
             return None
         intact = all(_digest(folder / file) == record[key] for key, file in _FILES.items())
-    except (OSError, ValueError, KeyError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return record if intact else None
 
