@@ -9,13 +9,15 @@ from typing import Annotated
 
 import typer
 
+from bench.core.keys import is_address
 from bench.metrics.precision import Precision as Arithmetic
 
 
 def _remember(home: Path | None) -> Path | None:
     """Let everything that is found by name under the home (weights, outside systems) see the same one."""
     if home is not None:
-        os.environ["BENCH_HOME"] = str(home.expanduser().resolve())
+        # An address stays as it is, so that the store can say what it thinks of it.
+        os.environ["BENCH_HOME"] = str(home if is_address(str(home)) else home.expanduser().resolve())
     return home
 
 
@@ -89,6 +91,16 @@ Executor = Annotated[
 ]
 RayAddress = Annotated[
     str | None, typer.Option("--ray-address", help="Use this running Ray cluster, e.g. auto or host:6379.")
+]
+MetricGpus = Annotated[
+    float | None,
+    typer.Option(
+        "--metric-gpus",
+        min=0.0,
+        max=1.0,
+        help="GPU of each worker that runs metric networks; a fraction shares one, 0 keeps them on CPUs (default:"
+        " one, where there is one).",
+    ),
 ]
 Workers = Annotated[int | None, typer.Option("--workers", "-j", min=1, help="CPUs to use (default: all).")]
 Recipe = Annotated[str, typer.Option("--recipe", help="Which tables the report files have; see docs/reports.md.")]

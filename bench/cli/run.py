@@ -22,6 +22,7 @@ def run(
     executor: options.Executor = "auto",
     ray_address: options.RayAddress = None,
     workers: options.Workers = None,
+    metric_gpus: options.MetricGpus = None,
     name: Annotated[
         str, typer.Option("--name", help="Name of the run folder (default: split and plan digest).")
     ] = "",
@@ -57,7 +58,7 @@ def run(
         seed=seed,
         repeats=repeats,
         job_limit=job_limit,
-        how=Execution(executor, ray_address, workers, weights, fresh, retry),
+        how=Execution(executor, ray_address, workers, weights, fresh, retry, metric_gpus),
         name=name,
         recipe=recipe,
         formats=options.names(formats) or [],

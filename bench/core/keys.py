@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import importlib.util
 import json
+import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
@@ -49,6 +50,14 @@ _ENCODER = json.JSONEncoder(
 def digest(value: Any) -> str:
     """Return the sha256 (hex) of the canonical JSON of `value`."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/{1,2}(?!/)")
+
+
+def is_address(path: str) -> bool:
+    """Tell whether what should be a path is an address (`s3://bucket/x`), also one that `Path` has shortened."""
+    return _ADDRESS.match(path) is not None
 
 
 def file_digest(path: Path) -> str:

@@ -22,6 +22,7 @@ from bench.execute.tasks import METRICS, GenerateTask, Lane, Outcome, Task
 LOOK_EVERY = 2.0  # seconds between questions about the cluster's nodes
 GRACE = 30.0  # seconds: for running tasks after Ctrl-C, and past a task's own limit before its worker is stopped
 HOLD = 60.0  # seconds of work that a worker on a GPU must be behind before another takes its GPU: loading costs
+_STRAGGLE = 4.0  # times its expected length that a task may take
 STRIKES = 3  # failures of different workers in a row after which a node is set aside
 
 
@@ -239,15 +240,34 @@ class Pool:
             for hand in list(self._idle[lane]):
                 if not self._give(hand):
                     break
-            waiting = self.scheduler.queued(lane) - len(self._idle[lane]) - self._queued[lane]
-            while waiting > 0 and self._allowed(lane):
-                node = next((n for n in self._usable() if n.room(lane)), None)
-                if node is None:
-                    self._make_room(lane)
-                    if self._queued[lane]:  # one in the queue is enough for the cluster to know
-                        break
+        # Lanes with GPUs first; among them the one that is furthest behind, so that all end at the same time.
+        open_lanes = {lane for lane in self.scheduler.ready if self._waiting(lane) > 0}
+        while open_lanes:
+            lane = max(open_lanes, key=lambda lane: (lane.gpus > 0, self._behind(lane), lane.gpus, lane.name))
+            node = next((n for n in self._usable() if n.room(lane)), None) if self._allowed(lane) else None
+            if node is None and self._allowed(lane) and not self._queued[lane]:
+                self._make_room(lane)
+                self._start(lane, None)  # one in the queue is enough for the cluster to know
+                open_lanes.remove(lane)
+            elif node is None or self._waiting(lane) <= 0:
+                open_lanes.remove(lane)
+            else:
                 self._start(lane, node)
-                waiting -= 1
+
+    def _waiting(self, lane: Lane) -> int:
+        """Return how many tasks of a lane have no worker in sight."""
+        return self.scheduler.queued(lane) - len(self._idle[lane]) - self._queued[lane]
+
+    def _behind(self, lane: Lane) -> float:
+        """Return the seconds until a lane may be done with one more worker than it has or asked for.
+
+        A task may take several times what is expected, so lanes with long tasks should end early and leave the
+        short ones to fill the gaps.
+        """
+        return self._share(lane) + _STRAGGLE * self.scheduler.longest(lane)
+
+    def _share(self, lane: Lane) -> float:
+        return self.scheduler.backlog(lane) / (1 + self._placed[lane] + self._queued[lane])
 
     def _allowed(self, lane: Lane) -> bool:
         """Tell whether the limit lets another worker start; idle ones without work leave for it."""
@@ -338,14 +358,10 @@ class Pool:
                 continue
             if lane.gpus > hand.lane.gpus == 0:
                 return True
-            behind = self._pressure(lane) - 2 * self._pressure(hand.lane)
+            behind = self._share(lane) - 2 * self._share(hand.lane)
             if hand.lane.gpus and behind > HOLD and self.cluster.now() - hand.since > HOLD:
                 return True
         return False
-
-    def _pressure(self, lane: Lane) -> float:
-        """Return how long the waiting tasks of a lane will take its workers, in expected seconds."""
-        return self.scheduler.backlog(lane) / max(1, self._placed[lane])
 
     # --- what became of it ---------------------------------------------------------------------------------
 

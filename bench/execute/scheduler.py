@@ -94,6 +94,11 @@ class Scheduler:
         """Expected seconds of a lane's waiting tasks on one worker."""
         return max(0.0, self._costs[lane])
 
+    def longest(self, lane: Lane) -> float:
+        """Expected seconds of the task of a lane that is next, the longest of its method."""
+        queue = self._queues[lane]
+        return queue[0][-1].cost if queue else 0.0
+
     def take(self, lane: Lane, without: Collection[str] = ()) -> Task | None:
         """Hand out the next task of a lane, or None when there is none to run now, see `ready`.
 

@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 
 from bench.core.errors import UsageError
+from bench.core.keys import is_address
 from bench.store.blobs import Blobs
 from bench.store.files import make_folder
 from bench.store.records import Records
@@ -27,6 +28,7 @@ class Home:
 
     def __init__(self, path: Path | None = None) -> None:
         named = path or os.environ.get("BENCH_HOME")
+        require_folder(str(named or ""))
         self.chosen = bool(named)
         self.path = Path(named or ".bench").expanduser().resolve()
         if self.path.exists() and not self.path.is_dir():
@@ -67,3 +69,17 @@ class Home:
         # A link leads to a place the user arranged himself.
         if found.st_uid == os.getuid() and stat.S_ISDIR(found.st_mode) and stat.S_IMODE(found.st_mode) != mode:
             folder.chmod(mode)
+
+
+def require_folder(home: str) -> None:
+    """Refuse an address where a folder is needed: it would quietly become a local folder of that name.
+
+    Raises:
+        UsageError: with what to do instead.
+    """
+    if is_address(home):
+        raise UsageError(
+            f"{home} is an address, and results need a folder.",
+            "Mount the bucket or share and pass its mount point (every node of a cluster under the same path),"
+            " or pass a local folder with --home or $BENCH_HOME.",
+        )
