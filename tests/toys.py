@@ -103,6 +103,46 @@ class Suicidal(Still):
         return super().generate(sample, gate, seed)
 
 
+class Exits(Still):
+    """Ends its process."""
+
+    spec = MethodSpec("exits", "1", ("audio",), "classical")
+
+    def generate(self, sample: Sample, gate: Gate, seed: int) -> Video:
+        print("last words", flush=True)
+        os._exit(7)
+
+
+class Faults(Still):
+    """Reads where nothing is."""
+
+    spec = MethodSpec("faults", "1", ("audio",), "classical")
+
+    def generate(self, sample: Sample, gate: Gate, seed: int) -> Video:
+        import ctypes
+
+        ctypes.string_at(0)
+        raise AssertionError("not reached")
+
+
+class AtStart(Still):
+    """Ends its process while it is built."""
+
+    spec = MethodSpec("at-start", "1", ("audio",), "classical")
+
+    def __init__(self) -> None:
+        os._exit(5)
+
+
+class Quits(Still):
+    """Calls sys.exit, as scripts do."""
+
+    spec = MethodSpec("quits", "1", ("audio",), "classical")
+
+    def generate(self, sample: Sample, gate: Gate, seed: int) -> Video:
+        raise SystemExit(3)
+
+
 class Giant(Still):
     """Needs more GPUs than any test machine has."""
 
