@@ -43,6 +43,26 @@ def check_machine(home: Home) -> list[Check]:
     return checks
 
 
+def check_real() -> list[Check]:
+    """Look at what metrics and default methods need on real videos; details end with the command to type."""
+    from bench.catalogue import find_method, metrics, plain_protocols, unavailable
+    from bench.core import registry
+    from bench.run.setup import lacking
+
+    checks = []
+    for name in plain_protocols():
+        metric = metrics()[name]
+        if "real" in metric.spec.domains:
+            missing = unavailable(metric)
+            checks.append(Check(name, "optional" if missing else "ok", missing.detail if missing else "ready"))
+    for name in registry.METHODS:
+        entry = find_method(name)
+        if entry.spec.default and "real" in entry.spec.domains:
+            needs = lacking(entry, "real")
+            checks.append(Check(name, "optional" if needs else "ok", needs or "ready"))
+    return checks
+
+
 def check_cluster(address: str, home: Home) -> list[Check]:
     """Run a probe on every node of a Ray cluster: shared folder, equal versions, GPU and free space.
 

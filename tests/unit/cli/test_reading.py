@@ -170,3 +170,17 @@ def test_results_of_a_pair_keep_the_run(tmp_path: Path) -> None:
     old, new = methods_of_one(results, "mouth-warp", "actalker")
     assert isinstance(old, Results)
     assert (old.name, new.name, new.folder) == ("mouth-warp", "actalker", tmp_path)
+
+
+def test_the_doctor_says_what_real_videos_need(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BENCH_WEIGHTS", "")
+    code, out, _ = run(capsys, "doctor", "--real", "--json", "--home", str(tmp_path))
+    assert code == 0
+    checks = {c["check"]: c for c in json.loads(out)}
+    assert checks["psnr/rgb_float64"]["state"] == checks["frozen"]["state"] == "ok"
+    assert "bench prepare --metrics sync" in checks["sync/longest_track"]["detail"]
+    assert not any("synthetic" in name for name in checks)
+    _, out, _ = run(capsys, "doctor", "--real", "--home", str(tmp_path))
+    assert out.rstrip().endswith("bench prepare --metrics all")
