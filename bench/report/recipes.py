@@ -117,7 +117,7 @@ def load(recipe: str | Path) -> Recipe:
             )
         path = data_folder("reports") / "recipes" / f"{recipe}.toml"
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UsageError(f"The recipe {path} cannot be read: {error.strerror}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
