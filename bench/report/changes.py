@@ -72,8 +72,9 @@ def _moved(difference: Difference) -> bool:
 def _split(differences: Sequence[Difference], everything: bool) -> tuple[list[Difference], str]:
     """Return the differences to print and a sentence about the rest."""
     same = sum(d.identical for d in differences)
-    shown = [d for d in differences if not d.identical and (everything or _moved(d))]
-    quiet = [d for d in differences if not d.identical and d not in shown]
+    empty = [d for d in differences if d.problem == "no value" and math.isnan(d.old) and math.isnan(d.new)]
+    shown = [d for d in differences if not d.identical and (everything or (_moved(d) and d not in empty))]
+    quiet = [d for d in differences if not d.identical and d not in shown and (everything or d not in empty)]
     open_ = [d for d in quiet if d.kind == "clip" and d.clusters < MIN_CLUSTERS]
     rest = []
     if len(quiet) > len(open_):
@@ -81,9 +82,11 @@ def _split(differences: Sequence[Difference], everything: bool) -> tuple[list[Di
     if open_:
         few = max(d.clusters for d in open_)
         rest.append(f"{len(open_)} cannot be decided by {few} identities ({MIN_CLUSTERS} are needed)")
+    if empty and not everything:
+        rest.append(f"{len(empty)} without a value on either side")
     if same:
         rest.append(f"{same} identical (same clips, same scores)")
-    more = " --all lists them." if quiet else ""
+    more = " --all lists them." if quiet or (empty and not everything) else ""
     return shown, f"Of {len(differences)} numbers: {', '.join(rest)}.{more}" if rest else ""
 
 
