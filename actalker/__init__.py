@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from actalker.errors import ActalkerError, CheckpointError, InputError, MissingPackageError, OutOfMemoryError
     from actalker.gates import Gates
+    from actalker.generated import Generated
     from actalker.guidance import Guidance
-    from actalker.pipeline import ACTalkerPipeline, Generated, PipelineConfig
+    from actalker.pipeline import ACTalkerPipeline, PipelineConfig
     from actalker.unet import ACTalkerUNet, UNetConfig
 
 _PUBLIC = {
@@ -25,7 +26,7 @@ _PUBLIC = {
     "ActalkerError": "errors",
     "CheckpointError": "errors",
     "Gates": "gates",
-    "Generated": "pipeline",
+    "Generated": "generated",
     "Guidance": "guidance",
     "InputError": "errors",
     "MissingPackageError": "errors",

@@ -11,34 +11,45 @@ yielded as soon as they are decoded.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from importlib import import_module
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
-import numpy as np
-import numpy.typing as npt
+import diffusers
 import torch
+from diffusers import DiffusionPipeline, EulerDiscreteScheduler
 from torch import Tensor
 
-from actalker import media
 from actalker.components import SAMPLE_RATE, Codec
 from actalker.conditions import Conditioner, Conditions, ConditionStream, Request
 from actalker.config import from_json
 from actalker.control import cast
 from actalker.errors import CheckpointError, InputError, OutOfMemoryError
 from actalker.faces import check_box
-from actalker.gates import GATES, Gates
+from actalker.gates import Gates
+from actalker.generated import OUTPUTS, Generated, StepCallback, reporting
 from actalker.guidance import Guidance
+from actalker.hub import resolve
 from actalker.masks import Box, MaskMode
-from actalker.sampler import Progress, SamplerConfig, denoise
+from actalker.request import (
+    Picture,
+    as_driving,
+    as_picture,
+    as_waveform,
+    check_sound,
+    frame_count,
+    open_gates,
+)
+from actalker.sampler import OnStep, Progress, SamplerConfig, denoise, with_options
+from actalker.schedule import DiffusersSchedule, Schedule, build_schedule
+from actalker.storage import choose_device, component_target, default_dtype, load_component, load_scheduler
 from actalker.unet import ACTalkerUNet
 
 INDEX_FILE = "model_index.json"
-Picture = npt.NDArray[np.uint8]
-_SILENCE = 1e-3
-"""Peak amplitude (-60 dB) below which a recording counts as silent."""
+SCHEDULER = "scheduler"
+"""Folder of a diffusers scheduler that takes the place of the model's own schedule."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,32 +80,11 @@ class PipelineConfig:
             raise ValueError("segment_overlap must be smaller than segment_frames")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Generated:
-    """A clip being generated; iterate over it once.
-
-    Attributes:
-        frames: uint8 RGB frames (height, width, 3), computed while they are consumed.
-        count: how many there will be.
-        fps: their frame rate.
-        height, width: their size.
-    """
-
-    frames: Iterator[Picture]
-    count: int
-    fps: float
-    height: int
-    width: int
-
-    def __iter__(self) -> Iterator[Picture]:
-        return self.frames
-
-    def __len__(self) -> int:
-        return self.count
-
-
-class ACTalkerPipeline:
+class ACTalkerPipeline(DiffusionPipeline):
     """Generate talking-head clips.
+
+    A diffusers pipeline in everything but two points: it yields frames while they are made, and its folders name
+    classes of this package only, so that loading one runs no foreign code.
 
     Args:
         unet: the denoising network.
@@ -103,106 +93,288 @@ class ACTalkerPipeline:
         config: settings.
     """
 
+    model_cpu_offload_seq = "conditioner->codec->unet->codec"
+
     def __init__(
         self, unet: ACTalkerUNet, codec: Codec, conditioner: Conditioner, config: PipelineConfig | None = None
     ) -> None:
+        self._settings = config or PipelineConfig()
+        self._scheduler: Any = None
+        self._offload: torch.device | None = None
         self.unet, self.codec, self.conditioner = unet, codec, conditioner
-        self.config = config or PipelineConfig()
+
+    @property
+    def config(self) -> PipelineConfig:
+        """The settings stored with the model; may be replaced."""
+        return self._settings
+
+    @config.setter
+    def config(self, settings: PipelineConfig) -> None:
+        self._settings = settings
+
+    @property
+    def components(self) -> dict[str, Any]:
+        """The parts, by the names the constructor takes."""
+        return {"unet": self.unet, "codec": self.codec, "conditioner": self.conditioner}
+
+    @property
+    def scheduler(self) -> Any:
+        """The noise schedule as a diffusers scheduler; None for a model that predicts clean latents.
+
+        Assign another one, e.g. `UniPCMultistepScheduler.from_config(pipeline.scheduler.config)`, and its stepping
+        rule takes the place of the model's own, on the same noise levels; assign None to go back.
+
+        Raises:
+            InputError: the scheduler does not fit the model.
+        """
+        if self._scheduler is not None:
+            return self._scheduler
+        schedule = self.config.sampler.schedule
+        if schedule.kind != "euler_karras":
+            return None
+        return EulerDiscreteScheduler(
+            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type="v_prediction",
+            timestep_type="continuous", timestep_spacing="leading", steps_offset=1, use_karras_sigmas=True,
+            sigma_min=schedule.sigma_min, sigma_max=schedule.sigma_max,
+        )  # fmt: skip
+
+    @scheduler.setter
+    def scheduler(self, scheduler: Any) -> None:
+        if scheduler is not None and self.config.sampler.schedule.kind != "euler_karras":
+            raise InputError(
+                "this model predicts clean latents and has its own schedule; diffusers schedulers do not fit it",
+                "Change PipelineConfig.sampler.schedule instead.",
+            )
+        if getattr(scheduler, "order", 1) != 1 or (scheduler and not hasattr(scheduler, "set_begin_index")):
+            raise InputError(
+                f"{type(scheduler).__name__} asks the network more than once a step, and shifting windows do not",
+                "Choose a scheduler of order 1, such as EulerDiscreteScheduler or UniPCMultistepScheduler.",
+            )
+        self._scheduler = scheduler
+
+    @property
+    def vae(self) -> Any:
+        """The autoencoder inside the codec, or None."""
+        return getattr(self.codec, "vae", None)
 
     @classmethod
     def from_pretrained(
-        cls, folder: str | Path, device: str | torch.device | None = None, dtype: torch.dtype | None = None
+        cls,
+        folder: str | Path,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        torch_dtype: torch.dtype | None = None,
+        **hub: Any,
     ) -> Self:
-        """Load a model folder.
+        """Load a model folder, or a model from the hub.
 
         Args:
-            folder: holds `model_index.json` and one sub-folder per component.
+            folder: holds `model_index.json` and one sub-folder per component; or a hub id.
             device: default the best of cuda, mps, cpu.
-            dtype: precision of UNet and decoder; default float16 on cuda, else float32.
+            dtype, torch_dtype: precision of UNet and decoder; default float16 on cuda, else float32.
+            hub: for an id: `revision`, `token`, `cache_dir`, `local_files_only`.
 
         Raises:
             CheckpointError: something is missing or does not fit.
         """
-        folder = Path(folder)
-        if not (folder / INDEX_FILE).is_file():
-            raise CheckpointError(
-                f"{folder} holds no {INDEX_FILE}, so it is not a stored model",
-                "Convert released checkpoints with: python -m actalker convert --help",
-            )
-        index = json.loads((folder / INDEX_FILE).read_text())
-        parts = {name: load_component(folder / name, target) for name, target in index["components"].items()}
+        path = Path(folder)
+        if not (path / INDEX_FILE).is_file():
+            if path.exists() or len(path.parts) != 2 or path.is_absolute():
+                raise CheckpointError(
+                    f"{folder} holds no {INDEX_FILE}, so it is not a stored model",
+                    "Convert released checkpoints with: python -m actalker convert --help",
+                )
+            path = resolve(folder, **hub)
+        index = json.loads((path / INDEX_FILE).read_text())
+        parts = {name: load_component(path / name, target) for name, target in index["components"].items()}
         pipeline = cls(
             parts["unet"], parts["codec"], parts["conditioner"], from_json(PipelineConfig, index["config"])
         )
-        return pipeline.to(device, dtype)
+        if index.get(SCHEDULER):
+            pipeline.scheduler = load_scheduler(path / SCHEDULER)
+        chosen = choose_device(device)
+        return pipeline.to(chosen, dtype or torch_dtype or default_dtype(chosen))
 
-    def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = None) -> None:
-        """Write a model folder; floating tensors as `dtype` (default as they are)."""
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        dtype: torch.dtype | None = None,
+        *,
+        safe_serialization: bool = True,
+        variant: str | None = None,
+        push_to_hub: bool = False,
+        repo_id: str | None = None,
+        **hub: Any,
+    ) -> None:
+        """Write a model folder; floating tensors as `dtype` (default as they are).
+
+        Args:
+            folder: where to.
+            dtype: precision of the stored tensors.
+            safe_serialization, variant: as diffusers passes them; there are safetensors only, and no variants.
+            push_to_hub: upload the folder afterwards.
+            repo_id: where to, default the folder's name.
+            hub: of `push_to_hub`: `token`, `private`, `commit_message`.
+        """
+        if not safe_serialization or variant:
+            raise InputError("models are stored as safetensors, without variants", "Give dtype=... instead.")
         folder = Path(folder)
-        parts: dict[str, Any] = {"unet": self.unet, "codec": self.codec, "conditioner": self.conditioner}
-        for name, part in parts.items():
+        for name, part in self.components.items():
             part.save_pretrained(folder / name, dtype)
-        index = {
+        index: dict[str, Any] = {
             "_class_name": type(self).__name__,
+            "_diffusers_version": diffusers.__version__,
             "config": asdict(self.config),
-            "components": {name: component_target(part) for name, part in parts.items()},
+            "components": {name: component_target(part) for name, part in self.components.items()},
         }
+        if self._scheduler is not None:
+            self._scheduler.save_pretrained(folder / SCHEDULER)
+            index[SCHEDULER] = True
         (folder / INDEX_FILE).write_text(json.dumps(index, indent=2) + "\n")
+        if push_to_hub:
+            super().push_to_hub(repo_id or folder.name, **hub)  # type: ignore[misc]
 
-    def to(self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> Self:
-        """Move to a device and precision (defaults as in `from_pretrained`); encoders stay in float32.
+    def to(self, *where: Any, device: Any = None, dtype: torch.dtype | None = None) -> Self:
+        """Move to a device, a precision or both, as `nn.Module.to`; encoders stay in float32.
 
         Raises:
             InputError: there is no such device here.
         """
-        chosen = choose_device(device)
-        if dtype is None:
-            dtype = torch.float16 if chosen.type == "cuda" else torch.float32
-        self.unet.to(chosen).eval()
-        cast(self.unet, dtype, round_scan=self.config.round_scan)
-        codec: Any = self.codec
-        codec.to(chosen, dtype)
-        self.conditioner.to(chosen)
+        for value in where:
+            if isinstance(value, torch.dtype):
+                dtype = value
+            elif value is not None:
+                device = value
+        if device is not None:
+            chosen = choose_device(device)
+            self._offload = None
+            for part in self.components.values():
+                part.to(chosen)
+        self.unet.eval()
+        if dtype is not None:
+            cast(self.unet, dtype, round_scan=self.config.round_scan)
+            codec: Any = self.codec
+            codec.to(dtype)
         return self
 
     @property
     def device(self) -> torch.device:
-        """Where the UNet is."""
-        return self.unet.conv_in.weight.device
+        """Where the pipeline computes."""
+        return self._offload or self.unet.conv_in.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the UNet."""
+        return self.unet.conv_in.weight.dtype
+
+    def enable_model_cpu_offload(self, gpu_id: int | None = None, device: Any = "cuda") -> None:
+        """Keep every part in main memory and bring it to the device only while it works.
+
+        Args:
+            gpu_id: number of the GPU.
+            device: kind of device.
+
+        Raises:
+            InputError: there is no such device here.
+        """
+        chosen = choose_device(device if gpu_id is None else f"{torch.device(device).type}:{gpu_id}")
+        self.to("cpu")
+        self._offload = chosen
+
+    def enable_sequential_cpu_offload(self, *args: Any, **kwargs: Any) -> None:
+        """Not offered: a UNet call touches every layer, so that this would be slower by far.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError("layers are not offloaded one by one", "Use enable_model_cpu_offload().")
+
+    def enable_vae_slicing(self) -> None:
+        """Decode one frame at a time. The temporal decoder then sees no neighbours: frames change a little."""
+        self._settings = replace(self._settings, decode_chunk=1)
+
+    def enable_vae_tiling(self, size: int = 64) -> None:
+        """Decode overlapping tiles of `size` latent cells and blend them; for large pictures on small devices.
+
+        Raises:
+            InputError: the codec has no tiles.
+        """
+        codec: Any = self.codec
+        if not hasattr(codec, "tile"):
+            raise InputError(f"a {type(codec).__name__} needs no tiles: it works on every cell by itself")
+        codec.tile = size
+
+    def load_lora_weights(self, folder: str | Path, scale: float = 1.0, **hub: Any) -> None:
+        """Add a low-rank adaptation to the UNet's weights, see `actalker.lora.merge_lora`.
+
+        Args:
+            folder: folder or hub id with PEFT's `adapter_config.json` and `adapter_model.safetensors`.
+            scale: how much of it.
+            hub: for an id, as `from_pretrained`.
+        """
+        from actalker.lora import merge_lora
+
+        merge_lora(self.unet, resolve(folder, **hub), scale)
+
+    @contextmanager
+    def _at_work(self, *parts: Any) -> Iterator[None]:
+        """With offloading, the parts are on the device for the duration of the block."""
+        with ExitStack() as stack:
+            for part in parts if self._offload is not None else ():
+                part.to(self._offload)
+                stack.callback(part.to, torch.device("cpu"))
+            yield
 
     def __call__(
         self,
-        image: str | Path | Picture,
-        audio: str | Path | npt.NDArray[Any] | None = None,
-        video: str | Path | Picture | None = None,
+        image: Any,
+        audio: Any = None,
+        video: Any = None,
         *,
         gate: str | Gates | None = None,
         seed: int = 0,
+        generator: torch.Generator | None = None,
         frames: int | None = None,
         shortest: bool = False,
         masks: MaskMode | None = None,
         face: Box | None = None,
         largest_face: bool = False,
         steps: int | None = None,
+        num_inference_steps: int | None = None,
+        sigmas: Sequence[float] | None = None,
         guidance: Guidance | None = None,
+        guidance_interval: tuple[float, float] | None = None,
         items_per_call: int | None = None,
         progress: Progress | None = None,
+        callback_on_step_end: StepCallback | None = None,
+        output_type: Literal["np", "pil", "pt"] = "np",
     ) -> Generated:
         """Check the inputs and start generating.
 
         Args:
-            image: portrait, a file or uint8 RGB (H, W, 3).
-            audio: driving speech, a file or mono samples at 16 kHz (float in [-1, 1], or int16).
-            video: driving video, a file of any frame rate or uint8 RGB (n, H, W, 3) at the model's rate.
+            image: portrait: a file, a PIL image, an array (H, W, 3) or a tensor (3, H, W), see `as_picture`.
+            audio: driving speech: a file, or mono samples at 16 kHz, float in [-1, 1] or int16, see `as_waveform`.
+            video: driving video: a file of any frame rate, or pictures at the model's rate, see `as_driving`.
             gate: `audio`, `visual` or `audio+visual`; by default what is given. A closed signal is ignored.
             seed: of the CPU generator that draws all noise.
+            generator: draws the noise instead; one on another device lends its seed.
             frames: output frames; default as long as the open signals.
             shortest: with both gates open, stop where a shorter driving video ends instead of refusing.
             masks: override the model's mask mode.
             face: face box (x1, y1, x2, y2) in the portrait, in pixels.
             largest_face: take the largest face where the portrait shows several.
-            steps, guidance, items_per_call: override the sampler's settings.
+            steps, num_inference_steps: sampling steps (two names of one setting).
+            sigmas: noise levels of the steps, falling, without the final 0, e.g. ten of
+                `diffusers.schedulers.AysSchedules["StableDiffusionVideoSigmas"]`.
+            guidance: override the guidance scales.
+            guidance_interval: lowest and highest noise level σ at which guidance is computed; elsewhere the model
+                runs on the full conditions alone, at a third or quarter of the work.
+            items_per_call: override the sampler's setting.
             progress: called with (UNet calls done, all calls) of each segment.
+            callback_on_step_end: called as `callback(pipeline, step, timestep, {"latents": ...})` after each step
+                of each segment; `latents` in what it returns replace the present ones.
+            output_type: `np` yields uint8 arrays (H, W, 3), `pil` PIL images, `pt` tensors (3, H, W) in [0, 1].
 
         Returns:
             The clip, computed while it is iterated over.
@@ -212,20 +384,22 @@ class ACTalkerPipeline:
                 setting is out of range.
             OutOfMemoryError: raised while iterating; names the setting that halves the need.
         """
-        gates = _gates(gate, audio is not None, video is not None)
+        gates = open_gates(gate, audio is not None, video is not None)
         fps = self.config.fps
-        waveform = _waveform(audio) if gates.audio and audio is not None else None
+        waveform = as_waveform(audio) if gates.audio and audio is not None else None
         lengths = {}
         if waveform is not None:
             lengths["audio"] = int(len(waveform) / SAMPLE_RATE * fps + 1e-6)
-            _check_sound(waveform, lengths["audio"], fps)
+            check_sound(waveform, lengths["audio"], fps)
         driving = None
         if gates.visual and video is not None:
-            lengths["video"], driving = _driving(video, fps)
-        count = _frame_count(frames, lengths, fps, shortest)
-        portrait = image if isinstance(image, np.ndarray) else media.read_image(image)
+            lengths["video"], driving = as_driving(video, fps)
+        count = frame_count(frames, lengths, fps, shortest)
+        portrait = as_picture(image)
         if face is not None:
             check_box(face, portrait, "the image")
+        if output_type not in OUTPUTS:
+            raise InputError(f"unknown output_type {output_type!r}", f"Choose one of: {', '.join(OUTPUTS)}.")
         request = Request(
             image=portrait,
             waveform=waveform,
@@ -237,20 +411,19 @@ class ACTalkerPipeline:
             face=face,
             largest_face=largest_face,
         )
-        sampler = self.config.sampler
-        for name, value in (("steps", steps), ("items_per_call", items_per_call)):
-            if value is not None and value < 1:
-                raise InputError(f"{name}={value}: at least 1 is needed")
-        if steps is not None:
-            sampler = replace(sampler, schedule=replace(sampler.schedule, steps=steps))
-        if guidance is not None:
-            sampler = replace(sampler, guidance=guidance)
-        if items_per_call is not None:
-            sampler = replace(sampler, items_per_call=items_per_call)
-        stream = self.conditioner.open(request, self.codec)
-        generator = torch.Generator("cpu").manual_seed(seed)
-        produced = self._produce(stream, count, gates, sampler, generator, progress)
-        return Generated(produced, count, fps, stream.height, stream.width)
+        sampler = with_options(
+            self.config.sampler, steps if num_inference_steps is None else num_inference_steps, sigmas, guidance,
+            guidance_interval, items_per_call,
+        )  # fmt: skip
+        if generator is None:
+            generator = torch.Generator("cpu").manual_seed(seed)
+        elif generator.device.type != "cpu":
+            generator = torch.Generator("cpu").manual_seed(generator.initial_seed())
+        on_step = None if callback_on_step_end is None else reporting(self, callback_on_step_end)
+        with self._at_work(self.conditioner, self.codec):
+            stream = self.conditioner.open(request, self.codec)
+        produced = self._produce(stream, count, gates, sampler, generator, progress, on_step)
+        return Generated(map(OUTPUTS[output_type], produced), count, fps, stream.height, stream.width)
 
     def _produce(
         self,
@@ -260,6 +433,7 @@ class ACTalkerPipeline:
         sampler: SamplerConfig,
         generator: torch.Generator,
         progress: Progress | None,
+        on_step: OnStep | None,
     ) -> Iterator[Picture]:
         """Denoise segment after segment and decode each as soon as its frames are final."""
         overlap = self.config.segment_overlap
@@ -269,12 +443,15 @@ class ACTalkerPipeline:
         while done < count:
             shared = 0 if tail is None else overlap
             new = min(self.config.segment_frames - shared, count - done)
-            conditions = stream.read(new).to(self.device, self.unet.conv_in.weight.dtype)
+            with self._at_work(self.conditioner, self.codec):
+                conditions = stream.read(new).to(self.device, self.dtype)
             if previous is not None:
                 conditions = previous.followed_by(conditions, shared)
-            latents = denoise(
-                self.unet, conditions, shared + new, gates, sampler, self.codec.scaling, generator, progress
-            )
+            with self._at_work(self.unet):
+                latents = denoise(
+                    self.unet, conditions, shared + new, gates, sampler, self.codec.scaling, generator, progress,
+                    schedule=self._schedule(sampler), on_step=on_step,
+                )  # fmt: skip
             if tail is not None:
                 ramp = torch.linspace(0, 1, shared + 2, device=latents.device, dtype=latents.dtype)[1:-1]
                 ramp = ramp[None, :, None, None, None]
@@ -286,12 +463,18 @@ class ACTalkerPipeline:
             tail, previous = latents[:, final:], conditions
             yield from self._decode(latents[0, :final])
 
+    def _schedule(self, sampler: SamplerConfig) -> Schedule:
+        if self._scheduler is None:
+            return build_schedule(sampler.schedule)
+        return DiffusersSchedule(self._scheduler, sampler.schedule)
+
     @torch.no_grad()
     def _decode(self, latents: Tensor) -> Iterator[Picture]:
         size = self.config.decode_chunk
         for chunk in (latents / self.codec.scaling).split(size):
             try:
-                images = self.codec.decode(chunk)
+                with self._at_work(self.codec):
+                    images = self.codec.decode(chunk)
             except torch.OutOfMemoryError as error:
                 raise OutOfMemoryError(
                     f"{chunk.device} ran out of memory decoding {size} frames",
@@ -299,118 +482,3 @@ class ACTalkerPipeline:
                 ) from error
             pictures = (images.float() * 0.5 + 0.5).clamp(0, 1).mul(255).round().byte()
             yield from pictures.permute(0, 2, 3, 1).cpu().numpy()
-
-
-def choose_device(name: str | torch.device | None = None) -> torch.device:
-    """The device named, by default the best there is: cuda, else mps, else cpu.
-
-    Raises:
-        InputError: there is no such device here.
-    """
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name is None:
-        return torch.device(next(kind for kind, is_there in there.items() if is_there))
-    usable = ", ".join(kind for kind, is_there in there.items() if is_there)
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise InputError(f"unknown device {name!r}", f"Choose one of: {usable}.") from error
-    if not there.get(device.type, True):
-        raise InputError(
-            f"there is no {device.type} device here, or PyTorch was installed without it",
-            f"Choose one of: {usable}.",
-        )
-    return device
-
-
-def component_target(component: Any) -> str:
-    """`module:Class`, as stored in `model_index.json`."""
-    return f"{type(component).__module__}:{type(component).__qualname__}"
-
-
-def load_component(folder: Path, target: str) -> Any:
-    """Load one stored component. Only this package's own classes can be named.
-
-    Raises:
-        CheckpointError: the class is not one of this package's.
-    """
-    module, _, name = target.partition(":")
-    if not module.startswith("actalker."):
-        raise CheckpointError(f"{folder}: component class {target!r} does not belong to actalker")
-    try:
-        cls = getattr(import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise CheckpointError(f"{folder}: component class {target!r} does not exist") from error
-    return cls.from_pretrained(folder)
-
-
-def _gates(gate: str | Gates | None, has_audio: bool, has_video: bool) -> Gates:
-    if gate is None:
-        if not (has_audio or has_video):
-            raise InputError("neither audio nor video is given", "Pass driving audio, a driving video, or both.")
-        return Gates(has_audio, has_video)
-    gates = gate if isinstance(gate, Gates) else Gates.parse(gate)
-    for name, is_open, given in (("audio", gates.audio, has_audio), ("video", gates.visual, has_video)):
-        if is_open and not given:
-            raise InputError(
-                f"gate {gates.name} needs driving {name}, and none is given",
-                f"Pass {name}, or choose another gate: {', '.join(GATES)}.",
-            )
-    return gates
-
-
-def _waveform(audio: str | Path | npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    if not isinstance(audio, np.ndarray):
-        return media.read_audio(audio)
-    if audio.ndim != 1:
-        raise InputError(f"audio samples must be one-dimensional (mono, 16 kHz), got shape {audio.shape}")
-    if audio.dtype == np.int16:
-        return audio.astype(np.float32) / np.float32(32768)
-    samples = audio.astype(np.float32)
-    if not np.isfinite(samples).all():
-        raise InputError("the audio samples contain NaN or infinity")
-    return samples
-
-
-def _check_sound(waveform: npt.NDArray[np.float32], frames: int, fps: float) -> None:
-    if frames < 1:
-        raise InputError(
-            f"the audio lasts {len(waveform) / SAMPLE_RATE:.3f} s, less than one video frame ({1 / fps:.3f} s)",
-            "Pass a longer recording.",
-        )
-    peak = float(np.abs(waveform).max())
-    if peak < _SILENCE:
-        raise InputError(
-            f"the audio is silent (peak {peak:.1e} of full scale)",
-            "Pass a recording with speech, or use gate visual.",
-        )
-
-
-def _driving(video: str | Path | Picture, fps: float) -> tuple[int, Iterator[Picture]]:
-    if isinstance(video, np.ndarray):
-        if video.ndim != 4 or video.shape[-1] != 3 or not len(video):
-            raise InputError(f"driving frames must have shape (n, height, width, 3), got {video.shape}")
-        return len(video), iter(video)
-    return media.video_length(video, fps), media.video_frames(video, fps)
-
-
-def _frame_count(frames: int | None, lengths: dict[str, int], fps: float, shortest: bool) -> int:
-    available = min(lengths.values())
-    limiting = min(lengths, key=lambda name: lengths[name])
-    if frames is not None:
-        if frames < 1:
-            raise InputError(f"frames={frames}: ask for at least one frame")
-        if frames > available:
-            raise InputError(
-                f"the {limiting} lasts {available / fps:.2f} s, but {frames} frames at {fps:g} fps need "
-                f"{frames / fps:.2f} s",
-                f"Ask for at most {available} frames, or pass a longer {limiting}.",
-            )
-        return frames
-    if not shortest and limiting == "video" and max(lengths.values()) > available + 2:
-        raise InputError(
-            f"the driving video ({available / fps:.2f} s) is shorter than the audio "
-            f"({lengths['audio'] / fps:.2f} s)",
-            "Pass shortest=True (--shortest) to stop where the video ends, or give the number of frames.",
-        )
-    return available

@@ -144,8 +144,8 @@ def convert(
         motion: `blendshapes` reads MediaPipe's blendshapes and head matrix, which needs no file; else the
             released `MX31c_32k.ckpt`, without which the six trained files are of no use.
         arcface: iResNet-50: `backbone.pth` or safetensors, or insightface's `.onnx`.
-        svd: folder or hub id of stable-video-diffusion-img2vid-xt-1-1, of which `vae` and `scheduler` are used,
-            and `unet` without `checkpoints`. Its `config.json` decides the sizes of a model to train.
+        svd: folder or hub id of stable-video-diffusion-img2vid-xt-1-1, of which `vae` is used, and
+            `unet` without `checkpoints`. Its `config.json` decides the sizes of a model to train.
         whisper: folder or hub id of whisper-tiny.
         out: the model folder; must not exist yet.
         dtype: of the stored UNet; the small networks stay in float32.
@@ -194,8 +194,6 @@ def convert(
         for name in _WHISPER_FILES:
             if (whisper / name).is_file():
                 shutil.copy(whisper / name, conditioner / "audio_encoder" / name)
-        if (svd / "scheduler").is_dir():
-            shutil.copytree(svd / "scheduler", partial / "scheduler")
         working = PortraitConditionerConfig()
         if image_size is not None:
             working = replace(working, image_size=image_size)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from actalker.conditions import Conditions
-from actalker.errors import OutOfMemoryError
+from actalker.errors import InputError, OutOfMemoryError
 from actalker.gates import Gates
 from actalker.guidance import Guidance, Row, guidance_rows, row_context, stack_contexts
 from actalker.schedule import (
+    Schedule,
     ScheduleConfig,
     bounded_windows,
     build_schedule,
@@ -34,6 +36,8 @@ class SamplerConfig:
         circular: windows wrap around behind one window of padding frames, as released; False keeps them
             inside the clip, which saves the padding's share of the work.
         time_ids: numbers added to the time embedding: frame rate, motion bucket, expression bucket.
+        guidance_interval: lowest and highest noise level at which guidance is computed; elsewhere one row with
+            all conditions runs. None guides at every level.
         items_per_call: (row, window) pairs per UNet call; None takes all rows of one window. Fewer need less
             memory, more keep a fast device busy.
     """
@@ -44,10 +48,50 @@ class SamplerConfig:
     shift: int = 7
     circular: bool = True
     time_ids: tuple[float, ...] = (12.5, 12.0, 20.0)
+    guidance_interval: tuple[float, float] | None = None
     items_per_call: int | None = None
 
 
 Progress = Callable[[int, int], None]
+OnStep = Callable[[int, Tensor, Tensor], Tensor]
+"""Receives step, time and latents after each step; returns the latents to go on with."""
+
+
+def with_options(
+    sampler: SamplerConfig,
+    steps: int | None,
+    sigmas: Sequence[float] | None,
+    guidance: Guidance | None,
+    interval: tuple[float, float] | None,
+    items: int | None,
+) -> SamplerConfig:
+    """The sampler's settings with those of one call.
+
+    Raises:
+        InputError: a setting out of range.
+    """
+    for name, value in (("steps", steps), ("items_per_call", items)):
+        if value is not None and value < 1:
+            raise InputError(f"{name}={value}: at least 1 is needed")
+    if steps is not None:
+        sampler = replace(sampler, schedule=replace(sampler.schedule, steps=steps))
+    if sigmas is not None:
+        given = tuple(float(sigma) for sigma in sigmas)
+        falling = all(a > b for a, b in pairwise(given))
+        if not given or not falling or given[-1] <= 0:
+            raise InputError("sigmas must be positive and fall from step to step, without the final 0")
+        if sampler.schedule.kind != "euler_karras":
+            raise InputError("this model's schedule has no sigmas", "Give steps instead.")
+        sampler = replace(sampler, schedule=replace(sampler.schedule, sigmas=given))
+    if guidance is not None:
+        sampler = replace(sampler, guidance=guidance)
+    if interval is not None:
+        if not 0 <= interval[0] <= interval[1]:
+            raise InputError(f"guidance_interval={interval}: give (lowest, highest) noise level")
+        sampler = replace(sampler, guidance_interval=(float(interval[0]), float(interval[1])))
+    if items is not None:
+        sampler = replace(sampler, items_per_call=items)
+    return sampler
 
 
 @torch.no_grad()
@@ -60,6 +104,9 @@ def denoise(
     scaling: float,
     generator: torch.Generator,
     progress: Progress | None = None,
+    *,
+    schedule: Schedule | None = None,
+    on_step: OnStep | None = None,
 ) -> Tensor:
     """Latents of `frames` consecutive frames.
 
@@ -72,6 +119,8 @@ def denoise(
         scaling: the codec's scaling.
         generator: CPU generator; noise is drawn there and moved, so every device gets the same clip.
         progress: called with (UNet calls done, all UNet calls).
+        schedule: the noise schedule, fresh; by default the config's.
+        on_step: sees and may change the latents (1, frames and padding, c, h, w) after each step.
 
     Returns:
         Scaled latents (1, frames, c, h, w), float32 (float64 for a float64 UNet).
@@ -79,7 +128,7 @@ def denoise(
     Raises:
         OutOfMemoryError: the device's memory does not hold one UNet call.
     """
-    schedule = build_schedule(config.schedule)
+    schedule = build_schedule(config.schedule) if schedule is None else schedule
     weight = unet.conv_in.weight
     wide = torch.float64 if weight.dtype == torch.float64 else torch.float32
     total = frames
@@ -89,16 +138,18 @@ def denoise(
     reference = conditions.reference.to(weight.device, wide)
     shape = (1, total, *reference.shape[2:])
     noise = torch.randn(shape, generator=generator, dtype=torch.float32).to(weight.device, wide)
+    # Before the start, which a scheduler of diffusers needs; in this order, as not every device has float64.
+    levels = schedule.levels().to(wide).to(weight.device)
     latents = schedule.start((reference * scaling).expand(shape), noise)
-    rows = guidance_rows(config.guidance, gates)
+    guided, plain = guidance_rows(config.guidance, gates), guidance_rows(Guidance(1, 1, 1), gates)
     time_ids = None
     if unet.config.time_ids:
         time_ids = torch.tensor([config.time_ids], dtype=torch.float32, device=weight.device)
-    levels = schedule.levels().to(wide).to(weight.device)  # in this order: not every device has float64
     steps = len(levels) - 1
     make_windows = circular_windows if config.circular else bounded_windows
     for step in range(steps):
         level, following = levels[step], levels[step + 1]
+        rows = guided if _inside(float(level), config.guidance_interval) else plain
         windows = make_windows(total, config.window, window_shift(step, config.window, config.shift))
         inputs = schedule.scale(latents, level)
         summed = torch.zeros_like(latents)
@@ -117,7 +168,13 @@ def denoise(
         for window in windows:
             hits[window.to(hits.device)] += 1
         latents = schedule.step(summed / hits[None, :, None, None, None], latents, level, following)
+        if on_step is not None:
+            latents = on_step(step, schedule.time(level), latents)
     return latents[:, :frames]
+
+
+def _inside(level: float, interval: tuple[float, float] | None) -> bool:
+    return interval is None or interval[0] <= level <= interval[1]
 
 
 def _predict(

@@ -7,8 +7,10 @@ steps. Both also serve training: `draw`, `corrupt`, `target`.
 
 from __future__ import annotations
 
+import copy
+import inspect
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -22,6 +24,7 @@ class ScheduleConfig:
         kind: `euler_karras` (v-prediction) or `flow` (clean-latent prediction).
         steps: sampling steps.
         sigma_min, sigma_max, rho: Karras sigmas.
+        sigmas: levels of the steps instead of Karras's, falling, without the final 0 (`euler_karras`).
         log_mean, log_std: ln σ is drawn from this normal distribution in training.
         pure_noise: share of training samples at t = 1; the others have density 2t (`flow`).
     """
@@ -31,6 +34,7 @@ class ScheduleConfig:
     sigma_min: float = 0.002
     sigma_max: float = 700.0
     rho: float = 7.0
+    sigmas: tuple[float, ...] = ()
     log_mean: float = 0.7
     log_std: float = 1.6
     pure_noise: float = 0.35
@@ -45,6 +49,8 @@ class EulerKarras:
     def levels(self, steps: int | None = None) -> Tensor:
         """σ of every step and a final 0, (steps + 1,), float64."""
         config, steps = self.config, steps or self.config.steps
+        if config.sigmas:
+            return torch.tensor([*config.sigmas, 0.0], dtype=torch.float64)
         ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
         high, low = config.sigma_max ** (1 / config.rho), config.sigma_min ** (1 / config.rho)
         return torch.cat([(high + ramp * (low - high)) ** config.rho, torch.zeros(1, dtype=torch.float64)])
@@ -55,7 +61,8 @@ class EulerKarras:
 
     def start(self, reference: Tensor, noise: Tensor) -> Tensor:
         """First latents: the released pipeline starts from the noised reference, not from pure noise."""
-        return reference + self.config.sigma_max * noise
+        first = self.config.sigmas[0] if self.config.sigmas else self.config.sigma_max
+        return reference + first * noise
 
     def scale(self, x: Tensor, level: Tensor) -> Tensor:
         """Network input for latents `x`."""
@@ -124,6 +131,52 @@ class Flow:
     def target(self, clean: Tensor, noise: Tensor, level: Tensor) -> Tensor:
         """What the network should predict."""
         return clean
+
+
+class DiffusersSchedule(EulerKarras):
+    """The stepping rule of a diffusers scheduler on this model's own noise levels.
+
+    Whatever the scheduler calls its time, the network is told ¼·ln σ, as it was trained. The scheduler is copied,
+    because multi-step ones keep a history; make one of these per segment.
+
+    Args:
+        scheduler: predicts from v; one network evaluation per step.
+        config: levels of the run.
+    """
+
+    def __init__(self, scheduler: Any, config: ScheduleConfig) -> None:
+        super().__init__(config)
+        self._scheduler = copy.deepcopy(scheduler)
+        self._step = 0
+        takes = inspect.signature(self._scheduler.step).parameters
+        self._options = {"generator": torch.Generator().manual_seed(0)} if "generator" in takes else {}
+
+    def levels(self, steps: int | None = None) -> Tensor:
+        """σ of every step and a final 0, (steps + 1,), float64."""
+        levels = super().levels(steps)
+        self._scheduler.set_timesteps(len(levels) - 1)
+        self._scheduler.sigmas = levels.float()
+        self._scheduler.timesteps = self.time(levels[:-1]).float()
+        self._scheduler.set_begin_index(0)
+        self._step = 0
+        return levels
+
+    def start(self, reference: Tensor, noise: Tensor) -> Tensor:
+        """The noised reference at the first level, as the scheduler scales it."""
+        made: Tensor = self._scheduler.add_noise(reference, noise, self._scheduler.timesteps[:1])
+        return made
+
+    def scale(self, x: Tensor, level: Tensor) -> Tensor:
+        """Network input for latents `x`."""
+        made: Tensor = self._scheduler.scale_model_input(x, self._scheduler.timesteps[self._step])
+        return made
+
+    def step(self, prediction: Tensor, x: Tensor, level: Tensor, following: Tensor) -> Tensor:
+        """The scheduler's own step."""
+        time = self._scheduler.timesteps[self._step]
+        self._step += 1
+        made: Tensor = self._scheduler.step(prediction, time, x, **self._options).prev_sample
+        return made
 
 
 Schedule = EulerKarras | Flow

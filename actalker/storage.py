@@ -1,0 +1,74 @@
+"""Where a pipeline's parts are stored and where they are put: components, schedulers, devices."""
+
+from __future__ import annotations
+
+import json
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+
+from actalker.errors import CheckpointError, InputError
+
+
+def choose_device(name: str | torch.device | None = None) -> torch.device:
+    """The device named, by default the best there is: cuda, else mps, else cpu.
+
+    Raises:
+        InputError: there is no such device here.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name is None:
+        return torch.device(next(kind for kind, is_there in there.items() if is_there))
+    usable = ", ".join(kind for kind, is_there in there.items() if is_there)
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"unknown device {name!r}", f"Choose one of: {usable}.") from error
+    if not there.get(device.type, True):
+        raise InputError(
+            f"there is no {device.type} device here, or PyTorch was installed without it",
+            f"Choose one of: {usable}.",
+        )
+    return device
+
+
+def component_target(component: Any) -> str:
+    """`module:Class`, as stored in `model_index.json`."""
+    return f"{type(component).__module__}:{type(component).__qualname__}"
+
+
+def load_component(folder: Path, target: str) -> Any:
+    """Load one stored component. Only this package's own classes can be named.
+
+    Raises:
+        CheckpointError: the class is not one of this package's.
+    """
+    module, _, name = target.partition(":")
+    if not module.startswith("actalker."):
+        raise CheckpointError(f"{folder}: component class {target!r} does not belong to actalker")
+    try:
+        cls = getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise CheckpointError(f"{folder}: component class {target!r} does not exist") from error
+    return cls.from_pretrained(folder)
+
+
+def default_dtype(device: torch.device) -> torch.dtype:
+    """Half precision on CUDA, single elsewhere."""
+    return torch.float16 if device.type == "cuda" else torch.float32
+
+
+def load_scheduler(folder: Path) -> Any:
+    """A diffusers scheduler by the name in its config.
+
+    Raises:
+        CheckpointError: not one of diffusers' schedulers.
+    """
+    name = json.loads((folder / "scheduler_config.json").read_text()).get("_class_name", "")
+    cls = getattr(diffusers, name, None) if name.endswith("Scheduler") else None
+    if cls is None:
+        raise CheckpointError(f"{folder} names {name!r}, which is no scheduler of diffusers")
+    return cls.from_pretrained(str(folder))
