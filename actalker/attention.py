@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 ADAPTERS = 2
+SCORES_BYTES = 2**30
+"""Attention scores computed at once in single precision, where a device may have no kernel that stores none."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,7 +56,7 @@ class SelfAttention(nn.Module):
         if x.shape[1] == 1:
             return self.to_out[0](self.to_v(x))
         q, k, v = (_split_heads(project(x), self.heads) for project in (self.to_q, self.to_k, self.to_v))
-        return self.to_out[0](_join_heads(F.scaled_dot_product_attention(q, k, v)))
+        return self.to_out[0](_join_heads(attend(q, k, v)))
 
 
 class _AdapterWeights(nn.Module):
@@ -132,8 +135,22 @@ class AdapterCrossAttention(nn.Module):
         if k.shape[1] == 1 and groups > 1:
             q = q.reshape(batch, 1, groups * positions, width)
         q, k, v = (_split_heads(t.flatten(0, 1), self.heads) for t in (q, k, v))
-        attended = _join_heads(F.scaled_dot_product_attention(q, k, v))
+        attended = _join_heads(attend(q, k, v))
         return attended.reshape(batch, groups, positions, width)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Softmax attention (batch, heads, tokens, d), over a part of the batch at a time where scores would be large.
+
+    Rows of the batch do not meet, so parts change nothing but memory.
+    """
+    rows = q.shape[0]
+    each = q.shape[1] * q.shape[2] * k.shape[2] * q.element_size()
+    if q.element_size() < 4 or rows * each <= SCORES_BYTES or torch.is_grad_enabled():
+        return F.scaled_dot_product_attention(q, k, v)
+    size = max(1, SCORES_BYTES // each)
+    parts = zip(q.split(size), k.split(size), v.split(size), strict=True)
+    return torch.cat([F.scaled_dot_product_attention(*part) for part in parts])
 
 
 def _split_heads(x: Tensor, heads: int) -> Tensor:

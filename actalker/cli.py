@@ -1,8 +1,9 @@
-"""Command line: `python -m actalker generate | convert | train`."""
+"""Command line: `python -m actalker generate | convert | start | train | export`."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -126,14 +127,38 @@ def convert(
     typer.echo(out)
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
+_PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+
+@app.command(context_settings=_PASSED_ON)
 def train(context: typer.Context) -> None:
     """Train a model; see `python -m actalker train --help`."""
     from actalker.training.cli import train as run
 
-    trainer = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    trainer.command()(run)
-    trainer(args=context.args, prog_name="python -m actalker train", standalone_mode=False)
+    _pass_on(context, run, "train")
+
+
+@app.command(context_settings=_PASSED_ON)
+def export(context: typer.Context) -> None:
+    """Store the model of a training run's checkpoint; see `python -m actalker export --help`."""
+    from actalker.training.cli import export as run
+
+    _pass_on(context, run, "export")
+
+
+@app.command(context_settings=_PASSED_ON)
+def start(context: typer.Context) -> None:
+    """Make a training run from a folder of videos; see `python -m actalker start --help`."""
+    from actalker.training.cli import start as run
+
+    _pass_on(context, run, "start")
+
+
+def _pass_on(context: typer.Context, run: Callable[..., None], name: str) -> None:
+    """Run a verb of another module, which is imported only now."""
+    verb = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    verb.command()(run)
+    verb(args=context.args, prog_name=f"python -m actalker {name}", standalone_mode=False)
 
 
 def parse_box(text: str) -> tuple[float, float, float, float]:

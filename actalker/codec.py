@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any, Self
 
@@ -41,7 +42,9 @@ class SVDCodec(nn.Module):
 
     def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = None) -> None:
         """Write a diffusers folder."""
-        (self.vae if dtype is None else self.vae.to(dtype)).save_pretrained(str(folder))
+        # A copy: `to` would change the precision of the model in use.
+        vae = self.vae if dtype is None or dtype == self.vae.dtype else copy.deepcopy(self.vae).to(dtype)
+        vae.save_pretrained(str(folder))
 
     def encode(self, images: Tensor) -> Tensor:
         """(n, 3, H, W) in [-1, 1] -> mean latents (n, 4, H/8, W/8), unscaled.

@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import time
+import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from actalker.errors import InputError, MissingPackageError
-from actalker.gates import GATES
-from actalker.media import write_video
+from actalker.errors import CheckpointError, InputError
 from actalker.pipeline import ACTalkerPipeline, choose_device
 from actalker.training.ablation import ablate, rebuild
 from actalker.training.config import TrainConfig
-from actalker.training.data import (
-    FPS,
-    ClipSource,
-    Manifest,
-    Preparation,
-    WindowSampler,
-    prepare_all,
-    step_generator,
-)
-from actalker.training.loop import Trainer, sample
+from actalker.training.data import ClipSource, Manifest, Preparation, WindowSampler, prepare_all
+from actalker.training.log import Log
+from actalker.training.loop import Trainer
 from actalker.training.model import TrainedParts
 from actalker.training.objective import Dropout
-
-_VALIDATION_STREAM = 1
+from actalker.training.validation import validate
 
 
 class System(Protocol):
@@ -72,7 +62,7 @@ def build_system(config: TrainConfig) -> System:
     unet, masks = ablate(config.ablation, pipeline.unet.config, masks)
     torch.manual_seed(config.run.seed)
     pipeline.unet = rebuild(pipeline.unet, unet)
-    return FullSystem(pipeline, dropout, masks, objective.noise_offset)
+    return FullSystem(pipeline, dropout, masks, objective.noise_offset, config.lora)
 
 
 Build = Callable[[TrainConfig], System]
@@ -86,11 +76,13 @@ def train(config: TrainConfig, source: ClipSource | None = None, build: Build = 
         source: training clips; those of the config's manifest if None.
         build: makes the model in training. With Ray workers both it and `source` are sent to them.
     """
+    from actalker.training import distributed
+
     config.run.out.mkdir(parents=True, exist_ok=True)
     if config.run.workers:
-        from actalker.training.distributed import run_on_ray
-
-        run_on_ray(config, _work, source, build)
+        distributed.run_on_ray(config, _work, source, build)
+    elif distributed.started_by_torchrun():
+        distributed.run_as_worker(config, _work, source, build)
     else:
         _work(config, source, build, 0, 1, _device(config), None)
     return config.run.out / "model"
@@ -101,17 +93,69 @@ def _device(config: TrainConfig) -> torch.device:
     return choose_device(None if name == "auto" else name)
 
 
-class _Shard:
-    """Every `world`-th clip of a source, so that each worker prepares its own."""
+def export(config: TrainConfig, out: Path, step: int | None = None, build: Build = build_system) -> int:
+    """Store the model of a checkpoint, with averaged weights; return its step.
 
-    def __init__(self, source: ClipSource, rank: int, world: int) -> None:
-        self.source, self.indices = source, range(rank, len(source), world)
+    Args:
+        config: the run.
+        out: the model folder.
+        step: of the checkpoint; default the last one.
+        build: makes the model in training.
 
-    def __len__(self) -> int:
-        return len(self.indices)
+    Raises:
+        CheckpointError: the run has no such checkpoint.
+    """
+    system = build(config)
+    trainer = Trainer(config, system.parts, WindowSampler([], system.preparation), torch.device("cpu"))
+    if not trainer.load(config.run.out, step):
+        raise CheckpointError(
+            f"{config.run.out} has no checkpoint" + ("" if step is None else f" of step {step}"),
+            "Train first: python -m actalker train --config FILE",
+        )
+    with trainer.ema.applied(system.parts):
+        _store(system, out)
+    return trainer.step
 
-    def __getitem__(self, index: int) -> Any:
-        return self.source[self.indices[index]]
+
+def describe(config: TrainConfig, clips: int, world: int = 1, build: Build = build_system) -> list[str]:
+    """What a run would do, without doing it: parameters, memory and steps per epoch, a line each.
+
+    Args:
+        config: the run.
+        clips: training clips.
+        world: number of workers.
+        build: makes the model in training.
+    """
+    system = build(config)
+    sizes = [(p.numel(), p.requires_grad) for p in system.parts.parameters()]
+    total, trained = sum(n for n, _ in sizes), sum(n for n, on in sizes if on)
+    share = world if config.run.shard else 1
+    # Weight, gradient, two moments, average: single precision each.
+    memory = (4 * total + 16 * trained) / share / 2**30
+    phase = config.phases[-1]
+    windows = phase.batch * phase.accumulation
+    return [
+        f"parameters: {total:,} in the trained parts, {trained:,} of them trained",
+        f"memory per worker: {memory:.1f} GiB for weights, gradients, optimiser and average"
+        + (f", divided over {world} workers" if share > 1 else "")
+        + "; activations, codec and encoders come on top",
+        f"steps: {config.steps:,}",
+        f"steps per epoch: {-(-clips // windows):,}, of {windows} windows each, for {clips:,} clips",
+        f"micro-batches per worker and step: {-(-phase.accumulation // world)}",
+    ]
+
+
+def _store(system: System, out: Path) -> None:
+    """Write a model folder that is whole at any moment."""
+    partial = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    system.save(partial)
+    old = out.with_name(f".{out.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if out.exists():
+        out.rename(old)
+    partial.rename(out)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _work(
@@ -126,112 +170,59 @@ def _work(
     run, data = config.run, config.data
     system = build(config)
     system.parts.to(device)
-    cache = data.cache if data.cache != Path() else None
-    clips = _Shard(source if source is not None else Manifest(data.train), rank, world)
-    features = prepare_all(clips, system.preparation, cache and cache / f"train_{rank}_of_{world}")
-    trainer = Trainer(config, system.parts, WindowSampler(features, system.preparation), device, rank, wrap)
-    if trainer.load(run.out) and rank == 0:
-        print(f"continuing {run.out} from step {trainer.step}", flush=True)
-    if rank:
-        trainer.run(lambda *_: None, lambda _: None)
-        return
-    log = Log(run.out, run.tensorboard)
+    clips = source if source is not None else Manifest(data.train)
+    workers = {"rank": rank, "world": world}
+    features = prepare_all(clips, system.preparation, config.cache, variants=data.variants, **workers)
     validation = None
     if run.validate_every and data.validation != Path():
-        held_out = prepare_all(Manifest(data.validation), system.preparation, cache and cache / "validation")
+        held_out = prepare_all(Manifest(data.validation), system.preparation, config.cache, **workers)
         validation = WindowSampler(held_out, system.preparation)
+    sampler = WindowSampler(features, system.preparation)
+    trainer = Trainer(config, system.parts, sampler, device, rank, wrap, world)
+    continued = trainer.load(run.out)
+    first = rank == 0
+    log = Log(run.out, trainer.step, config) if first else None
+    if continued and first:
+        print(f"continuing {run.out} from step {trainer.step}", flush=True)
+
+    def on_log(step: int, numbers: Mapping[str, float]) -> None:
+        if log is not None:
+            log.write(step, numbers)
 
     def on_checkpoint(step: int) -> None:
         trainer.save(run.out)
         done = step == config.steps
+        # With sharding every worker must take part in each call of the model.
+        if not (first or trainer.sharded):
+            return
         with trainer.ema.applied(system.parts):
             if validation is not None and (step % run.validate_every == 0 or done):
-                log.write(step, validate(config, system, validation, run.out / "clips", step, device))
-            if done:
-                system.save(run.out / "model")
+                numbers = validate(config, system, validation, step, device, write=first)
+                if log is not None:
+                    log.write(step, numbers)
+            if done or run.export:
+                _export_present(config, system, trainer, build, first)
 
-    finished = trainer.run(log.write, on_checkpoint)
-    if not finished:
-        print(f"stopped by max_minutes at step {trainer.step}; the same command continues", flush=True)
-    elif not (run.out / "model").exists():
+    finished = trainer.run(on_log, on_checkpoint)
+    if first and not finished:
+        print(f"stopped at step {trainer.step}; the same command continues", flush=True)
+    elif finished and not (run.out / "model").exists():
         on_checkpoint(trainer.step)
-    log.close()
+    if log is not None:
+        log.close()
 
 
-class Log:
-    """Numbers per step: printed, appended to `log.jsonl`, and to TensorBoard if asked.
-
-    Raises:
-        MissingPackageError: TensorBoard is asked for and not installed.
-    """
-
-    def __init__(self, folder: Path, tensorboard: bool) -> None:
-        self.path = folder / "log.jsonl"
-        self.start = time.monotonic()
-        self.writer: Any = None
-        if tensorboard:
-            try:
-                from torch.utils.tensorboard import SummaryWriter
-            except ImportError as error:
-                raise MissingPackageError(
-                    "TensorBoard logs need the tensorboard package",
-                    "pip install 'actalker-bench[train]', or set tensorboard = false in [run].",
-                ) from error
-            self.writer = SummaryWriter(str(folder / "tensorboard"))
-
-    def write(self, step: int, numbers: Mapping[str, float]) -> None:
-        """Record the numbers of one step."""
-        line = {"step": step, "seconds": round(time.monotonic() - self.start, 1), **numbers}
-        with self.path.open("a") as file:
-            file.write(json.dumps(line) + "\n")
-        shown = " ".join(f"{name} {value:.4g}" for name, value in numbers.items())
-        print(f"step {step} {shown}", flush=True)
-        if self.writer is not None:
-            for name, value in numbers.items():
-                self.writer.add_scalar(name, value, step)
-
-    def close(self) -> None:
-        """Flush TensorBoard."""
-        if self.writer is not None:
-            self.writer.close()
-
-
-@torch.no_grad()
-def validate(
-    config: TrainConfig,
-    system: System,
-    sampler: WindowSampler,
-    folder: Path,
-    step: int,
-    device: torch.device,
-) -> dict[str, float]:
-    """Generate held-out windows under every gate, write them beside the truth, and return their errors.
-
-    The same windows are used at every validation. Each clip shows truth (left) and result (right).
-
-    Returns:
-        `validation/<gate>`: mean over clips of the PSNR in dB; `copy/<gate>`: the same for the reference.
-    """
-    system.parts.eval()
-    frames = config.phases[-1].frames
-    numbers = {}
-    folder.mkdir(parents=True, exist_ok=True)
-    for gates in GATES.values():
-        generator = step_generator(config.run.seed, 0, 0, _VALIDATION_STREAM)
-        window = sampler.draw(config.run.validation_clips, frames, gates, generator).to(device)
-        made = sample(system.parts, window, gates, generator)
-        latents = (window.clean, window.reference.expand_as(made), made)
-        # Clip by clip: a codec may look at neighbouring frames.
-        truth, copy, result = (torch.cat([system.decode(c) for c in x]).clamp(-1, 1).cpu() for x in latents)
-        numbers[f"validation/{gates.name}"] = _psnr(truth, result, frames)
-        numbers[f"copy/{gates.name}"] = _psnr(truth, copy, frames)
-        pair = torch.cat([truth, result], 3).add(1).mul(127.5).round().byte().permute(0, 2, 3, 1).numpy()
-        name = gates.name.replace("+", "_")
-        write_video(folder / f"{step:07d}_{name}.mp4", iter(pair), FPS)
-    return numbers
-
-
-def _psnr(truth: Tensor, result: Tensor, frames: int) -> float:
-    """Mean over clips of the PSNR in dB of pictures (b * frames, 3, H, W) in [-1, 1]."""
-    error = ((truth - result) / 2).square().unflatten(0, (-1, frames)).flatten(1).mean(1)
-    return float((-10 * error.clamp_min(1e-10).log10()).mean())
+def _export_present(config: TrainConfig, system: System, trainer: Trainer, build: Build, first: bool) -> None:
+    """Store the model with the weights it has now."""
+    if not trainer.sharded:
+        _store(system, config.run.out / "model")
+        return
+    state = {}
+    for name, value in system.parts.state_dict().items():
+        whole = value.full_tensor() if hasattr(value, "full_tensor") else value
+        if first:
+            state[name] = whole.cpu()
+    if first:
+        plain = build(replace(config, run=replace(config.run, device="cpu")))
+        plain.parts.load_state_dict(state)
+        _store(plain, config.run.out / "model")

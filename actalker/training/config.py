@@ -21,9 +21,10 @@ class PhaseConfig:
 
     Attributes:
         steps: optimiser steps.
-        batch: clips per micro-batch and worker.
+        batch: clips per micro-batch.
         frames: frames per clip; 1 trains on single frames, which is the fastest way to a first face.
-        accumulation: micro-batches per optimiser step; each draws its own gate.
+        accumulation: micro-batches per optimiser step, over all workers together; each draws its own gate. What
+            they are does not depend on the number of workers; a multiple of it keeps all of them busy.
         lr: peak learning rate; decays to `lr_end` by a cosine over the phase.
         lr_end: learning rate at the end of the phase.
     """
@@ -74,12 +75,17 @@ class DataConfig:
     Attributes:
         train: manifest of the training clips, see `data.Manifest`.
         validation: manifest of held-out clips, or empty.
-        cache: folder for what the frozen encoders computed, or empty to keep it in memory only.
+        cache: folder for what the frozen encoders computed, by content; default `features` below [run] out.
+        variants: copies of each training clip; all but the first are cropped and coloured at random (released data
+            set class), which takes that many times the space and preparation.
+        prefetch: optimiser steps whose windows are cut ahead of time; 0 cuts them when they are needed.
     """
 
     train: Path
     validation: Path = Path()
     cache: Path = Path()
+    variants: int = 1
+    prefetch: int = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +100,18 @@ class RunConfig:
         gradient_checkpointing: recompute activations in the backward pass.
         log_every, checkpoint_every, validate_every: in optimiser steps; 0 switches validation off.
         validation_clips: clips generated per gate at each validation.
+        keep_checkpoints: how many to keep.
+        background_checkpoints: go on training while a checkpoint is written.
+        export: also write `model/` at every checkpoint, not only at the end.
+        scores: names of `actalker.validation` entry points that score validation clips, e.g. `bench`.
         tensorboard: also write TensorBoard event files (needs the `tensorboard` package).
-        workers: Ray Train workers; 0 trains in this process without Ray.
+        wandb: project at Weights & Biases to log to (needs the `wandb` package), or empty.
+        workers: Ray Train workers; 0 trains in this process without Ray, or in those of `torchrun`.
         gpus_per_worker: GPUs of each worker.
+        max_failures: how often workers are started again, from the last checkpoint, after one died (Ray).
+        shard: divide parameters, gradients and optimiser state over the workers (FSDP2) instead of copying them.
+        compile: compile the UNet's blocks.
+        max_steps: stop (resumably) after this step; 0 means no limit.
         max_minutes: stop (resumably) after this wall time; 0 means no limit.
     """
 
@@ -109,10 +124,32 @@ class RunConfig:
     checkpoint_every: int = 200
     validate_every: int = 0
     validation_clips: int = 2
+    keep_checkpoints: int = 2
+    background_checkpoints: bool = True
+    export: bool = True
+    scores: tuple[str, ...] = ()
     tensorboard: bool = False
+    wandb: str = ""
     workers: int = 0
     gpus_per_worker: float = 0.0
+    max_failures: int = 3
+    shard: bool = False
+    compile: bool = False
+    max_steps: int = 0
     max_minutes: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class LoraConfig:
+    """Train a low-rank adaptation of the UNet instead of its weights (needs the `peft` package).
+
+    Attributes:
+        rank: of the matrices; 0 trains the weights themselves.
+        alpha: scale times rank; 0 means the rank.
+    """
+
+    rank: int = 0
+    alpha: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +170,12 @@ class TrainConfig:
     gates: GatesConfig = field(default_factory=GatesConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    lora: LoraConfig = field(default_factory=LoraConfig)
+
+    @property
+    def cache(self) -> Path:
+        """Folder of the prepared features."""
+        return self.run.out / "features" if self.data.cache == Path() else self.data.cache
 
     @property
     def steps(self) -> int:
@@ -195,6 +238,10 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         if not isinstance(value, list):
             raise InputError(f"{where}: expected [[phases]] tables")
         return tuple(_build(PhaseConfig, item, f"{where}[{i}]") for i, item in enumerate(value))
+    if hint == tuple[str, ...]:
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise InputError(f"{where}: expected a list of names, got {value!r}")
+        return tuple(value)
     if hint == tuple[float, float]:
         return tuple(float(item) for item in value)
     if hint is Path and isinstance(value, str):

@@ -13,6 +13,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
@@ -62,8 +63,9 @@ class Manifest:
     """Clips listed in a JSONL file, one object per line, paths relative to it.
 
     Keys of a line: either `clip`, a `.npz` with `frames`, `audio` and optionally `face_box`; or `video` and
-    optionally `audio` (a sound file, default the video's own sound) and `face` (one box for all frames, or one
-    per frame). `identity` is optional (default the file's name).
+    optionally `audio` (a sound file, default the video's own sound), `face` (one box for all frames, or one
+    per frame) and `seconds` (how much of the beginning to use; default all of it). `identity` is optional
+    (default the file's name).
 
     Raises:
         InputError: the file is missing or empty, or a line cannot be read.
@@ -100,7 +102,8 @@ class Manifest:
                 face = data.get("face_box")
                 frames, audio = data["frames"], data["audio"]
         else:
-            frames, audio = _read_files(path, self.root / entry["audio"] if "audio" in entry else path)
+            sound = self.root / entry["audio"] if "audio" in entry else path
+            frames, audio = _read_files(path, sound, entry.get("seconds"))
             face = None
             if "face" in entry:
                 face = np.broadcast_to(np.asarray(entry["face"], np.float32), (len(frames), 4))
@@ -113,16 +116,21 @@ class Manifest:
             InputError: a file does not exist.
         """
         entry = self.entries[index]
-        parts = [json.dumps([sorted(set(entry) & {"clip", "video", "audio"}), entry.get("face")])]
+        parts = [
+            json.dumps([sorted(set(entry) & {"clip", "video", "audio"}), entry.get("face"), entry.get("seconds")])
+        ]
         for key in ("clip", "video", "audio"):
             if key in entry:
                 parts.append(files.digest(self.root / entry[key]))
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def _read_files(video: Path, sound: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int16]]:
-    """Frames at 25 fps and sound cut or padded to 640 samples per frame."""
-    frames = np.stack(list(media.video_frames(video, FPS)))
+def _read_files(
+    video: Path, sound: Path, seconds: float | None
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int16]]:
+    """Frames at 25 fps of the first `seconds` and sound cut or padded to 640 samples per frame."""
+    most = None if seconds is None else max(1, round(seconds * FPS))
+    frames = np.stack(list(islice(media.video_frames(video, FPS), most)))
     wave = media.read_audio(sound)
     count = len(frames) * SAMPLE_RATE // FPS
     wave = np.pad(wave, (0, max(0, count - len(wave))))[:count]

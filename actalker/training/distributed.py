@@ -1,15 +1,17 @@
-"""Training on Ray Train, from one CPU worker to many GPUs.
+"""Several workers: on Ray Train, or as `torchrun` starts them.
 
-Each worker builds the same system, prepares the clips of its own shard (rank, rank + world, ...) and runs the
-same loop as a single process; gradients are averaged by DistributedDataParallel. Rank 0 writes checkpoints.
+Each worker builds the same system, prepares its share of the clips and runs the same loop as a single process.
+Gradients are averaged by DistributedDataParallel, or everything is divided by `actalker.training.sharding`.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from actalker.errors import MissingPackageError
@@ -20,8 +22,48 @@ Wrap = Callable[[nn.Module], nn.Module]
 Work = Callable[[TrainConfig, ClipSource | None, Any, int, int, torch.device, Wrap | None], None]
 
 
+def started_by_torchrun() -> bool:
+    """This process is one of several that `torchrun` started."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "MASTER_ADDR" in os.environ
+
+
+def run_as_worker(config: TrainConfig, work: Work, source: ClipSource | None, build: Any) -> None:
+    """Run `work` as one of the processes `torchrun` started.
+
+    Args:
+        config, work, source, build: as in `run_on_ray`.
+    """
+    cuda = torch.cuda.is_available() and config.run.device in ("auto", "cuda")
+    device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if cuda else torch.device("cpu")
+    if cuda:
+        torch.cuda.set_device(device)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
+    try:
+        work(config, source, build, dist.get_rank(), dist.get_world_size(), device, wrapping(config, device))
+    finally:
+        dist.destroy_process_group()
+
+
+def wrapping(config: TrainConfig, device: torch.device) -> Wrap:
+    """What makes the module in training that of all workers."""
+    if config.run.shard:
+        from actalker.training.sharding import shard
+
+        return lambda module: shard(module, device)
+
+    def copies(module: nn.Module) -> nn.Module:
+        # A closed gate leaves a branch without gradients.
+        devices = [device] if device.type == "cuda" else None
+        return nn.parallel.DistributedDataParallel(module, device_ids=devices, find_unused_parameters=True)
+
+    return copies
+
+
 def run_on_ray(config: TrainConfig, work: Work, source: ClipSource | None, build: Any) -> None:
     """Run `work` on `config.run.workers` Ray Train workers and wait.
+
+    When a worker dies, all are started again and continue from the last checkpoint, at most
+    `config.run.max_failures` times.
 
     Args:
         config: the training run; it travels to the workers.
@@ -34,23 +76,28 @@ def run_on_ray(config: TrainConfig, work: Work, source: ClipSource | None, build
         MissingPackageError: Ray is not installed.
     """
     try:
-        from ray.train import RunConfig, ScalingConfig
+        from ray.train import FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchConfig, TorchTrainer
     except ImportError as error:
         raise MissingPackageError(
-            "training on several workers needs Ray", "pip install 'ray[train]', or set workers = 0 in [run]."
+            "training on several workers needs Ray",
+            "pip install 'ray[train]', start them with torchrun, or set workers = 0 in [run].",
         ) from error
     gpus = config.run.gpus_per_worker
     trainer = TorchTrainer(
         _worker,
         train_loop_config={"config": config, "work": work, "source": source, "build": build},
-        torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
+        torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if gpus else "gloo"),
         scaling_config=ScalingConfig(
             num_workers=config.run.workers,
             use_gpu=gpus > 0,
             resources_per_worker={"CPU": 1, **({"GPU": gpus} if gpus else {})},
         ),
-        run_config=RunConfig(name="actalker", storage_path=str(config.run.out.resolve() / "ray")),
+        run_config=RunConfig(
+            name="actalker",
+            storage_path=str(config.run.out.resolve() / "ray"),
+            failure_config=FailureConfig(max_failures=config.run.max_failures),
+        ),
     )
     trainer.fit()
 
@@ -61,14 +108,6 @@ def _worker(settings: dict[str, Any]) -> None:
 
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
-
-    def wrap(module: nn.Module) -> nn.Module:
-        # A closed gate leaves a branch without gradients.
-        prepared: nn.Module = ray.train.torch.prepare_model(
-            module, parallel_strategy_kwargs={"find_unused_parameters": True}
-        )
-        return prepared
-
-    device = ray.train.torch.get_device()
-    settings["work"](settings["config"], settings["source"], settings["build"], rank, world, device, wrap)
+    config, device = settings["config"], ray.train.torch.get_device()
+    settings["work"](config, settings["source"], settings["build"], rank, world, device, wrapping(config, device))
     ray.train.report({"rank": rank})

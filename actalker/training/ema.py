@@ -50,15 +50,3 @@ class Ema:
             with torch.no_grad():
                 for name, parameter in parameters.items():
                     parameter.copy_(backup[name])
-
-    def state_dict(self) -> dict[str, object]:
-        """Return everything needed to continue: the averages and the number of updates."""
-        return {"shadow": self.shadow, "updates": self.updates}
-
-    def load_state_dict(self, state: dict[str, object]) -> None:
-        """Continue from `state_dict()`."""
-        shadow = state["shadow"]
-        assert isinstance(shadow, dict) and isinstance(state["updates"], int)
-        for name, value in self.shadow.items():
-            value.copy_(shadow[name])
-        self.updates = state["updates"]

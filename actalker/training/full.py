@@ -7,6 +7,7 @@ see come from the functions inference uses.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Sequence
@@ -26,11 +27,13 @@ from actalker.conditioning.portrait import PortraitConditioner
 from actalker.errors import InputError
 from actalker.faces import face_at, follow_faces
 from actalker.gates import Gates
+from actalker.lora import add_lora, fuse_lora, save_lora
 from actalker.masks import Box, MaskMode
 from actalker.pipeline import ACTalkerPipeline
 from actalker.preprocess import head_crop, pose_box, resized, to_tensor, working_size
 from actalker.schedule import build_schedule
 from actalker.training import augment
+from actalker.training.config import LoraConfig
 from actalker.training.data import FPS, Features, TrainingClip, Window
 from actalker.training.model import TrainedParts
 from actalker.training.objective import Dropout
@@ -238,11 +241,20 @@ class FullSystem:
         dropout: conditioning dropout.
         mask_mode: control masks with both gates open.
         noise_offset: see `objective.corrupt`.
+        lora: train a low-rank adaptation of the UNet instead of its weights.
     """
 
     def __init__(
-        self, pipeline: ACTalkerPipeline, dropout: Dropout, mask_mode: MaskMode, noise_offset: float
+        self,
+        pipeline: ACTalkerPipeline,
+        dropout: Dropout,
+        mask_mode: MaskMode,
+        noise_offset: float,
+        lora: LoraConfig | None = None,
     ) -> None:
+        self.lora = lora is not None and lora.rank > 0
+        if lora is not None and self.lora:
+            add_lora(pipeline.unet, lora.rank, lora.alpha or None)
         # A model generates with the masks it was trained with.
         pipeline.config = replace(pipeline.config, masks=mask_mode)
         self.pipeline = pipeline
@@ -274,5 +286,11 @@ class FullSystem:
         return torch.cat([codec.decode(chunk) for chunk in chunks])
 
     def save(self, folder: Path) -> None:
-        """Store the pipeline with its present weights."""
-        self.pipeline.save_pretrained(folder, torch.float16)
+        """Store the pipeline with its present weights; an adaptation is added to them and lies in `lora`, too."""
+        pipeline = self.pipeline
+        if self.lora:
+            save_lora(pipeline.unet, folder / "lora")
+            whole = copy.deepcopy(pipeline.unet)
+            fuse_lora(whole)
+            pipeline = ACTalkerPipeline(whole, pipeline.codec, pipeline.conditioner, pipeline.config)
+        pipeline.save_pretrained(folder, torch.float16)

@@ -1,10 +1,11 @@
-"""The optimiser loop: one process, resumable to the exact step."""
+"""The optimiser loop, resumable to the exact step on any number of workers."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
 from pathlib import Path
@@ -16,13 +17,15 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from actalker.errors import CheckpointError
-from actalker.gates import Gates
+from actalker.gates import GATES, Gates
+from actalker.training.checkpoints import Checkpoints
 from actalker.training.config import GatesConfig, PhaseConfig, TrainConfig
-from actalker.training.data import WindowSampler, step_generator
+from actalker.training.data import Window, WindowSampler, step_generator
 from actalker.training.ema import Ema
 from actalker.training.model import TrainedParts
 
-CHECKPOINT = "checkpoint.pt"
+_DATA, _NOISE = 2, 3
+"""Streams of random numbers, see `data.step_generator`."""
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 Callback = Callable[[int, Mapping[str, float]], None]
@@ -46,6 +49,12 @@ def _attention(device: torch.device) -> AbstractContextManager[Any]:
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
 
+def _local_size(gradient: Any) -> Tensor:
+    """Sum of the absolute values of this worker's part of a gradient."""
+    local = gradient.to_local() if hasattr(gradient, "to_local") else gradient
+    return torch.linalg.vector_norm(local, 1)
+
+
 def _any_worker(flag: bool, device: torch.device) -> bool:
     """Whether `flag` holds on any worker: one that stopped alone would leave the others waiting for gradients."""
     if not dist.is_initialized():
@@ -55,11 +64,63 @@ def _any_worker(flag: bool, device: torch.device) -> bool:
     return bool(flags)
 
 
+Batch = tuple[int, Gates, Window]
+"""A micro-batch: its place in the step, its gates and its windows."""
+
+
+class Loader:
+    """The micro-batches of one worker, cut ahead of time in a thread.
+
+    Micro-batch s of a step is a function of (seed, step, s) and belongs to worker s modulo the number of workers:
+    neither the number of workers nor the thread decides what is trained on.
+
+    Args:
+        config: the run.
+        sampler: cuts the windows.
+        rank, world: number of this worker and of all.
+    """
+
+    def __init__(self, config: TrainConfig, sampler: WindowSampler, rank: int, world: int) -> None:
+        self.config, self.sampler, self.rank, self.world = config, sampler, rank, world
+        self._executor = ThreadPoolExecutor(1, "windows") if config.data.prefetch else None
+        self._ahead: dict[int, Future[list[Batch]]] = {}
+
+    def take(self, step: int) -> list[Batch]:
+        """This worker's micro-batches of a step."""
+        if self._executor is None:
+            return self._cut(step)
+        for coming in range(step, min(step + self.config.data.prefetch + 1, self.config.steps)):
+            if coming not in self._ahead:
+                self._ahead[coming] = self._executor.submit(self._cut, coming)
+        return self._ahead.pop(step).result()
+
+    def first(self, step: int) -> list[Batch]:
+        """The first micro-batch of a step, whoever it belongs to."""
+        return self._cut(step, range(1))
+
+    def close(self) -> None:
+        """End the thread; windows cut in vain are dropped."""
+        if self._executor is not None:
+            self._executor.shutdown(wait=True, cancel_futures=True)
+            self._ahead.clear()
+            self._executor = ThreadPoolExecutor(1, "windows")
+
+    def _cut(self, step: int, slots: range | None = None) -> list[Batch]:
+        phase, _ = self.config.phase(step)
+        batches = []
+        for slot in range(self.rank, phase.accumulation, self.world) if slots is None else slots:
+            generator = step_generator(self.config.run.seed, step, slot, _DATA)
+            gates = draw_gates(self.config.gates, generator)
+            batches.append((slot, gates, self.sampler.draw(phase.batch, phase.frames, gates, generator)))
+        return batches
+
+
 class Trainer:
     """Trains `TrainedParts` on one worker.
 
-    All randomness of a step is a function of (seed, step, rank), and the checkpoint holds parameters,
-    optimiser, average and step, so a resumed run continues as if it had not been interrupted.
+    All randomness of a step is a function of (seed, step, micro-batch), and the checkpoint holds parameters,
+    optimiser, average and step, so a resumed run continues as if it had not been interrupted: with the same bits
+    on one worker, to rounding on another number of them.
 
     Args:
         config: the run.
@@ -67,7 +128,8 @@ class Trainer:
         sampler: training windows.
         device: where to train.
         rank: number of this worker.
-        wrap: makes the module that is called in each step, e.g. DistributedDataParallel.
+        wrap: makes the module that is called in each step: DistributedDataParallel, or the same one, sharded.
+        world: number of workers.
     """
 
     def __init__(
@@ -78,11 +140,18 @@ class Trainer:
         device: torch.device,
         rank: int = 0,
         wrap: Callable[[nn.Module], nn.Module] | None = None,
+        world: int = 1,
     ) -> None:
-        self.config, self.parts, self.sampler, self.device, self.rank = config, parts, sampler, device, rank
+        self.config, self.parts, self.device, self.rank, self.world = config, parts, device, rank, world
+        self.loader = Loader(config, sampler, rank, world)
         parts.unet.set_gradient_checkpointing(config.run.gradient_checkpointing)
-        self.parameters = [p for p in parts.parameters() if p.requires_grad]
+        if device.type == "cuda" and config.run.precision != "fp32":
+            torch.set_float32_matmul_precision("high")
+        if config.run.compile:
+            parts.unet.compile_blocks()
         self.call = wrap(parts) if wrap else parts
+        self.sharded = hasattr(self.call, "set_requires_gradient_sync")
+        self.parameters = [p for p in parts.parameters() if p.requires_grad]
         decaying = [p for p in self.parameters if p.ndim > 1]
         constant = [p for p in self.parameters if p.ndim <= 1]
         self.optimiser = torch.optim.AdamW(
@@ -92,41 +161,76 @@ class Trainer:
             ],
             lr=config.phases[0].lr,
             betas=config.optimiser.betas,
+            fused=device.type == "cuda" or None,
         )
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.run.precision == "fp16")
         self.ema = Ema(parts, config.optimiser.ema)
         self.step = 0
+        self._checkpoints: Checkpoints | None = None
 
     def train_step(self) -> dict[str, float]:
-        """Make one optimiser step; return loss, loss per gate, gradient norm and learning rate."""
+        """Make one optimiser step; return loss and loss per gate of all workers, gradient norm, learning rate."""
         phase, within = self.config.phase(self.step)
-        generator = step_generator(self.config.run.seed, self.step, self.rank)
         rate = learning_rate(phase, within, self.config.optimiser.warm_up)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.optimiser.zero_grad(set_to_none=True)
         self.parts.train()
-        numbers: dict[str, float] = {}
-        total = 0.0
-        for micro in range(phase.accumulation):
-            gates = draw_gates(self.config.gates, generator)
-            window = self.sampler.draw(phase.batch, phase.frames, gates, generator).to(self.device)
-            last = micro == phase.accumulation - 1
-            no_sync = getattr(self.call, "no_sync", nullcontext)
-            with nullcontext() if last else no_sync(), _attention(self.device):
+        batches = self.loader.take(self.step)
+        sums = torch.zeros(len(GATES), 2, dtype=torch.float64)
+        names = list(GATES)
+        rounds = -(-phase.accumulation // self.world)
+        # A worker with nothing left takes part with a weight of zero: the others wait for its gradients.
+        spare = batches or self.loader.first(self.step)
+        for turn in range(rounds):
+            real = turn < len(batches)
+            slot, gates, window = batches[turn] if real else spare[-1]
+            noise = step_generator(self.config.run.seed, self.step, slot, _NOISE)
+            with self._gradients(exchange=turn == rounds - 1), _attention(self.device):
                 with self.autocast():
-                    loss = self.call(window, gates, generator).mean()
-                self.scaler.scale(loss / phase.accumulation).backward()
-            value = float(loss.detach())
-            total += value / phase.accumulation
-            numbers[f"loss/{gates.name}"] = value
+                    loss = self.call(window.to(self.device), gates, noise).mean()
+                weight = self.world / phase.accumulation if real else 0.0
+                self.scaler.scale(loss * weight).backward()
+            if real:
+                sums[names.index(gates.name)] += torch.tensor([float(loss.detach()), 1.0])
+        self._forget_unused()
         self.scaler.unscale_(self.optimiser)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.optimiser.clip)
         self.scaler.step(self.optimiser)
         self.scaler.update()
         self.ema.update(self.parts)
         self.step += 1
-        return {"loss": total, "gradient_norm": float(norm), "lr": rate, **numbers}
+        if self.world > 1:
+            shared = sums.to(self.device, torch.float32 if self.device.type == "mps" else torch.float64)
+            dist.all_reduce(shared)
+            sums = shared.cpu()
+        per_gate = {
+            f"loss/{name}": float(total / count) for name, (total, count) in zip(names, sums, strict=True) if count
+        }
+        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+        total = float(sums[:, 0].sum() / sums[:, 1].sum())
+        return {"loss": total, "gradient_norm": float(norm), "lr": rate, **per_gate}
+
+    def _gradients(self, *, exchange: bool) -> AbstractContextManager[Any]:
+        """Exchange gradients with the other workers after this backward pass, or add them up first."""
+        if self.sharded:
+            self.call.set_requires_gradient_sync(exchange)  # type: ignore[operator]
+            return nullcontext()
+        no_sync = getattr(self.call, "no_sync", nullcontext)
+        return nullcontext() if exchange else no_sync()
+
+    def _forget_unused(self) -> None:
+        """Leave alone what this step's micro-batches did not use, such as a branch that was closed in all of them.
+
+        How the workers divide the micro-batches decides whether such a gradient is absent or zero.
+        """
+        used = [p for p in self.parameters if p.grad is not None]
+        sizes = torch.stack([_local_size(p.grad) for p in used])
+        if self.sharded:
+            dist.all_reduce(sizes, dist.ReduceOp.MAX)
+        for parameter, size in zip(used, sizes.tolist(), strict=True):
+            if size == 0:
+                parameter.grad = None
 
     def autocast(self) -> torch.autocast | nullcontext[None]:
         """The mixed-precision context of this run."""
@@ -141,67 +245,99 @@ class Trainer:
             on_checkpoint: called every `checkpoint_every` steps and at the end.
         """
         run, start = self.config.run, time.monotonic()
+        end = min(self.config.steps, run.max_steps or self.config.steps)
         sums: dict[str, list[float]] = {}
-        while self.step < self.config.steps:
-            for name, value in self.train_step().items():
-                sums.setdefault(name, []).append(value)
-            done = self.step == self.config.steps
-            if self.step % run.log_every == 0 or done:
-                on_log(self.step, {name: sum(v) / len(v) for name, v in sums.items()})
-                sums.clear()
-            late = run.max_minutes > 0 and _any_worker(
-                time.monotonic() - start > 60 * run.max_minutes, self.device
-            )
-            if self.step % run.checkpoint_every == 0 or done or late:
-                on_checkpoint(self.step)
-            if late and not done:
-                return False
-        return True
+        try:
+            while self.step < end:
+                for name, value in self.train_step().items():
+                    sums.setdefault(name, []).append(value)
+                done = self.step == end
+                if self.step % run.log_every == 0 or done:
+                    on_log(self.step, {name: sum(v) / len(v) for name, v in sums.items()})
+                    sums.clear()
+                late = run.max_minutes > 0 and _any_worker(
+                    time.monotonic() - start > 60 * run.max_minutes, self.device
+                )
+                if self.step % run.checkpoint_every == 0 or done or late:
+                    on_checkpoint(self.step)
+                if late and not done:
+                    return False
+        finally:
+            self.loader.close()
+            if self._checkpoints is not None:
+                self._checkpoints.wait()
+        return self.step == self.config.steps
 
-    def state_dict(self) -> dict[str, Any]:
-        """Everything needed to continue exactly."""
-        return {
-            "step": self.step,
-            "parts": self.parts.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "ema": self.ema.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "seed": self.config.run.seed,
-        }
+    def state(self) -> dict[str, Tensor]:
+        """Everything needed to continue exactly, as tensors by name."""
+        run, scaler = self.config.run, self.scaler.state_dict()
+        state = {f"parts.{name}": value for name, value in self.parts.state_dict().items()}
+        state |= {f"ema.{name}": value for name, value in self.ema.shadow.items()}
+        for name, parameter in self.parts.named_parameters():
+            for key, value in self.optimiser.state.get(parameter, {}).items():
+                state[f"optimiser.{name}.{key}"] = value
+        state["run"] = torch.tensor([self.step, run.seed, self.ema.updates])
+        if scaler:
+            state["scaler"] = torch.tensor([scaler["scale"], scaler["_growth_tracker"]], dtype=torch.float64)
+        return state
 
     def save(self, folder: Path) -> Path:
-        """Write the checkpoint; a crash while writing leaves the previous one."""
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / CHECKPOINT
-        partial = path.with_suffix(".partial")
-        torch.save(self.state_dict(), partial)
-        partial.rename(path)
-        return path
+        """Write a checkpoint of this step; a crash while writing leaves the previous one."""
+        return self._at(folder).save(self.step, self.state())
 
-    def load(self, folder: Path) -> bool:
-        """Continue from the folder's checkpoint; return False when there is none.
+    def load(self, folder: Path, step: int | None = None) -> bool:
+        """Continue from the folder's last checkpoint, or that of `step`; return False when there is none.
 
         Raises:
             CheckpointError: it belongs to another model or another seed.
         """
-        path = folder / CHECKPOINT
-        if not path.exists():
+        checkpoints = self._at(folder)
+        there = checkpoints.steps()
+        if not there or (step is not None and step not in there):
             return False
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        if state["seed"] != self.config.run.seed:
+        step = there[-1] if step is None else step
+        names = checkpoints.names(step)
+        run = torch.zeros(3, dtype=torch.int64)
+        checkpoints.load(step, {"run": run})
+        made, seed, updates = run.tolist()
+        if seed != self.config.run.seed:
             raise CheckpointError(
-                f"{path} was made with seed {state['seed']}, the config says {self.config.run.seed}",
+                f"{checkpoints.path(step)} was made with seed {seed}, the config says {self.config.run.seed}",
                 "Use another [run] out folder, or the same seed.",
             )
-        try:
-            self.parts.load_state_dict(state["parts"])
-        except RuntimeError as error:
-            raise CheckpointError(f"{path} does not fit this model: {error}") from error
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.ema.load_state_dict(state["ema"])
-        self.scaler.load_state_dict(state["scaler"])
-        self.step = state["step"]
+        state = {name: value for name, value in self.state().items() if not name.startswith(("optimiser.", "run"))}
+        scaler = {name: state.pop(name) for name in ("scaler",) if name in state and name in names}
+        moments = {}
+        for name, parameter in self.parts.named_parameters():
+            for key in ("step", "exp_avg", "exp_avg_sq"):
+                if f"optimiser.{name}.{key}" in names:
+                    blank = torch.zeros(()) if key == "step" else torch.zeros_like(parameter.detach())
+                    moments[f"optimiser.{name}.{key}"] = blank
+        with torch.no_grad():
+            checkpoints.load(step, {**state, **moments, **scaler})
+        for name, parameter in self.parts.named_parameters():
+            mine = {
+                key: moments[f"optimiser.{name}.{key}"]
+                for key in ("step", "exp_avg", "exp_avg_sq")
+                if f"optimiser.{name}.{key}" in moments
+            }
+            if mine:
+                if self.device.type == "cuda":
+                    mine["step"] = mine["step"].to(self.device)
+                self.optimiser.state[parameter] = mine
+        if scaler:
+            scale, growth = scaler["scaler"].tolist()
+            self.scaler.load_state_dict(
+                {**self.scaler.state_dict(), "scale": scale, "_growth_tracker": int(growth)}
+            )
+        self.step, self.ema.updates = made, updates
         return True
+
+    def _at(self, folder: Path) -> Checkpoints:
+        if self._checkpoints is None or self._checkpoints.folder.parent != folder:
+            run = self.config.run
+            self._checkpoints = Checkpoints(folder, run.keep_checkpoints, run.background_checkpoints)
+        return self._checkpoints
 
 
 @torch.no_grad()

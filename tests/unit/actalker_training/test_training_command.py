@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tiny_system as tiny
+import torch
 
-from actalker.errors import InputError, MissingPackageError
-from actalker.training.command import build_system, train
+from actalker.errors import CheckpointError, InputError, MissingPackageError
+from actalker.training import validation
+from actalker.training.command import build_system, describe, export, train
 from actalker.training.config import DataConfig
 
 
@@ -68,3 +73,137 @@ def test_tensorboard_gets_every_number(tmp_path):
 def test_an_unknown_model_is_named(tmp_path):
     with pytest.raises(InputError, match="'tiny' is neither"):
         build_system(tiny.config(tmp_path))
+
+
+def lines(folder):
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def test_a_killed_run_continues_and_repeats_no_step_of_the_log(tmp_path):
+    """Killed between two checkpoints, after it had logged more than it had stored."""
+    whole = tiny.config(tmp_path / "whole", log_every=1, checkpoint_every=2)
+    train(whole, tiny.clips(), build)
+    script = f"""
+import os, sys; sys.path[:0] = {sys.path!r}
+from pathlib import Path
+import tiny_system as tiny
+from actalker.training import command, log
+write = log.Log.write
+def die(self, step, numbers):
+    write(self, step, numbers)
+    if step == 5: os.kill(os.getpid(), 9)
+log.Log.write = die
+config = tiny.config(
+    Path({str(tmp_path / "killed")!r}), log_every=1, checkpoint_every=2, background_checkpoints=False
+)
+command.train(config, tiny.clips(), lambda _: tiny.TinySystem())
+"""
+    done = subprocess.run([sys.executable, "-c", script], check=False)
+    assert done.returncode == -9
+    assert [line["step"] for line in lines(tmp_path / "killed")] == [1, 2, 3, 4, 5]
+    train(replace(whole, run=replace(whole.run, out=tmp_path / "killed")), tiny.clips(), build)
+    logs = [
+        [{k: v for k, v in line.items() if k != "seconds"} for line in lines(tmp_path / name)]
+        for name in ("whole", "killed")
+    ]
+    assert logs[0] == logs[1]
+    paths = [tmp_path / name / "model" / "unet" / "model.safetensors" for name in ("whole", "killed")]
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+def test_few_checkpoints_are_kept(tmp_path):
+    train(tiny.config(tmp_path, checkpoint_every=1, keep_checkpoints=2), tiny.clips(), build)
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["00000005", "00000006"]
+
+
+def test_a_run_stops_at_max_steps_with_a_model_and_goes_on(tmp_path):
+    config = tiny.config(tmp_path, max_steps=2)
+    model = train(config, tiny.clips(), build)
+    halfway = (model / "unet" / "model.safetensors").read_bytes()
+    train(replace(config, run=replace(config.run, max_steps=0)), tiny.clips(), build)
+    assert (model / "unet" / "model.safetensors").read_bytes() != halfway
+    assert lines(tmp_path)[-1]["step"] == 6
+
+
+def test_the_model_of_any_checkpoint_can_be_exported(tmp_path):
+    config = tiny.config(tmp_path / "run", checkpoint_every=3)
+    train(config, tiny.clips(), build)
+    assert export(config, tmp_path / "last", build=build) == 6
+    assert export(config, tmp_path / "early", 3, build) == 3
+    stored = [
+        (folder / "unet" / "model.safetensors").read_bytes()
+        for folder in (tmp_path / "run" / "model", tmp_path / "last", tmp_path / "early")
+    ]
+    assert stored[0] == stored[1] != stored[2]
+    with pytest.raises(CheckpointError, match="no checkpoint of step 4"):
+        export(config, tmp_path / "other", 4, build)
+
+
+def test_a_dry_run_says_what_would_happen(tmp_path):
+    config = tiny.config(tmp_path)
+    sharded = replace(config, run=replace(config.run, shard=True))
+    alone, shared = (describe(c, 100, 4, build) for c in (config, sharded))
+    count = sum(p.numel() for p in tiny.parts().parameters())
+    assert f"{count:,} of them trained" in alone[0]
+    assert "divided over 4 workers" in shared[1] and "divided" not in alone[1]
+    assert "steps per epoch: 50, of 2 windows each" in alone[3]
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_validation_clips_have_the_models_rate_and_sound(tmp_path, monkeypatch):
+    from actalker import media
+
+    class Sounding(tiny.TinyPreparation):
+        def window(self, features, frames, gates, generator):
+            window = super().window(features, frames, gates, generator)
+            sound = (torch.sin(torch.arange(1920 * frames) / 9) * 9000).short()
+            return replace(window, sound=sound.expand(len(features), -1))
+
+    class System(tiny.TinySystem):
+        fps = 12.5
+
+        def __init__(self):
+            super().__init__()
+            self.preparation = Sounding()
+
+    asked = []
+
+    def score(truth, made):
+        asked.append((len(truth), len(made), media.video_length(made[0], 12.5), len(media.read_audio(truth[0]))))
+        return {"offset": 2.5}
+
+    monkeypatch.setattr(validation, "find_scores", lambda names: dict.fromkeys(names, score))
+    manifest = write_manifest(tmp_path)
+    config = tiny.config(tmp_path / "out", steps=2, validate_every=2, scores=("mine",))
+    config = replace(config, data=DataConfig(train=manifest, validation=manifest))
+    train(config, build=lambda _: System())
+    (checks,) = [line for line in lines(tmp_path / "out") if "validation/audio" in line]
+    assert checks["mine/offset/audio+visual"] == 2.5 and len(asked) == 3
+    assert asked[0][:3] == (2, 2, 3) and asked[0][3] >= 0.2 * 16_000
+    clip = tmp_path / "out" / "clips" / "0000002_audio.mp4"
+    assert media.frame_duration(clip) == pytest.approx(1 / 12.5)
+    assert abs(media.read_audio(clip)).max() > 0.1
+
+
+def test_unknown_scores_are_named():
+    with pytest.raises(InputError, match="no installed package offers the scores nothing"):
+        validation.find_scores(("nothing",))
+
+
+def test_wandb_is_optional(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(MissingPackageError, match="wandb"):
+        train(tiny.config(tmp_path, wandb="project"), tiny.clips(), build)
+
+
+def test_wandb_gets_every_number(tmp_path, monkeypatch):
+    logged = []
+    fake = SimpleNamespace(
+        init=lambda **options: SimpleNamespace(
+            log=lambda numbers, step: logged.append((step, numbers)), finish=lambda: logged.append("done")
+        )
+    )
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    train(tiny.config(tmp_path, wandb="project", log_every=3), tiny.clips(), build)
+    assert [entry[0] for entry in logged[:2]] == [3, 6] and logged[-1] == "done"
+    assert "loss" in logged[0][1]

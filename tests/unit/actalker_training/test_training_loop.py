@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import socket
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -10,6 +15,7 @@ import torch
 
 from actalker.errors import CheckpointError
 from actalker.gates import GATES, Gates
+from actalker.training.command import train
 from actalker.training.config import GatesConfig, PhaseConfig
 from actalker.training.data import step_generator
 from actalker.training.ema import Ema
@@ -162,3 +168,67 @@ def test_every_worker_stops_when_one_is_late(tmp_path, monkeypatch):
     made = trainer(tmp_path, max_minutes=1e6)
     assert not made.run(lambda *_: None, lambda _: None)
     assert made.step == 1
+
+
+WORKER = """
+import sys; sys.path[:0] = PATH
+from dataclasses import replace
+from pathlib import Path
+import torch
+import tiny_system as tiny
+from actalker.training import command
+from actalker.training.config import PhaseConfig
+torch.set_num_threads(1)
+config = tiny.config(Path(sys.argv[1]), log_every=1, checkpoint_every=2, shard=sys.argv[2] == "shard", max_steps=4)
+config = replace(config, phases=(PhaseConfig(steps=6, batch=2, frames=2, accumulation=3, lr=1e-2),))
+command.train(config, tiny.clips(), lambda _: tiny.TinySystem())
+"""
+
+
+def losses(folder):
+    return [
+        {k: v for k, v in json.loads(line).items() if k != "seconds"}
+        for line in (folder / "log.jsonl").read_text().splitlines()
+    ]
+
+
+@pytest.mark.parametrize("how", ["copy", "shard"])
+def test_two_workers_train_what_one_does_and_one_continues(tmp_path, how):
+    """Three micro-batches on two workers, then on one: the same losses, per gate, as one worker throughout."""
+    script = tmp_path / "worker.py"
+    script.write_text(WORKER.replace("PATH", repr(sys.path)))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port),
+         str(script), str(tmp_path / "two"), how],
+        check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert (tmp_path / "two" / "model" / "unet" / "model.safetensors").is_file()
+    for name in ("one", "two"):
+        config = tiny.config(tmp_path / name, log_every=1, checkpoint_every=2)
+        phases = (PhaseConfig(steps=6, batch=2, frames=2, accumulation=3, lr=1e-2),)
+        train(replace(config, phases=phases), tiny.clips(), lambda _: tiny.TinySystem())
+    one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
+    assert [line["step"] for line in two] == [1, 2, 3, 4, 5, 6]
+    for mine, theirs in zip(one, two, strict=True):
+        assert mine == pytest.approx(theirs, rel=1e-6, abs=1e-6)
+
+
+def test_what_is_trained_on_does_not_depend_on_prefetching(tmp_path):
+    made = []
+    for ahead in (0, 3):
+        config = tiny.config(tmp_path)
+        t = Trainer(replace(config, data=replace(config.data, prefetch=ahead)), tiny.parts(), tiny.sampler(), CPU)
+        assert run_quietly(t)
+        made.append(t.parts.state_dict())
+    assert all(torch.equal(value, made[1][name]) for name, value in made[0].items())
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path):
+    trainer(tmp_path).save(tmp_path)
+    other = trainer(tmp_path)
+    other.parts.audio_projection.norm = torch.nn.LayerNorm(7)
+    with pytest.raises(CheckpointError, match="does not fit this model"):
+        other.load(tmp_path)
