@@ -71,6 +71,19 @@ def read_audio(path: str | Path) -> Waveform:
     return np.concatenate(parts).astype(np.float32) if parts else np.zeros(0, np.float32)
 
 
+def has_sound(path: str | Path) -> bool:
+    """Whether a file has an audio stream.
+
+    Raises:
+        InputError: missing or unreadable file.
+    """
+    try:
+        with _av().open(_existing(path)) as container:
+            return bool(container.streams.audio)
+    except _decode_errors() as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
+
+
 def video_frames(path: str | Path, fps: float) -> Iterator[Frame]:
     """Frames of a video at a constant rate, chosen by timestamp from whatever rate the file has.
 

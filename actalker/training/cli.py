@@ -66,4 +66,4 @@ def start(
     """Make a run from a folder of videos: manifest, configuration and, without a model, a toy to train."""
     from actalker.training.start import start as make
 
-    typer.echo(make(videos, out, model, seconds, steps))
+    typer.echo(make(videos, out, model, seconds, steps, lambda message: typer.echo(message, err=True)))

@@ -7,6 +7,7 @@ layers, windows, guidance) at sizes a CPU trains in minutes, with random weights
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -21,6 +22,7 @@ from actalker.conditioning.whisper import WhisperConfig, WhisperEncoder
 from actalker.control import ControlConfig
 from actalker.embedded.codec import PatchCodec, PatchCodecConfig
 from actalker.errors import InputError
+from actalker.media import has_sound
 from actalker.pipeline import ACTalkerPipeline, PipelineConfig
 from actalker.sampler import SamplerConfig
 from actalker.schedule import ScheduleConfig
@@ -32,7 +34,12 @@ _PATCH = 4
 
 
 def start(
-    videos: Path, out: Path, model: Path | None = None, seconds: float | None = None, steps: int = 200
+    videos: Path,
+    out: Path,
+    model: Path | None = None,
+    seconds: float | None = None,
+    steps: int = 200,
+    report: Callable[[str], None] = lambda message: None,
 ) -> Path:
     """Write `train.jsonl`, `validation.jsonl`, `train.toml` and, without a model, `start/`; return the TOML file.
 
@@ -42,13 +49,20 @@ def start(
         model: folder of a stored pipeline to start from.
         seconds: how much of each clip to use.
         steps: optimiser steps.
+        report: called with a sentence about the files left out.
 
     Raises:
-        InputError: no videos, or a run that exists.
+        InputError: no videos with sound, or a run that exists.
     """
     found = sorted(p.resolve() for p in videos.glob("*") if p.suffix.lower() in VIDEOS) if videos.is_dir() else []
+    silent = [path for path in found if not has_sound(path)]
+    if silent:
+        report(f"left out, as they have no sound: {', '.join(path.name for path in silent)}")
+    found = [path for path in found if path not in silent]
     if not found:
-        raise InputError(f"{videos} holds no videos", f"Give a folder with files of one of: {', '.join(VIDEOS)}.")
+        raise InputError(
+            f"{videos} holds no videos with sound", f"Give a folder with files of one of: {', '.join(VIDEOS)}."
+        )
     config = out / "train.toml"
     if config.exists():
         raise InputError(f"{config} exists already", f"Continue: python -m actalker train --config {config}")
