@@ -125,7 +125,7 @@ class RunConfig:
     validate_every: int = 0
     validation_clips: int = 2
     keep_checkpoints: int = 2
-    background_checkpoints: bool = True
+    background_checkpoints: bool = False
     export: bool = True
     scores: tuple[str, ...] = ()
     tensorboard: bool = False

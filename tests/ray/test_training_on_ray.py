@@ -73,7 +73,7 @@ def test_a_killed_worker_costs_a_few_steps_and_changes_nothing(tmp_path, cluster
     """Two workers, one killed with SIGKILL, end with the losses of one that nothing happened to."""
     undisturbed = settings(tmp_path / "alone")
     train(undisturbed, tiny.clips(), build)
-    disturbed = settings(tmp_path / "killed", workers=2, background_checkpoints=False)
+    disturbed = settings(tmp_path / "killed", workers=2)
     train(disturbed, tiny.clips(), lambda config: DiesOnce(config.run.out))
     assert (tmp_path / "killed" / "died").exists()
     assert (tmp_path / "killed" / "model" / "unet" / "model.safetensors").is_file()

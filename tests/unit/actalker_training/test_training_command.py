@@ -94,7 +94,7 @@ def die(self, step, numbers):
     if step == 5: os.kill(os.getpid(), 9)
 log.Log.write = die
 config = tiny.config(
-    Path({str(tmp_path / "killed")!r}), log_every=1, checkpoint_every=2, background_checkpoints=False
+    Path({str(tmp_path / "killed")!r}), log_every=1, checkpoint_every=2
 )
 command.train(config, tiny.clips(), lambda _: tiny.TinySystem())
 """
@@ -112,7 +112,11 @@ command.train(config, tiny.clips(), lambda _: tiny.TinySystem())
 
 
 def test_few_checkpoints_are_kept(tmp_path):
-    train(tiny.config(tmp_path, checkpoint_every=1, keep_checkpoints=2), tiny.clips(), build)
+    train(
+        tiny.config(tmp_path, checkpoint_every=1, keep_checkpoints=2, background_checkpoints=True),
+        tiny.clips(),
+        build,
+    )
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["00000005", "00000006"]
 
 
