@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.core import registry
-from bench.core.errors import MissingError, UsageError
+from bench.core.errors import MissingError, UsageError, did_you_mean
 from bench.core.keys import code_digest, digest, source_digest
 from bench.core.registry import UnknownName
-from bench.core.spec import Domain, MethodSpec, MetricSpec
+from bench.core.spec import GATES, Domain, MethodSpec, MetricSpec
 from bench.core.views import ClipMetric, Extractor, SetMetric
 from bench.methods.base import Method
 from bench.metrics.precision import Precision
@@ -39,6 +39,15 @@ class MethodEntry:
     target: str
     spec: MethodSpec
     code: str
+
+    @property
+    def place(self) -> str:
+        """Where it comes from, for people."""
+        if self.target.startswith(HERE):
+            kind = _objects[self.target]
+            kind = kind if isinstance(kind, type) else type(kind)
+            return f"{kind.__module__}:{kind.__qualname__}"
+        return self.target.removeprefix(CONTRACT)
 
 
 def method_targets() -> dict[str, str]:
@@ -78,6 +87,13 @@ def _entry(name: str, target: str, loaded: Any) -> MethodEntry:
             f"'{name}' is no method: it has no `spec` of type MethodSpec.",
             "See docs/methods.md for the ten lines.",
         )
+    wrong = [gate for gate in spec.gates if gate not in GATES]
+    if wrong:
+        raise UsageError(
+            f"The spec of method '{spec.name}' ({name}) has a gate '{wrong[0]}'."
+            f"{did_you_mean(wrong[0], list(GATES))}",
+            f"Known: {', '.join(GATES)}",
+        )
     kind = loaded if isinstance(loaded, type) else type(loaded)
     if kind.__module__ == "__main__" and target.startswith(HERE):
         return MethodEntry(target, spec, _typed_in(kind))
@@ -91,6 +107,11 @@ def _code_of(loaded: Any) -> str:
 def method_code(target: str) -> str:
     """Return the digest of the code behind a method on this machine; takes what `load_method` does."""
     return _code_of(_method_class(target))
+
+
+def is_control(name: str) -> bool:
+    """Tell whether a name belongs to a built-in control row."""
+    return name in registry.METHODS and find_method(name).spec.kind == "control"
 
 
 def _keep(method: object) -> str:
@@ -172,8 +193,8 @@ def _method_class(target: str) -> Any:
 def _source_of(loaded: Any) -> str:
     kind = loaded if isinstance(loaded, type) else type(loaded)
     module = importlib.import_module(kind.__module__)
-    is_user_file = kind.__module__.startswith("bench_user_")
-    return str(module.__file__) if is_user_file else kind.__module__
+    is_ours = kind.__module__.partition(".")[0] in ("bench", "actalker")  # these say what they rest on
+    return kind.__module__ if is_ours else str(module.__file__)
 
 
 @cache
@@ -213,6 +234,8 @@ def protocol_digest(metric: ClipMetric | SetMetric) -> str:
     """Return the digest of a metric: everything but the clips that decides its values."""
     spec = metric.spec
     parts = [feature_digest(name) for name in spec.features]
+    if spec.kind == "set":
+        parts.append(code_digest(("bench.metrics.sets", "bench.metrics.pairing")))
     return digest(
         [spec.id, spec.version, spec.params, [w.sha256 for w in spec.weights], metric_code(metric), parts]
     )

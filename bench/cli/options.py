@@ -136,3 +136,17 @@ def names(text: str | None) -> list[str] | None:
     if text is None:
         return None
     return [part.strip() for part in text.split(",") if part.strip()]
+
+
+Fit = Annotated[
+    str,
+    typer.Option(
+        "--fit",
+        help="Compare clips of another size than their reference's: at its size (reference), both with a shorter"
+        " side of 512 (512), or with the reference's middle (crop). Without it they are a mismatch.",
+    ),
+]
+Clips = Annotated[
+    str,
+    typer.Option("--clips", help="canonical (browsers play it), or lossless: our encoder then costs nothing."),
+]

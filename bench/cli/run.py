@@ -17,6 +17,8 @@ def run(
     gates: options.Gates = None,
     metrics: options.Metrics = None,
     precision: options.Precision = options.FP32,
+    clips: options.Clips = "canonical",
+    fit: options.Fit = "",
     seed: options.Seed = 0,
     repeats: options.Repeats = 1,
     executor: options.Executor = "auto",
@@ -45,9 +47,12 @@ def run(
     """
     from bench.cli.display import RunProgress, StepProgress, errors
     from bench.cli.finish import finish
+    from bench.metrics.precision import cpu_note
     from bench.run import session
     from bench.run.drive import Execution, command_line
 
+    if note := cpu_note(precision):
+        errors.print(f"! {note}", soft_wrap=True)
     done = session.run(
         split,
         options.names(methods),
@@ -55,6 +60,8 @@ def run(
         gates=options.gates(controls, gates),
         subset=subset,
         precision=precision,
+        clips=clips,
+        fit=fit,
         seed=seed,
         repeats=repeats,
         job_limit=job_limit,

@@ -26,6 +26,13 @@ def score(
     gate: Annotated[str, typer.Option("--gate", help="Which signals the maker used.")] = "audio+visual",
     metrics: options.Metrics = None,
     precision: options.Precision = options.FP32,
+    fit: options.Fit = "",
+    sound: Annotated[
+        str,
+        typer.Option(
+            "--sound", help="What videos are heard with: their own sound, or the sample's driving sound."
+        ),
+    ] = "own",
     recipe: options.Recipe = "full",
     formats: options.Formats = "md,csv,html,latex",
     executor: options.Executor = "auto",
@@ -44,9 +51,12 @@ def score(
     """
     from bench.cli.display import RunProgress, StepProgress, errors
     from bench.cli.finish import finish
+    from bench.metrics.precision import cpu_note
     from bench.run import session
     from bench.run.drive import Execution, command_line
 
+    if note := cpu_note(precision):
+        errors.print(f"! {note}", soft_wrap=True)
     done = session.score(
         folder,
         split,
@@ -56,6 +66,8 @@ def score(
         gate=gate,
         subset=subset,
         precision=precision,
+        fit=fit,
+        sound=sound,
         how=Execution(executor, ray_address, workers, weights, metric_gpus=metric_gpus),
         recipe=recipe,
         formats=options.names(formats) or [],

@@ -32,7 +32,7 @@ def read(path: Path, kind: type[T]) -> T:
             dataclass itself refused the values (ValueError in `__post_init__`).
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # Windows editors write a mark first
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"Cannot read {path}: {error}.") from error
     try:

@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import importlib.util
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -72,12 +73,12 @@ def code_digest(modules: tuple[str, ...]) -> str:
 
     Args:
         modules: dotted names; a package stands for every module below it. A name ending in `.py` is a
-            file path.
+            file path, which stands for whatever it imports from its own folder too, see `imported_files`.
     """
     parts = []
     for module in sorted(modules):
-        for path in _sources(module):
-            parts.append((path.name, source_digest(path.read_text(encoding="utf-8"))))
+        for name, path in _sources(module):
+            parts.append((name, source_digest(path.read_text(encoding="utf-8"))))
     return digest(parts)
 
 
@@ -89,21 +90,63 @@ def package_digest() -> str:
     return digest(parts)
 
 
+def imported_files(path: Path) -> list[Path]:
+    """Return a file and the files that it and they import from its own folder, or from its package, sorted.
+
+    `import` statements are followed wherever they stand; what a program imports by a name it makes up is not seen.
+    """
+    root = path.resolve().parent
+    while (root / "__init__.py").is_file():
+        root = root.parent
+    found: dict[Path, None] = {}
+    waiting = [path.resolve()]
+    while waiting:
+        file = waiting.pop()
+        if file in found:
+            continue
+        found[file] = None
+        for name in _imports(file, root):
+            parts = name.split(".")
+            for depth in range(1, len(parts) + 1):
+                place = root.joinpath(*parts[:depth])
+                waiting += [p for p in (place.with_name(place.name + ".py"), place / "__init__.py") if p.is_file()]
+    return [path.resolve(), *sorted(found.keys() - {path.resolve()})]
+
+
+def _imports(file: Path, root: Path) -> Iterable[str]:
+    """Yield the dotted names, seen from `root`, of everything a file may import."""
+    try:
+        tree = ast.parse(file.read_text(encoding="utf-8-sig"))
+    except (SyntaxError, UnicodeDecodeError):  # whoever runs the file says so
+        return
+    package = file.parent.relative_to(root).parts
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            start = ".".join((*base, *([node.module] if node.module else [])))
+            yield from (".".join(filter(None, (start, alias.name))) for alias in node.names)
+
+
 def source_digest(source: str) -> str:
     """Return the digest of Python source, blind to comments, docstrings and formatting."""
     tree = _without_docstrings(ast.parse(source))
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
 
 
-def _sources(module: str) -> Iterable[Path]:
+def _sources(module: str) -> Iterable[tuple[str, Path]]:
+    """Return the files a name stands for, each with what it is called in the digest."""
     if module.endswith(".py"):
-        return [Path(module)]
+        own, *others = imported_files(Path(module))
+        return [(own.name, own), *((os.path.relpath(p, own.parent), p) for p in others)]
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError(f"no source for module {module!r}")
     if spec.submodule_search_locations:
-        return sorted(p for root in spec.submodule_search_locations for p in Path(root).rglob("*.py"))
-    return [Path(spec.origin)]
+        below = sorted(p for root in spec.submodule_search_locations for p in Path(root).rglob("*.py"))
+        return [(p.name, p) for p in below]
+    return [(Path(spec.origin).name, Path(spec.origin))]
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:

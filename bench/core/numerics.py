@@ -5,7 +5,7 @@ instead, so nothing is lost where there are several jobs. MKL in its reproducibi
 and so the rounding, follows the address at which a matrix happens to lie (Intel oneMKL Developer Guide, "Obtaining
 Numerically Reproducible Results"). oneDNN in full precision, whatever the user's shell allows.
 
-What stays open is the machine: a processor with other vector instructions rounds otherwise (docs/protocols.md).
+What stays open is the machine: a processor with other vector instructions rounds otherwise (docs/metrics.md).
 """
 
 from __future__ import annotations

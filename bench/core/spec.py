@@ -56,6 +56,7 @@ class Sample:
         fps: frame rate every method is asked for; 25 everywhere.
         digests: sha256 (hex) of the files above, keyed `image`, `audio`, `video`, `reference`.
         truth: path of a `.npz` with exact ground truth (synthetic world), or None.
+        given: width and height of what methods are given, where the reference has another size; else None.
     """
 
     dataset: str
@@ -70,6 +71,7 @@ class Sample:
     fps: float = 25.0
     digests: Mapping[str, str] = field(default_factory=dict)
     truth: Path | None = None
+    given: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +168,7 @@ class Column:
         unit: e.g. `dB`, `deg`, `frames`; empty when unit-less.
         digits: decimals in tables.
         scale: factor applied for display only (papers print some columns x1e-2).
+        identical: stands for "no difference at all", where the true value is infinite; printed in words.
     """
 
     key: str
@@ -174,6 +177,7 @@ class Column:
     unit: str = ""
     digits: int = 3
     scale: float = 1.0
+    identical: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +249,7 @@ class Cause(StrEnum):
     TIMEOUT = "timeout"  # wall limit: tried once more
     ENVIRONMENT = "environment"  # the method cannot be set up: the method is quarantined
     INPUT = "input"  # the sample is unusable: a result
+    NOT_DELIVERED = "not_delivered"  # a folder of videos has none for this sample: a result
     METHOD = "method"  # the method failed or produced an invalid clip: a result
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import unicodedata
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from bench.core.errors import BenchError, UsageError, unforeseen
 from bench.core.keys import digest, file_digest
 from bench.core.spec import Rejected, Sample, Split
-from bench.store.files import StoreFull, full_disk_explained, write_bytes
+from bench.store.files import StoreFull, full_disk_explained, identity, write_bytes
+from bench.store.home import is_store
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,7 +35,7 @@ SHORT_SIDE = 512
 """Larger pictures are scaled down until their shorter side has this many pixels."""
 
 SAMPLES_PER_FRAME = 640
-PROTOCOL = "folder/2: 25 fps, 16 kHz mono, short side <= 512, even sizes, whole frame"
+PROTOCOL = "folder/3: 25 fps, 16 kHz mono, short side <= 512, even sizes, whole frame, originals for references"
 SAME_PICTURE_DB = 30.0
 """PSNR from which a triplet's picture counts as the first frame of its video, which then is ground truth."""
 
@@ -43,6 +45,8 @@ _KINDS = {
     **dict.fromkeys(AUDIO_SUFFIXES, "audio"),
 }
 _FILES = {"image": "image.png", "audio": "audio.wav", "video": "video.mp4"}
+_REFERENCE = "reference"
+"""Name, before the original's suffix, of the ground truth: the user's own file, bit for bit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,8 @@ class _Normalised:
         duplicated, dropped: frames repeated and left out by the change to 25 fps.
         cut: frames at the end left out because the sound ends before.
         notes: what was chosen or changed in reading the files, in short phrases.
+        reference: file name of the ground truth, empty when there is none.
+        given, shown: width and height of what methods are given and of the original video.
     """
 
     frames: int
@@ -82,6 +88,9 @@ class _Normalised:
     dropped: int
     cut: int
     notes: tuple[str, ...] = ()
+    reference: str = ""
+    given: tuple[int, int] | None = None
+    shown: tuple[int, int] | None = None
 
 
 def load_folder(path: Path, cache: Path, progress: Callable[[int, int], None] | None = None) -> Split:
@@ -186,7 +195,9 @@ def _find(root: Path) -> tuple[list[_Item], list[Rejected]]:
         if kind is None:
             rejected.append(Rejected(name, f"not a video, picture or sound ({file.suffix or 'no suffix'})"))
         else:
-            groups[str(file.relative_to(root).with_suffix(""))][kind].append(file)
+            # A Mac writes an accent as a letter of its own; the names are the same to everybody.
+            stem = unicodedata.normalize("NFC", str(file.relative_to(root).with_suffix("")))
+            groups[stem][kind].append(file)
     items = []
     for name, kinds in sorted(groups.items()):
         videos, images, sounds = kinds["video"], kinds["image"], kinds["audio"]
@@ -218,7 +229,9 @@ def _other_case(groups: Mapping[str, Mapping[str, list[Path]]], name: str, kind:
 
 
 def visible_files(root: Path, rejected: list[Rejected]) -> Iterator[Path]:
-    """Yield every file below `root` in a fixed order; names that begin with a dot are passed over.
+    """Yield every file below `root` in a fixed order; linked folders are followed, each folder is read once.
+
+    Names that begin with a dot are passed over, and so are stores of results.
 
     Folders that cannot be listed, and what is no regular file, are added to `rejected`.
 
@@ -235,8 +248,16 @@ def visible_files(root: Path, rejected: list[Rejected]) -> Iterator[Path]:
             Rejected(str(Path(error.filename).relative_to(root)), f"cannot be listed: {error.strerror}")
         )
 
-    for folder, subfolders, names in os.walk(root, onerror=refuse):
-        subfolders[:] = sorted(s for s in subfolders if not s.startswith("."))
+    seen: dict[tuple[int, int], str] = {}
+    for folder, subfolders, names in os.walk(root, onerror=refuse, followlinks=True):
+        here = Path(folder).stat()
+        name = str(Path(folder).relative_to(root))
+        first = seen.setdefault((here.st_dev, here.st_ino), name)
+        if first != name:  # linked twice, or a link to a folder above
+            rejected.append(Rejected(name, f"the same folder as {first}, which is read"))
+            subfolders[:] = []
+            continue
+        subfolders[:] = sorted(s for s in subfolders if not s.startswith(".") and not is_store(Path(folder) / s))
         for file in (Path(folder) / name for name in sorted(names) if not name.startswith(".")):
             if file.is_file() or not file.exists():  # a link to nothing is told by whoever reads it
                 yield file
@@ -272,7 +293,8 @@ def _cached(item: _Item, digests: dict[str, str], cache: Path) -> tuple[Path, _N
 def _read_result(folder: Path) -> _Normalised | None:
     try:
         result = _Normalised(**json.loads((folder / "result.json").read_text()))
-        whole = all((folder / _FILES[role]).stat().st_size == size for role, size in result.sizes.items())
+        files = _FILES | {_REFERENCE: result.reference}
+        whole = all((folder / files[role]).stat().st_size == size for role, size in result.sizes.items())
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
     return result if whole else None
@@ -289,6 +311,7 @@ def _normalise(item: _Item, work: Path) -> _Normalised:
     from bench.media.encode import write_clip, write_image, write_wav
     from bench.media.errors import InvalidClip
     from bench.media.probe import probe
+    from bench.media.scale import Fit, within
     from bench.media.sound import read_sound
 
     heard = item.audio or item.video
@@ -313,12 +336,12 @@ def _normalise(item: _Item, work: Path) -> _Normalised:
     picture = None
     if item.image is not None:
         picture = read_image(item.image)
-        picture = _fitter(picture.shape[1], picture.shape[0])(picture)
+        picture = Fit(*within(picture.shape[1], picture.shape[0], SHORT_SIDE))(picture)
     is_reference = False
     if item.video is not None:
         native = probe(item.video)
         read_notes = (*native.notes, *read_notes)
-        fit = _fitter(native.width, native.height)
+        fit = Fit(*within(native.width, native.height, SHORT_SIDE))
         scaled = (fit(frame) for chunk in chunks(item.video, size=8) for frame in chunk)
         first = next(scaled)
         is_reference = picture is None or _psnr(picture, first) >= SAME_PICTURE_DB
@@ -335,7 +358,13 @@ def _normalise(item: _Item, work: Path) -> _Normalised:
         )
     assert picture is not None
     write_image(work / _FILES["image"], picture)
+    reference = ""
+    if item.video is not None and is_reference:
+        reference = _REFERENCE + item.video.suffix.lower()
+        _keep(item.video, work / reference)
     made = {role: work / name for role, name in _FILES.items() if (work / name).is_file()}
+    if reference:
+        made[_REFERENCE] = work / reference
     return _Normalised(
         frames=frames,
         digests={role: file_digest(file) for role, file in made.items()},
@@ -345,17 +374,18 @@ def _normalise(item: _Item, work: Path) -> _Normalised:
         dropped=dropped,
         cut=max(0, shown - frames),
         notes=read_notes,
+        reference=reference,
+        given=None if item.video is None else fit.size,
+        shown=None if item.video is None else (native.width, native.height),
     )
 
 
-def _fitter(width: int, height: int) -> Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]]:
-    """Return what scales pictures of this size down to a shorter side of `SHORT_SIDE`, and cuts to even sizes."""
-    from bench.media.scale import Resizer
-
-    short = min(height, width)
-    if short > SHORT_SIDE:
-        return Resizer(*(2 * round(side * SHORT_SIDE / short / 2) for side in (width, height)))
-    return lambda frame: frame[: height // 2 * 2, : width // 2 * 2]
+def _keep(source: Path, target: Path) -> None:
+    """Let the store hold a user's file: by a second name where the file system can, else as a copy."""
+    try:
+        os.link(source.resolve(), target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def _psnr(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8]) -> float:
@@ -368,10 +398,11 @@ def _psnr(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8]) -> float:
 
 
 def _sample(root: Path, sample_id: str, folder: Path, result: _Normalised) -> Sample:
-    files = {role: folder / _FILES[role] for role in result.digests}
+    files = {role: folder / name for role, name in _FILES.items() if role in result.digests}
     digests = dict(result.digests)
-    if result.is_reference:
-        digests["reference"] = digests["video"]
+    if result.reference and result.cut:  # its last frames do not count
+        digests[_REFERENCE] = digest([digests[_REFERENCE], result.frames])
+    given = (result.given[0], result.given[1]) if result.given else None
     return Sample(
         dataset="folder",
         split=safe_id(root.resolve().name),
@@ -380,9 +411,10 @@ def _sample(root: Path, sample_id: str, folder: Path, result: _Normalised) -> Sa
         image=files["image"],
         audio=files.get("audio"),
         video=files.get("video"),
-        reference=files.get("video") if result.is_reference else None,
+        reference=folder / result.reference if result.reference else None,
         frames=result.frames,
         digests=digests,
+        given=given if result.reference and given != tuple(result.shown or ()) else None,
     )
 
 
@@ -413,7 +445,7 @@ def _notes(samples: Sequence[Sample], made: Sequence[tuple[str, _Normalised]]) -
 
 
 class _SourceHashes:
-    """sha256 of source files, remembered by path, size and time so that unchanged files are not read again."""
+    """sha256 of source files, remembered so that unchanged files are not read again."""
 
     def __init__(self, index: Path) -> None:
         self._index = index
@@ -433,15 +465,15 @@ class _SourceHashes:
         name = str(path.resolve())
         try:
             status = path.stat()
-            stamp = [status.st_size, status.st_mtime_ns]
+            stamp = list(identity(status))
             known = self._known.get(name)
-            if known is None or known[:2] != stamp:
+            if known is None or known[:-1] != stamp:
                 known = [*stamp, file_digest(path)]
                 self._known[name] = known
                 self._changed = True
         except OSError as error:
             raise UsageError(f"Cannot read {path}: {(error.strerror or str(error)).lower()}.") from error
-        return str(known[2])
+        return str(known[-1])
 
     def save(self) -> None:
         if self._changed:

@@ -76,6 +76,7 @@ def own_split(folder: Path) -> tuple[Split, dict[str, Path]]:
     """
     from bench.media.probe import probe
 
+    folder = folder.resolve()  # `.` has no name
     samples: list[Sample] = []
     files: dict[str, Path] = {}
     rejected: list[Rejected] = []

@@ -53,12 +53,20 @@ class ClipRef:
         path: where it lies.
         image: the sample's reference picture, or None.
         truth: the synthetic world's ground truth, or None.
+        size: width and height at which it is looked at; None is its own. The digest then speaks of that look.
+        cropped: the middle of it is, so that nothing is stretched.
+        frames: how many of its frames count; None is all of them.
+        sound: a file it is heard with instead of its own sound, or None.
     """
 
     sha256: str
     path: Path
     image: Path | None = None
     truth: Path | None = None
+    size: tuple[int, int] | None = None
+    cropped: bool = False
+    frames: int | None = None
+    sound: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +84,7 @@ class GenerateTask:
         cost: expected seconds, for ordering.
         limit: wall limit in seconds.
         batch: how many such tasks may be put into one `BatchTask`.
+        lossless: the pictures are encoded without loss.
     """
 
     key: str
@@ -92,6 +101,7 @@ class GenerateTask:
     limit: float = 3600.0
     batch: int = 1
     method_code: str = ""
+    lossless: bool = False
 
     kind: Literal["generate"] = field(default="generate", init=False)
     code: ClassVar[str] = "bench.jobs.generate:generate"
@@ -139,11 +149,11 @@ class BatchTask:
 
 @dataclass(frozen=True, slots=True)
 class IngestTask:
-    """Take a clip made elsewhere into the store, as it is."""
+    """Take a clip made elsewhere into the store, as it is; `path` is None when it was not delivered."""
 
     key: str
     method: str
-    path: Path
+    path: Path | None
     sample: Sample
     fields: Mapping[str, Any]
     lane: Lane = CPU_LANE

@@ -63,8 +63,9 @@ def commit_clip(
     except (Exception, SystemExit) as error:  # scripts call sys.exit; it is this clip's error
         if is_out_of_memory(error):
             raise
-        cause = Cause.INPUT if isinstance(task, IngestTask) else getattr(error, "cause", Cause.METHOD)
-        if cause not in (Cause.INPUT, Cause.METHOD):
+        expected = Cause.INPUT if isinstance(task, IngestTask) else Cause.METHOD
+        cause = getattr(error, "cause", expected)
+        if cause not in (Cause.INPUT, Cause.METHOD, Cause.NOT_DELIVERED):
             raise  # a state of this machine, not a result
         # The scratch file has another name every time, and a user never sees it.
         detail = in_words(error).replace(scratch or "\0", "the clip")

@@ -110,7 +110,8 @@ class FeatureBank:
             return []
         if clip.path not in self._digests:
             self._digests[clip.path] = picture_digest(clip.path)
-        return [digest(catalogue.feature_fields(f"pictures:{self._digests[clip.path]}", name))]
+        look = getattr(clip, "look", "")
+        return [digest(catalogue.feature_fields(f"pictures:{self._digests[clip.path]}{look}", name))]
 
 
 class _Stored:

@@ -44,7 +44,7 @@ def generate(shop: Workshop, task: GenerateTask, start: float) -> Outcome:
             if sound is None and task.sound is not None:
                 sound = read_audio(task.sound)
             frames = retime(watch.watched(video.frames), video.fps, task.sample.fps)
-            write_clip(path, frames, task.sample.fps, sound)
+            write_clip(path, frames, task.sample.fps, sound, task.lossless)
             measured["speed"] = watch.record(video.fps)
         if closed := getattr(method, "sandbox", ""):  # only outside systems are closed in
             measured["sandbox"] = closed

@@ -6,24 +6,30 @@ import dataclasses
 import shutil
 from pathlib import Path
 
+from bench.core.spec import Cause
 from bench.execute.tasks import IngestTask, Outcome
 from bench.jobs.clips import commit_clip
 from bench.jobs.workshop import Workshop
 from bench.media.errors import DecodeError
 from bench.media.probe import Probe
+from bench.methods.base import GenerationFailed
 
 
 def ingest(shop: Workshop, task: IngestTask, start: float) -> Outcome:
     """Take one clip."""
     from bench.media.validate import validate
 
-    def make(path: Path) -> Probe:
-        # Checked where it lies, so that an error names the user's file. Any length will do.
-        found = validate(task.path, None, expect_audio=False)
-        shutil.copyfile(task.path, path)
-        return dataclasses.replace(found, notes=(*found.notes, *_sound_notes(task.path)))
+    source = task.path
 
-    return commit_clip(shop, task, task.path.suffix.lower(), make, start)
+    def make(path: Path) -> Probe:
+        if source is None:
+            raise GenerationFailed(Cause.NOT_DELIVERED, f"{task.method} has no video for {task.sample.id}.")
+        # Checked where it lies, so that an error names the user's file. Any length will do.
+        found = validate(source, None, expect_audio=False)
+        shutil.copyfile(source, path)
+        return dataclasses.replace(found, notes=(*found.notes, *_sound_notes(source)))
+
+    return commit_clip(shop, task, source.suffix.lower() if source else ".mp4", make, start)
 
 
 def _sound_notes(path: Path) -> tuple[str, ...]:

@@ -74,7 +74,17 @@ class Workshop:
         return self._on_device.get(clip) if on_device else self._open(clip)
 
     def _open(self, clip: ClipRef, budget: int = MEMORY_BUDGET) -> Clip:
-        return Clip(clip.path, clip.image, clip.truth, self.bank.bind(clip.sha256), budget)
+        return Clip(
+            clip.path,
+            clip.image,
+            clip.truth,
+            self.bank.bind(clip.sha256),
+            budget,
+            clip.size,
+            clip.cropped,
+            clip.frames,
+            clip.sound,
+        )
 
 
 def _require_same(task: GenerateTask, code: str) -> None:

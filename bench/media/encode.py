@@ -38,6 +38,8 @@ Macroblock-tree rate control is off because its vector code reads past the end o
 12 of 150 encodes of the same frames came out with other bytes, without it none did.
 """
 
+LOSSLESS_OPTIONS = {"qp": "0", "preset": "veryfast", "x264-params": "mbtree=0"}
+
 AUDIO_BIT_RATE = 96_000
 """The most AAC-LC carries at 16 kHz mono."""
 
@@ -50,6 +52,7 @@ def write_clip(
     frames: Iterable[npt.NDArray[np.uint8]],
     fps: float = FPS,
     audio: npt.NDArray[np.int16] | None = None,
+    lossless: bool = False,
 ) -> int:
     """Write an MP4 (H.264 yuv420p BT.601, AAC) that browsers play, and return its number of frames.
 
@@ -61,6 +64,7 @@ def write_clip(
         frames: uint8 (height, width, 3), RGB, all of one size; consumed once, so memory stays bounded.
         fps: frame rate.
         audio: int16 (n,), 16 kHz mono, or None for a clip without audio stream.
+        lossless: H.264 in RGB instead, which gives every pixel back and which few browsers play.
 
     Raises:
         EncodeError: no frame, a frame of another type or size, or audio that is not int16 (n,).
@@ -83,18 +87,23 @@ def write_clip(
             if video is None:
                 shape = frame.shape
                 _check(path, frame, shape, 0)
-                video = _video_stream(container, shape[1] // 2 * 2, shape[0] // 2 * 2, rate)
+                video = _video_stream(container, shape[1] // 2 * 2, shape[0] // 2 * 2, rate, lossless)
                 sound = None if audio is None else _AudioWriter(container, audio)
             _check(path, frame, shape, count - 1)
             even = np.ascontiguousarray(frame[: video.height, : video.width])
-            picture = scaler.reformat(
-                av.VideoFrame.from_ndarray(even, format="rgb24"),
-                format="yuv420p",
-                dst_colorspace=Colorspace.ITU601,
-                src_color_range=ColorRange.JPEG,
-                dst_color_range=ColorRange.MPEG,
-                interpolation=_SCALER,
-                threads=1,
+            coloured = av.VideoFrame.from_ndarray(even, format="rgb24")
+            picture = (
+                coloured
+                if lossless
+                else scaler.reformat(
+                    coloured,
+                    format="yuv420p",
+                    dst_colorspace=Colorspace.ITU601,
+                    src_color_range=ColorRange.JPEG,
+                    dst_color_range=ColorRange.MPEG,
+                    interpolation=_SCALER,
+                    threads=1,
+                )
             )
             picture.pts, picture.time_base = count - 1, 1 / rate
             container.mux(video.encode(picture))
@@ -161,7 +170,12 @@ class _AudioWriter:
             self._container.mux(self._stream.encode(None))
 
 
-def _video_stream(container: Any, width: int, height: int, rate: Fraction) -> Any:
+def _video_stream(container: Any, width: int, height: int, rate: Fraction, lossless: bool) -> Any:
+    if lossless:
+        stream = container.add_stream("libx264rgb", rate=rate, options=dict(LOSSLESS_OPTIONS))
+        stream.width, stream.height, stream.pix_fmt = width, height, "rgb24"
+        stream.codec_context.thread_count = 1
+        return stream
     stream = container.add_stream("libx264", rate=rate, options=dict(VIDEO_OPTIONS))
     stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
     context = stream.codec_context

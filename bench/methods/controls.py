@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +31,7 @@ class GroundTruth:
 
     def generate(self, sample: Sample, gate: Gate, seed: int) -> Video:
         """Return the reference video's frames; see `bench.methods.base.Method.generate`."""
-        return Video(_reference_frames(sample))
+        return Video(reference_frames(sample))
 
 
 class Frozen:
@@ -83,7 +84,7 @@ class ShuffledAudio:
         audio = None if sample.audio is None else read_audio(sample.audio)
         if audio is None:
             raise Unscored(Reason.NO_AUDIO, f"no other clip's sound for {sample.id}")
-        return Video(_reference_frames(sample), audio=audio)
+        return Video(reference_frames(sample), audio=audio)
 
 
 def partner(samples: Sequence[Sample]) -> dict[str, Sample]:
@@ -107,9 +108,17 @@ def _recording(sample: Sample) -> str | Path | None:
     return sample.digests.get("audio", sample.audio)
 
 
-def _reference_frames(sample: Sample) -> Iterator[npt.NDArray[np.uint8]]:
+def reference_frames(sample: Sample) -> Iterator[npt.NDArray[np.uint8]]:
+    """Yield the ground truth's frames as a method would make them: as many, of the size that methods are given.
+
+    Raises:
+        Unscored: there is none.
+    """
     from bench.media.decode import chunks
+    from bench.media.scale import Fit
 
     if sample.reference is None:
         raise Unscored(Reason.NO_REFERENCE, f"sample {sample.id} has no ground-truth video")
-    return (frame for chunk in chunks(sample.reference) for frame in chunk)
+    frames = (frame for chunk in chunks(sample.reference) for frame in chunk)
+    shown = islice(frames, sample.frames)  # a prepared original may go on after its sound has ended
+    return shown if sample.given is None else map(Fit(*sample.given), shown)

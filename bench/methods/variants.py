@@ -21,6 +21,7 @@ import numpy.typing as npt
 from bench.core.keys import sample_seed
 from bench.core.spec import Gate, MethodSpec, Reason, Sample, Unscored
 from bench.methods.base import Video
+from bench.methods.controls import reference_frames
 
 if TYPE_CHECKING:
     from bench.methods.face_shape import LandmarkReader, Points
@@ -39,12 +40,8 @@ class Scene:
     """
 
     def __init__(self, sample: Sample, readers: Any) -> None:
-        from bench.media.decode import chunks
-
-        if sample.reference is None:
-            raise Unscored(Reason.NO_REFERENCE, f"sample {sample.id} has no ground-truth video")
         self.sample = sample
-        self.frames: Frames = np.concatenate(list(chunks(sample.reference)))
+        self.frames: Frames = np.stack(list(reference_frames(sample)))
         self.rng = np.random.default_rng(sample_seed(0, sample.dataset, sample.id, 0))
         self._readers = readers
 

@@ -151,7 +151,7 @@ class PSNR:
         version="1",
         kind="clip",
         columns=(
-            Column("psnr", "PSNR", "higher", "dB", digits=2),
+            Column("psnr", "PSNR", "higher", "dB", digits=2, identical=PSNR_CAP),
             Column("n_identical", "identical frames", "none", "frames", digits=0),
         ),
         needs=("reference",),

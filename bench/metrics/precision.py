@@ -60,3 +60,33 @@ def _renamed(spec: MetricSpec | ExtractorSpec) -> MetricSpec | ExtractorSpec:
         default=False,
         summary=f"{spec.summary.removesuffix('.')}; networks in bfloat16.",
     )
+
+
+def cpu_note(precision: Precision) -> str:
+    """Return what to say of a precision before hours are spent in it on this CPU; empty when it costs nothing.
+
+    Without units of its own for bfloat16 (avx512_bf16, amx_bf16) a processor takes a multiple of float32's time.
+    """
+    import time
+
+    import torch
+
+    if precision is Precision.FP32 or torch.cuda.is_available():
+        return ""
+    taken = []
+    for kind in (torch.float32, torch.bfloat16):
+        picture = torch.ones(1, 64, 64, 64, dtype=kind)
+        kernel = torch.ones(64, 64, 3, 3, dtype=kind)
+        rounds = []
+        for _ in range(3):
+            start = time.perf_counter()
+            torch.nn.functional.conv2d(picture, kernel)
+            rounds.append(time.perf_counter() - start)
+        taken.append(min(rounds))
+    factor = taken[1] / taken[0]
+    if factor < 1.2:
+        return ""
+    return (
+        f"bf16 is slow here: this CPU has no hardware for it; a convolution takes {factor:.1f} times as long as"
+        " in fp32. It is meant for GPUs."
+    )

@@ -16,6 +16,7 @@ import numpy as np
 from bench.core.spec import Reason, Unscored
 from bench.core.views import ClipView, Features, SetMetric
 from bench.metrics.frechet import half_subsets
+from bench.metrics.pairing import check_lengths
 
 _DRAWS = 10
 
@@ -23,32 +24,40 @@ _DRAWS = 10
 def set_value(metric: SetMetric, pairs: Sequence[tuple[ClipView, ClipView]]) -> Mapping[str, float]:
     """Compute a set metric over `(generated, reference)` clips.
 
-    A pair is left out when either clip has no state (too short, for instance). Besides the metric's columns the
-    result has `n_clips`, and for every column `<column>.low`, `.high` (smallest and largest value over
-    ten half-size subsamples without replacement) and `.floor` (mean distance between halves of the references);
-    these are NaN with fewer than four clips.
+    A pair is left out when its clips differ in length, see `bench.metrics.pairing.check_lengths`, or either has no
+    state (too short, for instance). Besides the columns the result has `n_clips`, `coverage` (the share of
+    pairs used), `halves_of` (equal numbers mean that the same pairs were), and for every column `<column>.low`,
+    `.high` (smallest and largest value over ten half-size subsamples without replacement), `.half0` to `.half9`
+    (the ten values) and `.floor` (mean distance between halves of the references); these are NaN with fewer than
+    four clips.
 
     Raises:
         Unscored: too few usable clips.
     """
     generated: list[Features] = []
     reference: list[Features] = []
-    reasons: list[str] = []
-    for clip, truth in pairs:
+    reasons: list[Unscored] = []
+    used: list[int] = []
+    for index, (clip, truth) in enumerate(pairs):
         try:
+            check_lengths(clip.frames, truth.frames)
             states = metric.state(clip), metric.state(truth)
         except Unscored as error:
-            reasons.append(str(error))
+            reasons.append(error)
             continue
         generated.append(states[0])
         reference.append(states[1])
+        used.append(index)
     if len(generated) < 2:
         because = f": {reasons[0]}" if reasons else ""
-        raise Unscored(Reason.INSUFFICIENT_SAMPLES, f"{len(generated)} of {len(pairs)} clips usable{because}")
+        shared = {error.reason for error in reasons}
+        reason = shared.pop() if len(shared) == 1 and not generated else Reason.INSUFFICIENT_SAMPLES
+        raise Unscored(reason, f"{len(generated)} of {len(pairs)} clips usable{because}")
     values = dict(metric.compute(metric.merge(generated), metric.merge(reference)))
     values["n_clips"] = float(len(generated))
     values["coverage"] = len(generated) / len(pairs)
     columns = [column.key for column in metric.spec.columns]
+    values["halves_of"] = float(int(hashlib.sha256(repr(used).encode()).hexdigest()[:12], 16))  # 48 bits: exact
     return values | _spread(metric, generated, reference, columns)
 
 
@@ -76,10 +85,11 @@ def _spread(
         spread = []
     if not spread:
         return {f"{c}.{name}": math.nan for c in columns for name in ("low", "high", "floor")}
+    drawn = {f"{c}.half{n}": float(one[i]) for n, one in enumerate(spread) for i, c in enumerate(columns)}
     if not floor:
         floor = _floors[references] = measured
     low, high, middle = np.min(spread, axis=0), np.max(spread, axis=0), np.mean(floor, axis=0)
-    return {
+    return drawn | {
         key: float(value)
         for i, c in enumerate(columns)
         for key, value in ((f"{c}.low", low[i]), (f"{c}.high", high[i]), (f"{c}.floor", middle[i]))

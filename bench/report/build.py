@@ -204,7 +204,7 @@ def _column(summary: Summary, protocol: str, key: str) -> Column:
     about = summary.results.column(protocol, key)
     return Column(
         protocol, key, str(about["label"]), str(about["direction"]), str(about["unit"]),
-        int(about["digits"]), float(about["scale"]),
+        int(about["digits"]), float(about["scale"]), identical=about.get("identical"),
     )  # fmt: skip
 
 

@@ -28,6 +28,7 @@ class Column:
         gate: set in method x gate matrices, where columns are gates.
         split: the split its values come from, when a table spans several.
         footnote: number of the protocol's footnote.
+        identical: the value printed in words, see `bench.core.spec.Column`.
     """
 
     protocol: str
@@ -41,6 +42,7 @@ class Column:
     gate: str = ""
     split: str = ""
     footnote: int = 0
+    identical: float | None = None
 
     @property
     def arrow(self) -> str:
@@ -60,6 +62,8 @@ class Column:
         """Format a value at display scale; NaN is a dash, huge ones (or all, on request) scientific."""
         if not math.isfinite(value):
             return "—"
+        if value == self.identical:
+            return "identical"
         shown = value * self.scale
         if exponent or abs(shown) >= 1e6:
             return f"{shown:.{max(self.digits - 1, 1)}e}"
@@ -218,8 +222,13 @@ def told(reasons: Iterable[tuple[str, str, str, int]]) -> Mapping[tuple[str, str
     counts: dict[tuple[str, str], Counter[str]] = {}
     for code, method, detail, count in reasons:
         counts.setdefault((code, method), Counter())[detail] += count
+
+    def chosen(found: Counter[str]) -> str:
+        first = min(found, key=lambda d: (-found[d], d))
+        return first if len(found) == 1 else f"{first.rstrip('.')} (and {len(found) - 1} more like it)"
+
     return {
-        (code, method, detail): detail if code in APART else min(found, key=lambda d: (-found[d], d))
+        (code, method, detail): detail if code in APART else chosen(found)
         for (code, method), found in counts.items()
         for detail in found
     }
@@ -321,6 +330,8 @@ def text(row: Row, index: int, column: Column) -> tuple[str, str]:
         return "—", ""
     low, high, _ = row.n
     partial = f" ({value.n_ok}/{value.n_planned})" if low != high and value.n_ok < value.n_planned else ""
+    if value.value == column.identical:
+        return column.show(value.value), partial
     if value.interval == "range":
         return column.show(value.value), f" ({column.show(value.low)}–{column.show(value.high)}){partial}"
     number, half = column.show_pair(value.value, value.half)

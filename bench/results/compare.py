@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from bench.core.errors import UsageError, did_you_mean
-from bench.results import statistics
+from bench.results import statistics, subsets
 from bench.results.runs import Results, gate_order
 from bench.results.summary import Cell, Estimate, Summary
 
@@ -52,7 +52,8 @@ class Difference:
         old, new: means over the samples both sides scored (the values themselves for set metrics).
         gain: the difference, positive is better; NaN when nothing can be compared.
         low, high: interval of the gain; NaN when there is none.
-        interval: `bootstrap`, `clustered-t`, `subsample`, `noise` (the gate, few identities) or `none`.
+        interval: `bootstrap`, `clustered-t`, `paired` (sets, over the same subsamples), `subsample`, `noise`
+            (the gate, few identities) or `none`.
         p: two-sided p-value; `p_holm` after Holm over the differences that were tested.
         n, clusters: samples and identities compared.
         coverage: how the scored samples differ, empty when they are the same.
@@ -261,10 +262,12 @@ def _set_difference(
     gain = _sign(made.direction) * (b.value - a.value)
     same = math.isclose(a.value, b.value, rel_tol=SAME, abs_tol=0) and _same_clips(made.cell, clips)
     made = replace(made, gain=gain, n=b.n_ok, identical=same)
-    # No paired subsamples travel with the rows, so the spreads of both sides add; the truth is narrower.
-    half = math.hypot(a.half, b.half) * statistics.normal_quantile(level) / statistics.normal_quantile(0.95)
+    half, interval = subsets.half_width(a.halves, b.halves, level), "paired"
+    if math.isnan(half):  # other clips or older rows: the spreads of both sides add; the truth is narrower
+        half = math.hypot(a.half, b.half) * statistics.normal_quantile(level) / statistics.normal_quantile(0.95)
+        interval = "subsample"
     if math.isfinite(half):
-        made = replace(made, low=gain - half, high=gain + half, interval="subsample")
+        made = replace(made, low=gain - half, high=gain + half, interval=interval)
     if made.direction != "none" and not same:
         made = replace(made, p=statistics.normal_p(gain, half, level))
     return made

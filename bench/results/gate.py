@@ -146,7 +146,7 @@ def load_rules(path: Path) -> Rules:
         UsageError: broken TOML, unknown keys or impossible values.
     """
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise MissingError(
             f"There is no rules file {path}.", "Write one (docs/gate.md shows how) or give --rules PATH."

@@ -34,6 +34,7 @@ COLUMNS: Mapping[str, str] = {
     "n_frames": "int64", "coverage": "float64", "low": "float64", "high": "float64", "floor": "float64",
     "clip_sha256": "str", "clip_path": "str", "reference_path": "str", "image_path": "str",
     "audio_path": "str", "seconds": "float64", "digest": "str",
+    "adapted": "str", "halves": "str",
 }  # fmt: skip
 """Every column of the rows and its type."""
 

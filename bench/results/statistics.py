@@ -248,6 +248,11 @@ def normal_quantile(level: float) -> float:
     return float(ndtri((1 + level) / 2))
 
 
+def t_quantile(level: float, freedom: float) -> float:
+    """Return the two-sided quantile of Student's t: 2.26 for 0.95 and 9 degrees of freedom."""
+    return float(stdtrit(freedom, (1 + level) / 2))
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Return Holm-adjusted p-values, in the order given."""
     count = len(p_values)

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from bench.results import statistics
+from bench.results import statistics, subsets
 from bench.results.runs import Results, gate_order
+from bench.results.subsets import Halves
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,11 +60,12 @@ class Estimate:
         identities: identity of each sample.
         values: value of each sample, averaged over repeats, float64.
         covers: digest of what was scored; only estimates with equal `covers` are ranked.
-        seed: from the row digests.
+        seed: of its resampling, from what is asked: intervals then move as little as the values.
         coverage: mean share of frames that could be measured; NaN when not reported.
         floor: half-vs-half floor of a set metric; NaN otherwise.
         missing: why results are missing, with how many.
         incomplete: ids of the samples with any missing result (empty for set metrics).
+        halves: a set metric's values over subsamples, None without them.
     """
 
     cell: Cell
@@ -83,6 +85,7 @@ class Estimate:
     floor: float
     missing: Counter[Missing]
     incomplete: tuple[str, ...] = ()
+    halves: Halves | None = None
 
     @property
     def half(self) -> float:
@@ -149,11 +152,13 @@ class Summary:
     def separates(self, better: Estimate, worse: Estimate, level: float = 0.95) -> bool:
         """Whether the paired interval of the difference excludes a tie.
 
-        Set metrics have no paired rows: their difference must exceed the combined subsample spreads.
+        Set metrics are paired by the same subsamples of the same clips, see `bench.results.subsets`. Either way
+        ten identities are the least.
         """
         if better.kind == "set":
-            noise = math.hypot(better.half, worse.half)
-            return math.isfinite(noise) and abs(better.value - worse.value) > noise
+            noise = subsets.half_width(better.halves, worse.halves, level)
+            people = better.halves.identities if better.halves else 0
+            return people >= statistics.MIN_CLUSTERS and abs(better.value - worse.value) > noise
         if better.samples != worse.samples or better.n_identities < statistics.MIN_CLUSTERS:
             return False
         difference = statistics.clusters(better.values - worse.values, better.identities)
@@ -185,7 +190,7 @@ Block = dict[str, np.ndarray]
 
 _BLOCK_COLUMNS = (
     "kind", "sample", "identity", "repeat", "value", "status", "reason", "detail", "n_clips", "coverage",
-    "low", "high", "floor", "digest",
+    "low", "high", "floor", "halves",
 )  # fmt: skip
 
 
@@ -205,9 +210,7 @@ def _estimate(cell: Cell, block: Block) -> Estimate:
     """Reduce the rows of one cell; clip intervals are added later, all at once."""
     ok = block["status"] == "ok"
     missing = Counter(Missing(*m) for m in zip(*(block[f][~ok].tolist() for f in Missing._fields), strict=True))
-    common = _Common(
-        cell, missing, statistics.seed_from(block["digest"][ok].tolist()), _mean(block["coverage"][ok])
-    )
+    common = _Common(cell, missing, statistics.seed_from(cell), _mean(block["coverage"][ok]))
     if block["kind"][0] == "set":
         return _set_estimate(block, ok, common)
     samples, index = np.unique(block["sample"][ok].astype(str), return_inverse=True)
@@ -254,21 +257,34 @@ def _set_estimate(block: Block, ok: np.ndarray, common: _Common) -> Estimate:
     # Half-size subsamples are more biased than the full set: their spread is used, not their place.
     half = _mean((block["high"] - block["low"])[ok] / 2)
     clips = int(block["n_clips"].max())
+    # Clips that were planned and are not there are not covered.
+    shares = zip(block["n_clips"], block["coverage"], strict=True)
+    planned = max((round(count / share) for count, share in shares if share > 0), default=0)
+    halves = _mean_halves([subsets.read(text) for text in block["halves"][ok]])
     return Estimate(
         kind="set",
         value=value,
         n_ok=int(block["n_clips"][ok].min()) if ok.any() else 0,
-        n_planned=clips,
+        n_planned=max(clips, planned),
         samples=(),
         identities=(),
         values=values,
-        covers=_digest([*common.cell[:3], str(clips), str(ok.all())]),
+        covers=_digest([*common.cell[:3], str(clips), str(ok.all()), str(halves.of if halves else "")]),
+        halves=halves,
         low=value - half,
         high=value + half,
         interval="subsample" if math.isfinite(half) else "none",
         floor=_mean(block["floor"][ok]),
         **common._asdict(),
     )
+
+
+def _mean_halves(repeats: Sequence[Halves | None]) -> Halves | None:
+    """Average a set metric's subsample values over repeats; None where they are not of the same subsets."""
+    known = [h for h in repeats if h is not None]
+    if not known or len(known) < len(repeats) or len({(h.of, len(h.values)) for h in known}) > 1:
+        return None
+    return replace(known[0], values=tuple(np.mean([h.values for h in known], axis=0).tolist()))
 
 
 def _digest(parts: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from bench.core.keys import digest
 from bench.core.spec import Device, ExtractorSpec, MetricSpec, Sample
 from bench.core.views import ClipMetric, SetMetric
 from bench.execute.tasks import CPU_LANE, ClipRef, Lane
+from bench.run.fit import Fitting, Look, fitting
 from bench.run.plan import Job, Plan
 from bench.store.blobs import Blob
 from bench.store.home import Home
@@ -64,6 +66,7 @@ class Artefacts:
         self.scores = self.records["score"]
         self.sets = self.records["set"]
         self.settled = 0
+        self._sizes: dict[Path, tuple[int, int]] = {}
         self._protocol_digests = {m.spec.id: protocol_digest(m) for m in metrics}
         self._samples = {sample.id: sample for sample in plan.split.samples}
 
@@ -92,22 +95,63 @@ class Artefacts:
         return self._samples[job.sample.id]
 
     def reference(self, job: Job) -> ClipRef | None:
-        """Return the ground truth a job's clip is compared with."""
+        """Return the ground truth a job's clip is compared with, at the size at which they are compared."""
         sample = self.sample(job)
         if sample.reference is None:
             return None
-        return ClipRef(sample.digests["reference"], sample.reference, _picture(sample), sample.truth)
+        whole = ClipRef(
+            sample.digests["reference"], sample.reference, _picture(sample), sample.truth, frames=sample.frames
+        )
+        return self._looked_at(whole, self.fit(job).reference)
 
-    def clip_ref(self, job: Job, record: Mapping[str, Any]) -> ClipRef:
-        """Return the stored clip of a job."""
+    def stored(self, job: Job, record: Mapping[str, Any]) -> ClipRef:
+        """Return the stored clip of a job as it is."""
         blob = Blob(**record["clip"])
         sample = self.sample(job)
         return ClipRef(blob.sha256, self.home.blobs.path(blob), _picture(sample), sample.truth)
 
+    def clip_ref(self, job: Job, record: Mapping[str, Any]) -> ClipRef:
+        """Return the stored clip of a job as it is scored: at a size, and with a sound."""
+        sample = self.sample(job)
+        whole = self.stored(job, record)
+        driving = sample.audio if self.plan.sound == "driving" else None
+        if driving is not None:
+            heard = digest([whole.sha256, "heard with", sample.digests.get("audio", "")])
+            whole = replace(whole, sha256=heard, sound=driving)
+        return self._looked_at(whole, self.fit(job).clip)
+
+    def fit(self, job: Job) -> Fitting:
+        """Return how a job's clip and its ground truth are brought to one size."""
+        record = self.generated.get(job.key)
+        sample = self.sample(job)
+        if record is None or record["status"] != "ok" or sample.reference is None:
+            return Fitting()
+        made = int(record["width"]), int(record["height"])
+        if not self.plan.fit and sample.given in (None, made):
+            return fitting("", made, made, sample.given)
+        if sample.reference not in self._sizes:
+            from bench.media.probe import probe
+
+            found = probe(sample.reference)
+            self._sizes[sample.reference] = found.width, found.height
+        return fitting(self.plan.fit, made, self._sizes[sample.reference], sample.given)
+
+    def adapted(self, job: Job) -> str:
+        """Return what was done to a clip or its ground truth before they were compared; empty: nothing."""
+        heard = "heard with the driving sound" if self.plan.sound == "driving" else ""
+        return "; ".join(filter(None, (self.fit(job).words, heard)))
+
+    @staticmethod
+    def _looked_at(clip: ClipRef, look: Look | None) -> ClipRef:
+        if look is None:
+            return clip
+        name = digest([clip.sha256, look.size, look.cropped])
+        return replace(clip, sha256=name, size=look.size, cropped=look.cropped)
+
     def swapped(self, base: str) -> dict[str, ClipRef]:
         """Return the clips of a sample made with other controls."""
         swaps = self.swaps[base]
-        return {control: self.clip_ref(job, self.generated[job.key]) for control, job in swaps.items()}
+        return {control: self.stored(job, self.generated[job.key]) for control, job in swaps.items()}
 
     def pairs(self, cell: Cell) -> list[Job]:
         """Return the cell's jobs that have a clip in the store and a ground truth to compare it with."""
@@ -125,8 +169,8 @@ class Artefacts:
             "kind": "set",
             "protocol": spec.id,
             "protocol_digest": self._protocol_digests[spec.id],
-            "generated": [self.generated[job.key]["clip"]["sha256"] for job in pairs],
-            "reference": [self.sample(job).digests["reference"] for job in pairs],
+            "generated": [self.clip_ref(job, self.generated[job.key]).sha256 for job in pairs],
+            "reference": [ref.sha256 for job in pairs if (ref := self.reference(job)) is not None],
         }
         return digest(fields), fields
 
@@ -135,6 +179,7 @@ class Artefacts:
     ) -> list[KeyedProtocol]:
         """Return protocol, record key and the key's fields of clip metrics of a job's clip."""
         sample = self.sample(job)
+        clip, truth = self.clip_ref(job, record), self.reference(job)
         keys = []
         for metric in metrics:
             spec = metric.spec
@@ -142,8 +187,8 @@ class Artefacts:
                 "kind": "score",
                 "protocol": spec.id,
                 "protocol_digest": self._protocol_digests[spec.id],
-                "clip": record["clip"]["sha256"],
-                "reference": sample.digests.get("reference", "") if "reference" in spec.needs else "",
+                "clip": clip.sha256,
+                "reference": truth.sha256 if truth is not None and "reference" in spec.needs else "",
                 "image": sample.digests.get("image", "") if "image" in spec.needs else "",
             }
             keys.append((spec.id, digest(fields), fields))

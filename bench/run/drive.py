@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 from bench import __version__
 from bench.catalogue import HERE, Unavailable, unavailable
 from bench.core.errors import UsageError, did_you_mean
+from bench.core.keys import digest
 from bench.core.spec import MetricSpec
 from bench.core.views import ClipMetric, SetMetric
 from bench.execute.interrupt import Interrupt
 from bench.execute.pool import HeadLost
 from bench.execute.scheduler import Scheduler
 from bench.execute.tasks import METRICS, Lane, Outcome, Task
+from bench.results.runs import PROVENANCE_FILE, ROWS_FILE
 from bench.results.sensitivity import floors
 from bench.run.flow import Flow
 from bench.run.plan import Plan
@@ -157,8 +159,8 @@ def execute(
         UsageError: the name is a path.
         StoreFull: the disk is full; finished results are safe.
     """
-    if Path(name).name != name:
-        raise UsageError(f"'{name}' cannot name a run: it is a path.", f"For example: --name {Path(name).name}")
+    if name and (name in (".", "..") or not name.isprintable() or set(name) & set("/\\")):
+        raise UsageError(f"'{name}' cannot name a run: it is a path.", "For example: --name mine")
     home.ready()
     missing = [u for m in metrics if (u := unavailable(m)) is not None]
     blocked = {u.spec.id for u in missing}
@@ -166,7 +168,7 @@ def execute(
     flow = Flow(plan, usable, home, fresh=how.fresh, retry=how.retry)
     scheduler = Scheduler(flow.initial, flow.follow)
     sweep(home.path / "blobs", older_than=time.time() - 86400)
-    folder = home.runs / (name or default_name(plan))
+    folder = home.runs / (name or default_name(plan, metrics))
 
     def write() -> pd.DataFrame:
         rows = build_rows(flow, scheduler.failures, missing)
@@ -217,16 +219,16 @@ def execute(
     failures = _summarise(flow, scheduler)
     if lost is not None:
         failures.insert(0, f"{lost.message} {lost.hint}")
-    result = RunResult(folder, stopped, len(plan.jobs), made, _broken(rows), failures, missing)
+    result = RunResult(folder, stopped, len(plan.jobs), made, _broken(rows, flow), failures, missing)
     if report is not None:
         result.report = report(folder)
     return result
 
 
-def default_name(plan: Plan) -> str:
-    """Return the run folder's name: split and plan digest, stable for the same command."""
+def default_name(plan: Plan, metrics: Sequence[ClipMetric | SetMetric]) -> str:
+    """Return the run folder's name: split and a digest of clips and metrics, stable for the same command."""
     slug = "".join(c if c.isalnum() or c in "-_" else "-" for c in plan.split.name.rpartition("/")[2])[:40]
-    return f"{slug or 'run'}-{plan.digest[:8]}"
+    return f"{slug or 'run'}-{digest([plan.digest, sorted(m.spec.id for m in metrics)])[:8]}"
 
 
 def _executor(scheduler: Scheduler, targets: Collection[str], how: Execution) -> str:
@@ -294,31 +296,64 @@ def _sees_gpu() -> bool:
     return torch.cuda.is_available()
 
 
-def _broken(rows: pd.DataFrame) -> int:
+def _broken(rows: pd.DataFrame, flow: Flow) -> int:
     """Count clips, and cells under a set metric, that lack a number because something broke."""
+    place = ["method", "gate", "sample", "repeat"]
     errors = rows[rows["status"] == "error"]
-    clips = errors[errors["kind"] == "clip"].drop_duplicates(["method", "gate", "sample", "repeat"])
+    clips = set(errors.loc[errors["kind"] == "clip", place].itertuples(index=False, name=None))
+    for job, (method, gate, repeat) in zip(flow.plan.jobs, flow.plan.cells, strict=True):  # without metrics, too
+        if flow.generated.get(job.key, {"status": "ok"})["status"] != "ok":
+            clips.add((method, gate, job.sample.id, repeat))
     sets = errors[(errors["kind"] == "set") & (errors["reason"] != NO_CLIP)]
     return len(clips) + len(sets.drop_duplicates(["method", "gate", "repeat", "protocol"]))
 
 
+_MADE_BY = ("command", "version", "commit", "created", "environment")
+"""What provenance says about the run that made the numbers; asking for them again does not change it."""
+
+
 def _write(folder: Path, flow: Flow, rows: pd.DataFrame, missing: Sequence[Unavailable], command: str) -> None:
-    with staged(folder / "rows.parquet") as path:
-        rows.to_parquet(path, index=False)
+    """Write rows and provenance, unless they say what the folder says already.
+
+    When they say something else, report files of the old numbers go: all files of a folder agree.
+    """
     details = provenance(flow, missing, command)
     details["counts"] = {
         "planned": len(rows),
         **{s: int((rows["status"] == s).sum()) for s in ("ok", "unscored", "error")},
     }
-    write_bytes(
-        folder / "run.json",
-        json.dumps(details, indent=1, sort_keys=True, ensure_ascii=False).encode("utf-8", "backslashreplace"),
-    )
+    before = _made_before(folder, rows)
+    if before is not None and _lasting(before) == _lasting(details):
+        os.utime(folder / ROWS_FILE)  # it is the latest again
+        return
+    for old in folder.glob("report.*"):
+        old.unlink()
+    with staged(folder / ROWS_FILE) as path:
+        rows.to_parquet(path, index=False)
+    content = json.dumps(details, indent=1, sort_keys=True, ensure_ascii=False)
+    write_bytes(folder / PROVENANCE_FILE, content.encode("utf-8", "backslashreplace"))
+
+
+def _made_before(folder: Path, rows: pd.DataFrame) -> dict[str, Any] | None:
+    """Return the folder's provenance if its rows are these."""
+    import pandas as pd
+
+    try:
+        known = pd.read_parquet(folder / ROWS_FILE)
+        details = json.loads((folder / PROVENANCE_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return details if isinstance(details, dict) and known.equals(rows) else None
+
+
+def _lasting(details: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in json.loads(json.dumps(details)).items() if k not in _MADE_BY}
 
 
 def provenance(flow: Flow, missing: Sequence[Unavailable], command: str) -> dict[str, Any]:
     """Return what a reader needs to judge and repeat the run, as JSON-able data."""
     plan = flow.plan
+    asked = {k: v for k, v in (("fit", plan.fit), ("sound", plan.sound)) if v not in ("", "own")}
     specs = [m.spec for m in (*flow.clip_metrics, *flow.record_metrics, *flow.swap_metrics, *flow.set_metrics)] + [
         u.spec for u in missing
     ]
@@ -340,7 +375,7 @@ def provenance(flow: Flow, missing: Sequence[Unavailable], command: str) -> dict
                 "source": spec.source,
                 "version": spec.version,
                 "kind": spec.kind,
-                "params": _jsonable(spec.params),
+                "params": _jsonable({**spec.params, **asked}),
                 "weights": {w.name: w.sha256 for w in spec.weights},
                 "columns": [asdict(c) for c in spec.columns],
             }

@@ -7,14 +7,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.catalogue import MethodEntry
+from bench.catalogue import MethodEntry, is_control
+from bench.core import registry
 from bench.core.errors import UsageError
 from bench.core.keys import digest, file_digest, sample_seed
 from bench.core.spec import AUDIO_VISUAL, GATES, NO_GATE, Gate, MethodSpec, Sample, Split
 from bench.execute.tasks import CPU_LANE, GenerateTask, IngestTask, Lane
+from bench.run.fit import check_fit
 
 Job = GenerateTask | IngestTask
 DEFAULT_LIMIT = 3600.0
+SOUNDS = ("own", "driving")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,8 @@ class Plan:
         seed, repeats: what the jobs' seeds derive from.
         swaps: for the key of an audio+visual job, the same job with another sample's `audio` or driving video
             (`visual`); only when a metric needs them.
+        fit: how clips of another size than their reference's are compared, see `bench.run.fit`.
+        sound: what clips made elsewhere are heard with: their `own`, or the sample's `driving` sound.
     """
 
     split: Split
@@ -38,10 +43,13 @@ class Plan:
     seed: int
     repeats: int
     swaps: Mapping[str, Mapping[str, GenerateTask]] = field(default_factory=dict)
+    fit: str = ""
+    sound: str = "own"
     digest: str = field(init=False, compare=False, default="")
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "digest", digest([self.split.name, [job.key for job in self.jobs]]))
+        asked = [v for v in (self.fit, self.sound) if v not in ("", "own")]
+        object.__setattr__(self, "digest", digest([self.split.name, [job.key for job in self.jobs], *asked]))
 
     @property
     def targets(self) -> set[str]:
@@ -62,6 +70,8 @@ def plan_generation(
     repeats: int = 1,
     limit: float = DEFAULT_LIMIT,
     swaps: bool = False,
+    lossless: bool = False,
+    fit: str = "",
 ) -> Plan:
     """List the clips to make.
 
@@ -74,15 +84,19 @@ def plan_generation(
         limit: wall limit of one job in seconds.
         swaps: also make every audio+visual clip of a method with another sample's audio, and with another
             sample's driving video.
+        lossless: encode the clips without loss.
+        fit: see `bench.run.fit`.
 
     Raises:
-        UsageError: a gate is unknown, or no method supports what was asked for.
+        UsageError: a gate or a fit is unknown, two methods share a name, or no method supports what was asked for.
     """
     check_gates(gates or ())
+    check_fit(fit)
+    methods = _distinct(methods)
     jobs: list[Job] = []
     cells: list[tuple[str, str, int]] = []
     swapped: dict[str, dict[str, GenerateTask]] = {}
-    maker = _Maker(seed, limit)
+    maker = _Maker(seed, limit, lossless)
     for entry in methods:
         spec = entry.spec
         if split.domain not in spec.domains:
@@ -119,34 +133,76 @@ def plan_generation(
             "See: bench list methods",
         )
     specs = {e.spec.name: e.spec for e in methods}
-    return Plan(split, specs, tuple(jobs), tuple(cells), seed, repeats, swapped)
+    return Plan(split, specs, tuple(jobs), tuple(cells), seed, repeats, swapped, fit)
 
 
-def plan_ingestion(split: Split, name: str, files: Mapping[str, Path], gate: str) -> Plan:
+def _distinct(methods: Sequence[MethodEntry]) -> list[MethodEntry]:
+    """Return each method once.
+
+    Raises:
+        UsageError: two methods share a name, or one is called like a control it is not: rows would be pooled.
+    """
+    controls = {name: target for name, target in registry.METHODS.items() if is_control(name)}
+    found: dict[str, MethodEntry] = {}
+    for entry in methods:
+        name = entry.spec.name
+        if entry.target != controls.get(name, entry.target):
+            raise UsageError(
+                f"'{name}' is the name of a control row, and {entry.place} is not that control.",
+                "Give it another name in its spec.",
+            )
+        known = found.setdefault(name, entry)
+        if (known.target, known.code) != (entry.target, entry.code):
+            raise UsageError(
+                f"Two methods are called '{name}': {known.place} and {entry.place}. Their rows could not be told"
+                " apart.",
+                "Give one of them another name in its spec.",
+            )
+    return list(found.values())
+
+
+def plan_ingestion(
+    split: Split, name: str, files: Mapping[str, Path], gate: str, fit: str = "", sound: str = "own"
+) -> Plan:
     """List clips made elsewhere that are to be taken in.
 
     Args:
         split: what they are compared with.
         name: row name.
-        files: clip by sample id; samples without a file have no job.
+        files: clip by sample id; a sample's clip that is not there is counted as not delivered.
         gate: which signals the maker says it used.
+        fit: see `bench.run.fit`.
+        sound: `own` or `driving`, see `Plan`.
+
+    Raises:
+        UsageError: the name belongs to a control row, or an option has no such value.
     """
+    check_fit(fit)
+    if sound not in SOUNDS:
+        raise UsageError(f"--sound is {' or '.join(SOUNDS)}, not '{sound}'.")
+    if is_control(name):
+        raise UsageError(
+            f"'{name}' is the name of a control row, so videos made elsewhere cannot be called that.",
+            "Give another name: --as NAME",
+        )
     spec = MethodSpec(name, "1", (gate,), "external", seeded=False, summary="videos made elsewhere")
     jobs: list[Job] = []
     for sample in split.samples:
-        if sample.id not in files:
-            continue
-        path = files[sample.id]
+        path = files.get(sample.id)
         fields = {
             "kind": "ingest",
             "method": name,
-            "file": file_digest(path) if path.is_file() else "",
+            "file": "" if path is None else file_digest(path),
             "content": sample.digests.get("reference", ""),
         }
-        jobs.append(IngestTask(digest(fields), name, path.resolve(), sample, fields))
+        if path is None:  # of the sample, so that two that are missing are two
+            fields["sample"] = sample.id
+        jobs.append(IngestTask(digest(fields), name, None if path is None else path.resolve(), sample, fields))
     marked = (*split.notes, f"{name}: videos made elsewhere; submitted, not reproduced here.")
+    if sound == "driving":
+        marked += (f"{name}: heard with the samples' driving sound, not with the videos' own.",)
     split = dataclasses.replace(split, notes=marked)
-    return Plan(split, {name: spec}, tuple(jobs), tuple((name, gate, 0) for _ in jobs), 0, 1)
+    return Plan(split, {name: spec}, tuple(jobs), tuple((name, gate, 0) for _ in jobs), 0, 1, {}, fit, sound)
 
 
 def check_gates(names: Iterable[str]) -> None:
@@ -163,7 +219,8 @@ def check_gates(names: Iterable[str]) -> None:
 class _Maker:
     """Makes jobs; digests that many jobs share are computed once."""
 
-    def __init__(self, seed: int, limit: float) -> None:
+    def __init__(self, seed: int, limit: float, lossless: bool) -> None:
+        self._lossless = lossless
         self._seed = seed
         self._limit = limit
         self._methods: dict[str, str] = {}
@@ -180,6 +237,8 @@ class _Maker:
             "content": digest([shown.digests, sample.frames, sample.fps, sample.dataset]),
             "seed": number,
         }
+        if self._lossless:
+            fields["clips"] = "lossless"
         return GenerateTask(
             key=digest(fields),
             method=spec.name,
@@ -195,6 +254,7 @@ class _Maker:
             limit=self._limit,
             batch=spec.batch,
             method_code=entry.code,
+            lossless=self._lossless,
         )
 
     def _method(self, entry: MethodEntry) -> str:

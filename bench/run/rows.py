@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.catalogue import Unavailable
+from bench.core.keys import digest
 from bench.core.spec import Column, MetricSpec
 from bench.execute.scheduler import Failure
+from bench.execute.tasks import IngestTask
+from bench.results.subsets import Halves
 from bench.run.artefacts import Cell
 from bench.run.flow import Flow
 from bench.run.plan import Job
@@ -21,6 +25,7 @@ COLUMNS = (
     "kind", "method", "gate", "dataset", "split", "domain", "sample", "identity", "repeat", "protocol", "column",
     "value", "status", "reason", "detail", "n_clips", "n_frames", "coverage", "low", "high", "floor",
     "clip_sha256", "clip_path", "reference_path", "image_path", "audio_path", "seconds", "digest",
+    "adapted", "halves",
 )  # fmt: skip
 NO_CLIP = "no_clip"  # reason of a set metric's row when no clip of its cell could be made
 
@@ -42,6 +47,10 @@ def build_rows(flow: Flow, failures: Sequence[Failure], missing: Sequence[Unavai
         rows += _clip_rows(flow, job, base, given_up, missing)
     for cell in dict.fromkeys(flow.plan.cells):
         rows += _set_rows(flow, cell, given_up, missing)
+    names = _names(flow)
+    for row in rows:
+        if row["detail"]:
+            row["detail"] = _BLOB.sub(lambda found: names.get(found[1], "the clip"), row["detail"])
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     numbers = ["value", "n_clips", "n_frames", "coverage", "low", "high", "floor", "seconds"]
     for name in (c for c in COLUMNS if c not in ("repeat", *numbers)):  # Parquet takes no name that is not UTF-8
@@ -49,11 +58,27 @@ def build_rows(flow: Flow, failures: Sequence[Failure], missing: Sequence[Unavai
     return frame.astype(dict.fromkeys(numbers, "float64"))
 
 
+_BLOB = re.compile(r"\b([0-9a-f]{64})\.\w+")
+"""How the store calls a clip, which tells a reader nothing."""
+
+
+def _names(flow: Flow) -> dict[str, str]:
+    """Return what to call the clips of a run, by content: the user's file, or whose clip it is."""
+    names: dict[str, str] = {}
+    for job in flow.plan.jobs:
+        record = flow.generated.get(job.key)
+        if record is not None and record["status"] == "ok":
+            made = f"{job.sample.id} by {job.method}"
+            named = job.path.name if isinstance(job, IngestTask) and job.path is not None else made
+            names.setdefault(record["clip"]["sha256"], named)
+    return names
+
+
 def _base(flow: Flow, job: Job) -> dict[str, Any]:
     split = flow.plan.split
     sample = flow.sample(job)
     record = flow.generated.get(job.key)
-    clip = flow.clip_ref(job, record) if record is not None and record["status"] == "ok" else None
+    clip = flow.stored(job, record) if record is not None and record["status"] == "ok" else None
     return {
         "kind": "clip",
         "dataset": sample.dataset,
@@ -68,6 +93,7 @@ def _base(flow: Flow, job: Job) -> dict[str, Any]:
         "audio_path": _text(sample.audio),
         "reason": "",
         "detail": "",
+        "adapted": flow.adapted(job),
     }
 
 
@@ -99,10 +125,15 @@ def _set_rows(
         "kind": "set", "method": method, "gate": gate, "repeat": repeat, "dataset": split.samples[0].dataset,
         "split": split.name, "domain": split.domain, "sample": "", "identity": "", "reason": "", "detail": "",
         "clip_sha256": "", "clip_path": "", "reference_path": "", "image_path": "", "audio_path": "",
+        "adapted": "; ".join(sorted({w for job in flow.pairs(cell) if (w := flow.adapted(job))})),
     }  # fmt: skip
+    jobs = [job for job in flow.cell_jobs[cell] if flow.sample(job).reference is not None]
+    made = len(flow.pairs(cell)) / len(jobs) if jobs else 0.0
     for spec, key, record in flow.cell_sets(cell):
         if record is not None:
-            yield from _recorded(base, spec, record)
+            for row in _recorded(base, spec, record):
+                halves = _halves(flow, cell, record, row["column"])
+                yield row | {"coverage": row["coverage"] * made, "halves": halves}
         elif not flow.is_hopeless(cell):
             yield from _failed(base, spec, None, given_up.get(key))
         else:
@@ -121,7 +152,6 @@ def _recorded(
     base: Mapping[str, Any], spec: MetricSpec, record: Mapping[str, Any], notes: Sequence[str] = ()
 ) -> Iterable[dict[str, Any]]:
     values = record.get("values", {})
-    digest = record.get("key", "")
     for column in spec.columns:
         value = values.get(column.key)
         row = _row(base, spec, column) | {
@@ -138,11 +168,22 @@ def _recorded(
             "high": _number(values.get(f"{column.key}.high")),
             "floor": _number(values.get(f"{column.key}.floor")),
             "seconds": record.get("seconds", math.nan),
-            "digest": digest,
+            "digest": record.get("key", ""),
         }
         if record["status"] == "ok" and value is None:
             row |= {"status": "unscored", "reason": "not_finite"}
         yield row
+
+
+def _halves(flow: Flow, cell: Cell, record: Mapping[str, Any], column: str) -> str:
+    """Return a set metric's values over its subsamples, as `bench.results.subsets` reads them."""
+    values = record.get("values", {})
+    drawn = [v for n in range(10) if (v := values.get(f"{column}.half{n}")) is not None]
+    if len(drawn) < 2 or "halves_of" not in values:
+        return ""
+    samples = [flow.sample(job) for job in flow.pairs(cell)]
+    of = digest([values["halves_of"], [(s.id, s.digests["reference"]) for s in samples]])
+    return Halves(of[:12], len({s.identity for s in samples}), tuple(drawn)).text()
 
 
 def _failed(
@@ -169,7 +210,7 @@ def _unscored(base: Mapping[str, Any], item: Unavailable) -> Iterable[dict[str, 
 
 def _row(base: Mapping[str, Any], spec: MetricSpec, column: Column) -> dict[str, Any]:
     empty = dict.fromkeys(("value", "n_frames", "coverage", "low", "high", "floor", "seconds"), math.nan)
-    return {**base, **empty, "protocol": spec.id, "column": column.key, "n_clips": 0, "digest": ""}
+    return {**base, **empty, "halves": "", "protocol": spec.id, "column": column.key, "n_clips": 0, "digest": ""}
 
 
 def _number(value: float | None) -> float:

@@ -157,6 +157,8 @@ def run(
     gates: Iterable[str] | None = None,
     subset: str | int | None = None,
     precision: str = "fp32",
+    clips: str = "canonical",
+    fit: str = "",
     seed: int = 0,
     repeats: int = 1,
     job_limit: float = 3600.0,
@@ -182,6 +184,8 @@ def run(
         gates: any of `audio`, `visual`, `audio+visual`; None for all a method supports.
         subset: a number of samples, or a named subset.
         precision: `fp32` or `bf16`, of the metrics' networks.
+        clips: `canonical`, or `lossless`: what our encoder costs is then nothing, and clips are many times larger.
+        fit: how clips of another size than their reference's are compared, see `bench.run.fit.FITS`.
         seed, repeats: base seed, and clips per sample with different seeds.
         job_limit: wall limit of one job in seconds.
         how: where the jobs are done, see `bench.run.drive.Execution`.
@@ -213,6 +217,8 @@ def run(
         repeats,
         job_limit,
         progress=step,
+        clips=clips,
+        fit=fit,
     )
     for line in left_out(prepared.left_out):
         if say is not None:
@@ -230,6 +236,8 @@ def score(
     gate: str = "audio+visual",
     subset: str | int | None = None,
     precision: str = "fp32",
+    fit: str = "",
+    sound: str = "own",
     how: Execution | None = None,
     recipe: str = "full",
     formats: Sequence[str] = (),
@@ -251,6 +259,8 @@ def score(
         name: of the row (default: the folder's name).
         pattern: file name of a sample's video; `{id}` stands for the sample.
         gate: which signals the maker used.
+        fit: how videos of another size than their reference's are compared, see `bench.run.fit.FITS`.
+        sound: `own`, or `driving`: hear the sample's sound with the video, for systems that write pictures only.
         say: told what is not used or not there, line by line, before the work begins.
 
     Raises:
@@ -286,7 +296,7 @@ def score(
         require_available(chosen, wanted)
     elif split is None:
         chosen = [m for m in chosen if "reference" not in m.spec.needs and m.spec.kind == "clip"]
-    plan = plan_ingestion(loaded, name or folder.resolve().name, files, gate)
+    plan = plan_ingestion(loaded, name or folder.resolve().name, files, gate, fit, sound)
     return _finished(execute(plan, chosen, store, how, "", command, progress, report))
 
 

@@ -16,7 +16,7 @@ from bench.catalogue import (
     state,
 )
 from bench.core import registry
-from bench.core.errors import MissingError
+from bench.core.errors import MissingError, UsageError
 from bench.core.spec import Domain, Split
 from bench.core.views import ClipMetric, SetMetric
 from bench.data.splits import load_split
@@ -25,6 +25,8 @@ from bench.metrics.precision import Precision
 from bench.run.plan import DEFAULT_LIMIT, Plan, check_gates, plan_generation
 from bench.store.home import Home
 from bench.weights import lock, verify
+
+CLIPS = ("canonical", "lossless")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,8 @@ def prepare_run(
     limit: float = DEFAULT_LIMIT,
     plan_only: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    clips: str = "canonical",
+    fit: str = "",
 ) -> Prepared:
     """Load the split, find methods and metrics, and list the jobs.
 
@@ -68,6 +72,8 @@ def prepare_run(
         seed, repeats, limit: see `bench.run.plan.plan_generation`.
         plan_only: nothing will be made, so methods and data sets need not be prepared.
         progress: called with (done, total) while a split is made.
+        clips: `canonical` or `lossless`.
+        fit: see `bench.run.fit`.
 
     Raises:
         UnknownName, UsageError, MissingError: something asked for does not exist, or cannot run here.
@@ -83,6 +89,8 @@ def prepare_run(
     if not plan_only:
         require_ready(wanted)
     match_metrics(metrics or ())
+    if clips not in CLIPS:
+        raise UsageError(f"--clips is {' or '.join(CLIPS)}, not '{clips}'.")
     check_gates(gates or ())
     loaded = load_split(split, home, subset, progress, media=not plan_only)
     left_out: dict[str, str] = {}
@@ -91,7 +99,7 @@ def prepare_run(
     if metrics is not None:
         require_available(chosen, metrics)
     swaps = any("swapped" in m.spec.needs for m in chosen)
-    plan = plan_generation(loaded, entries, gates, seed, repeats, limit, swaps)
+    plan = plan_generation(loaded, entries, gates, seed, repeats, limit, swaps, clips == "lossless", fit)
     return Prepared(plan, chosen, left_out)
 
 

@@ -168,7 +168,7 @@ class Swapped(_OfJob):
         run, base = self.run, self.job.key
         return ScoreTask(
             key=swap_name(base),
-            clip=run.clip_ref(self.job, run.generated[base]),
+            clip=run.stored(self.job, run.generated[base]),
             reference=None,
             protocols=tuple(p for p in run.swap_keys(base) if p[1] in missing),
             swapped=run.swapped(base),

@@ -137,3 +137,11 @@ def sweep(root: Path, older_than: float) -> int:
             except FileNotFoundError:
                 continue
     return removed
+
+
+def identity(status: os.stat_result) -> tuple[int, int, int, int, int]:
+    """Return what changes whenever a file's content may have: size, times of content and inode, inode, device.
+
+    Size and time of content alone are kept by `rsync -t`, `cp -p` and archives; the inode's time cannot be set.
+    """
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev

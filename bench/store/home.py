@@ -83,3 +83,8 @@ def require_folder(home: str) -> None:
             "Mount the bucket or share and pass its mount point (every node of a cluster under the same path),"
             " or pass a local folder with --home or $BENCH_HOME.",
         )
+
+
+def is_store(folder: Path) -> bool:
+    """Tell whether a folder holds results: it is then never read as an input."""
+    return (folder / "records").is_dir() and (folder / "blobs").is_dir()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from bench.core.declaration import known_json
-from bench.store.files import write_bytes
+from bench.store.files import identity, write_bytes
 from bench.store.home import Home
 
 _CHUNK = 1 << 20
@@ -21,20 +21,16 @@ def content(path: Path) -> str:
     return digest_of(path, "sha256")
 
 
-_Key = tuple[str, str, int, int, int, int, int]
-_digests: dict[_Key, str] = {}
+_digests: dict[tuple[str | int, ...], str] = {}
 
 
 def digest_of(path: Path, kind: Literal["sha256", "git"]) -> str:
-    """Hash a file once per state of the file, remembered across processes in `<home>`.
+    """Hash a file once per state of the file (see `identity`), remembered across processes in `<home>`.
 
-    A file's state is its size, number, device and both its times: whoever swaps the content can set the time of
-    modification, but not that of change. A memory that others may write is not believed.
+    A memory that others may write is not believed.
     """
     found = path.stat()
-    key = (
-        kind, str(path.resolve()), found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_dev,
-    )  # fmt: skip
+    key = (kind, str(path.resolve()), *identity(found))
     if key in _digests:
         return _digests[key]
     memory = Home().weights / ".digests.json"

@@ -79,7 +79,7 @@ def _read_lock(path: Path, _modified: int) -> Mapping[str, LockedWeight]:
     known = {f.name for f in fields(LockedWeight)}
     kinds = get_type_hints(LockedWeight)
     entries = {}
-    for name, table in tomllib.loads(path.read_text(encoding="utf-8")).items():
+    for name, table in tomllib.loads(path.read_text(encoding="utf-8-sig")).items():
         if unknown := set(table) - known:
             raise TypeError(f"[{name}] has unknown fields {sorted(unknown)}")
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in table.items()}
