@@ -3,14 +3,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# What the metrics are compared with. Outside the environment and without dependencies: see docs/install.md, torchvision.
+REFERENCES := $(VENV)/references
 
 .PHONY: demo test lint docs performance clean
 
 demo: $(STAMP)
 	$(BIN)/bench run --split synthetic
 
-test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+test: lint $(REFERENCES)/.installed
+	BENCH_REFERENCES=$(abspath $(REFERENCES)) $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -28,6 +30,11 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[faces,dev,train]'
 	touch $(STAMP)
+
+$(REFERENCES)/.installed: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(REFERENCES) \
+		-c constraints.txt torchvision pytorch-fid lpips syncnet-python cd-fvd
+	touch $@
 
 clean:
 	rm -rf $(VENV) .bench build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

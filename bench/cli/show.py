@@ -33,7 +33,8 @@ def show(
 
     look_up = {Kind.METHOD: _method, Kind.METRIC: _metric, Kind.SPLIT: _split, Kind.RUN: _run}[kind]
     found = look_up(name, Home(home))
-    if json:
+    # A split is a list of files: into a pipe it goes as before, for programs.
+    if json or (kind is Kind.SPLIT and not output.is_terminal):
         emit_json(found)
         return
     for line in outline(found):
