@@ -292,7 +292,8 @@ def prepare_all(
     kind = type(preparation)
     name = getattr(preparation, "key", "") or f"{kind.__module__}.{kind.__qualname__}"
     store = FeatureStore(cache / hashlib.sha256(name.encode()).hexdigest()[:16], keys)
-    for i in store.missing()[rank::world]:
+    # By position: another worker may have written part of its share already, and what is missing differs then.
+    for i in [i for i in store.missing() if i % world == rank]:
         store.add(i, preparation.prepare(_variant(source[i % len(source)], i // len(source))))
     store.flush()
     if world > 1:
