@@ -85,7 +85,11 @@ def distance(first: Features, second: Features, *, biased: bool = False) -> floa
     """
     import scipy.linalg  # half a second, which listing metrics should not pay
 
-    if count(first) > 1 and first.keys() == second.keys() and all((first[k] == second[k]).all() for k in first):
+    if (
+        count(first) > 1
+        and first.keys() == second.keys()
+        and all(np.array_equal(first[k], second[k]) for k in first)
+    ):
         return 0.0  # of a set with itself, where rounding would leave some 1e-5
     moments = []
     for one in (first, second):

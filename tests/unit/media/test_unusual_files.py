@@ -324,6 +324,7 @@ def hdr(tmp_path: Path, mux: Mux) -> None:
             planes = np.concatenate([np.tile(luma, 64), np.full(64 * 64 // 2, 512, np.uint16)])
             frame = av.VideoFrame.from_ndarray(planes.reshape(96, 64), format="yuv420p10le")
             frame.color_trc, frame.color_primaries, frame.colorspace, frame.color_range = number, 9, 9, 1
+            frame.pts, frame.time_base = 0, film.time_base or Fraction(1, 25)
             box.mux(film.encode(frame))
             box.mux(film.encode(None))
         shown = next(chunks(path))[0][32, 8::16].astype(int)

@@ -52,7 +52,7 @@ def test_lpips_refuses_what_it_cannot_pair(ours, theirs, reason, memory_clip, no
 class FixedEmbedder:
     """Finds a face in every frame whose first pixel is not black, and embeds its first pixel's colour."""
 
-    def find(self, picture):
+    def find(self, picture, choose=None):
         return (picture, Face(picture[0, 0].astype(np.float32)), False) if picture[0, 0].any() else None
 
     def embed(self, pictures, landmarks):

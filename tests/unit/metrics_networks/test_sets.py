@@ -8,7 +8,9 @@ import pytest
 from bench.catalogue import extractors
 from bench.core.spec import Reason, Unscored
 from bench.metrics import fid, fvd
-from bench.metrics.precision import Precision
+from bench.metrics.precision import Precision, cpu_note
+
+EMULATED = pytest.mark.skipif(bool(cpu_note(Precision.BF16)), reason="minutes without bf16 units")
 
 
 def features(n: int, d: int, seed: int) -> dict[str, np.ndarray]:
@@ -59,7 +61,12 @@ def test_frame_features_do_not_depend_on_the_batch(weights_for, memory_clip, noi
 
 @pytest.mark.parametrize(
     ("name", "weight", "frames"),
-    [("inception2048", "inception_fid", 2), ("i3d", "i3d_kinetics400", 10)],
+    [
+        ("inception2048", "inception_fid", 2),
+        pytest.param(
+            "i3d", "i3d_kinetics400", 10, marks=pytest.mark.skipif(EMULATED, reason="minutes without bf16")
+        ),
+    ],
 )
 def test_bfloat16_stays_near_float32(name, weight, frames, weights_for, memory_clip, noise):
     weights_for(weight)

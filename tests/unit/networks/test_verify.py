@@ -13,6 +13,7 @@ from bench.core.errors import UsageError
 from bench.media.encode import write_clip
 from bench.metrics import pixels, references, verify
 from bench.metrics.deviation import deviations
+from bench.metrics.precision import Precision, cpu_note
 
 
 @pytest.fixture
@@ -45,6 +46,7 @@ def test_a_missing_package_is_a_row_with_the_command(clip, monkeypatch):
     assert "pip install --no-deps lpips" in row.note
 
 
+@pytest.mark.skipif(bool(cpu_note(Precision.BF16)), reason="bf16 without hardware takes minutes here")
 def test_bfloat16_is_measured_against_float32_and_not_judged(clip):
     rows = deviations([clip], ["fvd", "lpips/alex_v0.1"])
     assert [row.metric for row in rows] == ["fvd features+bf16", "lpips alex+bf16"]
