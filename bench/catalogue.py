@@ -111,7 +111,7 @@ def method_code(target: str) -> str:
 
 def is_control(name: str) -> bool:
     """Tell whether a name belongs to a built-in control row."""
-    return name in registry.METHODS and find_method(name).spec.kind == "control"
+    return name in registry.METHODS and _method_class(registry.METHODS[name]).spec.kind == "control"
 
 
 def _keep(method: object) -> str:

@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.special import stdtrit
-from scipy.stats import kendalltau
 
 from bench.results import statistics
 from bench.results.runs import Results
@@ -336,6 +334,8 @@ class _Table:
         data = statistics.clusters(delta, owners)
         if len(data) < 2:
             return (abs(float(delta.mean())),) * 2
+        from scipy.special import stdtrit  # loading it takes a second, and every run reads floors
+
         error = float(stdtrit(len(data) - 1, 0.975)) * statistics.standard_error(data)
         return math.sqrt(2) * error, abs(data.mean) + error
 
@@ -398,6 +398,8 @@ class _Table:
 
     def _tau(self, levels: Sequence[_Variant]) -> float:
         """Return the mean over clips of tau-b between level (B is 0) and score, positive where damage is worse."""
+        from scipy.stats import kendalltau
+
         values = np.stack([self.base.values, *(v.values for v in levels)])
         found = []
         for series in values.T:
