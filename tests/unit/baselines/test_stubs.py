@@ -105,6 +105,14 @@ def test_seed_in_a_configuration_is_a_number(method, sample, monkeypatch):
     assert seen["seed"] == 77 and seen["kept"] == 1 and seen["output_dir"].endswith("/out")
 
 
+@pytest.mark.parametrize("gpu", [True, False])
+def test_words_for_machines_without_a_gpu_are_added_there_alone(method, sample, monkeypatch, gpu):
+    built, stub = method("liveportrait", "visual")
+    monkeypatch.setattr(host, "has_gpu", lambda: gpu)
+    list(built.generate(dataclasses.replace(sample, audio=None), GATES["visual"], 1).frames)
+    assert ("--flag_force_cpu" in stub.calls[-1]) is not gpu
+
+
 def test_musetalk_is_given_many_tasks_in_one_configuration(method, sample, monkeypatch):
     import yaml
 

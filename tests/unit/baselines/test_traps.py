@@ -341,7 +341,9 @@ def test_systems_that_cannot_run_are_scored_from_a_folder(name, tmp_path):
 
     assert host.readiness(name).startswith("videos only: ")
     sample = Sample("a", "b", "c", "d", Path("a.png"), None, None, None, 25)
-    plan = plan_ingestion(Split("fake", "real", (sample,)), name, {"c": tmp_path / "c.mp4"}, "audio")
+    clip = tmp_path / "c.mp4"
+    clip.write_bytes(b"made elsewhere")  # a plan names a file by its content
+    plan = plan_ingestion(Split("fake", "real", (sample,)), name, {"c": clip}, "audio")
     assert [job.method for job in plan.jobs] == [name]
     assert plan.split.notes == (f"{name}: videos made elsewhere; submitted, not reproduced here.",)
 
