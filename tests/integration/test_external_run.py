@@ -76,6 +76,7 @@ def home(monkeypatch):
     return Path(os.environ["BENCH_HOME"])
 
 
+@pytest.mark.slow
 def test_from_preparation_to_table(home, tmp_path, capfd):
     names = ",".join(SYSTEMS)
     plan = ["plan", "--split", "synthetic-ci", "--subset", "1", "--methods", names, "--gates", "all"]
