@@ -113,7 +113,7 @@ def test_training_moves_exactly_the_trained_parts(tmp_path):
     made = system()
     before = {k: v.clone() for k, v in made.pipeline.conditioner.state_dict().items()}
     config = tiny.config(tmp_path, steps=2)
-    config = replace(config, phases=(PhaseConfig(steps=4, batch=1, frames=5, accumulation=2, lr=1e-2),))
+    config = replace(config, phases=(PhaseConfig(steps=2, batch=1, frames=5, accumulation=2, lr=1e-2),))
     saved = []
 
     def save(folder):
@@ -122,7 +122,7 @@ def test_training_moves_exactly_the_trained_parts(tmp_path):
 
     made.save = save
     train(config, [clip(), clip()], lambda _: made)
-    assert saved == [tmp_path / "model"]
+    assert len(saved) == 1 and (tmp_path / "model").is_dir() and not saved[0].exists()  # written, then renamed
     moved = {
         k.split(".")[0] for k, v in made.pipeline.conditioner.state_dict().items() if not torch.equal(v, before[k])
     }
