@@ -48,10 +48,10 @@ def test_a_run_logs_validates_and_stores(tmp_path, capsys):
 
 
 def test_a_stopped_run_continues_and_ends_like_an_unbroken_one(tmp_path):
-    whole = tiny.config(tmp_path / "whole")
+    whole = tiny.config(tmp_path / "whole", steps=3)
     train(whole, tiny.clips(), build)
-    broken = tiny.config(tmp_path / "broken", max_minutes=1e-9)
-    for _ in range(6):
+    broken = tiny.config(tmp_path / "broken", steps=3, max_minutes=1e-9)
+    for _ in range(3):
         train(broken, tiny.clips(), build)
     paths = [tmp_path / name / "model" / "unet" / "model.safetensors" for name in ("whole", "broken")]
     assert paths[0].read_bytes() == paths[1].read_bytes()
@@ -113,11 +113,11 @@ command.train(config, tiny.clips(), lambda _: tiny.TinySystem())
 
 def test_few_checkpoints_are_kept(tmp_path):
     train(
-        tiny.config(tmp_path, checkpoint_every=1, keep_checkpoints=2, background_checkpoints=True),
+        tiny.config(tmp_path, steps=4, checkpoint_every=1, keep_checkpoints=2, background_checkpoints=True),
         tiny.clips(),
         build,
     )
-    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["00000005", "00000006"]
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["00000003", "00000004"]
 
 
 def test_a_run_stops_at_max_steps_with_a_model_and_goes_on(tmp_path):
