@@ -78,7 +78,7 @@ def code_digest(modules: tuple[str, ...]) -> str:
     parts = []
     for module in sorted(modules):
         for name, path in _sources(module):
-            parts.append((name, source_digest(path.read_text(encoding="utf-8"))))
+            parts.append((name, _digest_of_source(path, _stamp(path))))
     return digest(parts)
 
 
@@ -105,7 +105,7 @@ def imported_files(path: Path) -> list[Path]:
         if file in found:
             continue
         found[file] = None
-        for name in _imports(file, root):
+        for name in _imports(file, root, _stamp(file)):
             parts = name.split(".")
             for depth in range(1, len(parts) + 1):
                 place = root.joinpath(*parts[:depth])
@@ -113,20 +113,34 @@ def imported_files(path: Path) -> list[Path]:
     return [path.resolve(), *sorted(found.keys() - {path.resolve()})]
 
 
-def _imports(file: Path, root: Path) -> Iterable[str]:
-    """Yield the dotted names, seen from `root`, of everything a file may import."""
+def _stamp(path: Path) -> tuple[int, int, int]:
+    """Return what changes with a file, so that methods that share code do not parse it again each."""
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns, found.st_ino
+
+
+@cache
+def _digest_of_source(path: Path, _at: tuple[int, int, int]) -> str:
+    return source_digest(path.read_text(encoding="utf-8"))
+
+
+@cache
+def _imports(file: Path, root: Path, _at: tuple[int, int, int]) -> tuple[str, ...]:
+    """Return the dotted names, seen from `root`, of everything a file may import."""
     try:
         tree = ast.parse(file.read_text(encoding="utf-8-sig"))
     except (SyntaxError, UnicodeDecodeError):  # whoever runs the file says so
-        return
+        return ()
     package = file.parent.relative_to(root).parts
+    found: dict[str, None] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found |= dict.fromkeys(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else ()
             start = ".".join((*base, *([node.module] if node.module else [])))
-            yield from (".".join(filter(None, (start, alias.name))) for alias in node.names)
+            found |= dict.fromkeys(".".join(filter(None, (start, alias.name))) for alias in node.names)
+    return tuple(found)
 
 
 def source_digest(source: str) -> str:
