@@ -1,8 +1,8 @@
 """What the page needs to tell which of two methods is better: means with intervals, paired differences, noise.
 
 A difference is decided by the rule the tables are marked by (`Summary.separates`): the paired interval over
-identities excludes a tie, or, for set metrics, it exceeds the spreads of both sides together. With fewer than
-ten identities nothing is decided.
+identities excludes a tie, or, for set metrics, the one over the same subsamples of the same clips does. With fewer
+than ten identities nothing is decided.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.results import statistics
+from bench.results import statistics, subsets
 from bench.results.reference import measure_noise
 from bench.results.statistics import Clusters
 from bench.results.summary import Cell, Estimate, Summary
@@ -34,8 +34,9 @@ class Paired:
     Attributes:
         first, second: (method, gate).
         gain: first minus second, signed so that positive means the first is better (unscaled).
-        low, high: 95 % interval of the gain; NaN where identities are too few to tell.
-        n, identities: clips and people compared; clips of the smaller set for set metrics, no people.
+        low, high: 95 % interval of the gain; NaN where identities are too few to tell, or subsamples not the same.
+        n, identities: clips and people compared; clips of the smaller set for set metrics, no people where
+            subsamples are unknown.
         fair: both sides scored the same clips, so that they are ranked in the tables, too.
     """
 
@@ -108,9 +109,11 @@ def _pair(
     fair = first.covers == second.covers
     if first.kind == "set":
         gain = sign * (first.value - second.value)
-        noise = math.hypot(first.half, second.half)
-        low, high = gain - noise, gain + noise
-        return Paired(a, b, gain, low, high, min(first.n_ok, second.n_ok), 0, fair), None, 0
+        people = first.halves.identities if first.halves else 0
+        enough = people >= statistics.MIN_CLUSTERS
+        noise = subsets.half_width(first.halves, second.halves, 0.95) if enough else math.nan
+        clips = min(first.n_ok, second.n_ok)
+        return Paired(a, b, gain, gain - noise, gain + noise, clips, people, fair), None, 0
     common, mine, other = np.intersect1d(first.samples, second.samples, return_indices=True)
     if not len(common):
         return None, None, 0

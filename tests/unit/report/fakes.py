@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from bench.results.runs import Results
+from bench.results.subsets import Halves
 
 METHODS: Mapping[str, tuple[str, Sequence[str], float]] = {
     "actalker": ("model", ("audio", "visual", "audio+visual"), 0.8),
@@ -95,11 +96,15 @@ def make(
                     }  # fmt: skip
                     if kind == "set":
                         value = max(0.0, mean + noise.normal(0, 0.2 * spread))
+                        # A generator of their own: values do not move with the number of subsamples.
+                        own_seed = int(digest(seed, method, gate, protocol, key)[:8], 16)
+                        drawn = np.random.default_rng(own_seed).normal(0, 0.45 * spread, 10)
+                        halves = Halves(digest(samples), identities, tuple((value + 1 + drawn).tolist()))
                         rows.append({
                             **common, "sample": "", "identity": "", "repeat": 0, "value": value, "n_clips": len(samples),
                             "n_frames": 75 * len(samples), "coverage": 1.0, "low": value + 1 - spread,
                             "high": value + 1 + spread, "floor": 0.1 * level,
-                            "digest": digest(seed, method, gate, protocol, key, value),
+                            "halves": halves.text(), "digest": digest(seed, method, gate, protocol, key, value),
                         })  # fmt: skip
                         continue
                     for n, (sample, identity) in enumerate(samples):
