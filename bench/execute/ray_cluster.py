@@ -181,7 +181,8 @@ class RayCluster:
         """See `Cluster.stop`."""
         for reference in [r for r, other in self._waits.items() if other is hand]:
             del self._waits[reference]
-        self._ray.kill(hand.handle, no_restart=True)
+        if hand.handle is not None:  # Ray may have refused to make it
+            self._ray.kill(hand.handle, no_restart=True)
 
     def demand(self, lanes: Mapping[Lane, int]) -> None:
         """See `Cluster.demand`; reaches the autoscaler of a cluster that has one."""

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from bench.core.keys import package_digest
 from bench.execute.ray_cluster import _RayWorker, connected
+from bench.execute.tasks import Lane
 
 pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray")]
 
@@ -20,7 +22,8 @@ from bench.core.errors import MissingError
 from bench.execute.ray_cluster import connected
 try:
     with connected(sys.argv[1]) as ray:
-        print(len(ray.nodes()))
+        count = len(ray.nodes())
+    print(count)  # within, standard output is Ray's own messages and goes elsewhere
 except MissingError as error:
     sys.exit(str(error))
 """
@@ -47,7 +50,7 @@ def test_only_who_has_the_runs_token_can_use_its_ray(tmp_path: Path, monkeypatch
     with connected(None, workers=2) as ray:
         address = ray.get_runtime_context().gcs_address
         token = ray.get(ray.remote(lambda: os.environ["RAY_AUTH_TOKEN"]).remote())
-        worker = ray.remote(Spy).remote(tmp_path, None, 1, False, marker)
+        worker = ray.remote(Spy).remote(tmp_path, None, marker, package_digest(), Lane("cpu"))
         assert token not in ray.get(worker.environment.remote()).values()
         assert token not in os.environ.values()
         commands = subprocess.run(["ps", "axww", "-o", "args"], capture_output=True, text=True).stdout
