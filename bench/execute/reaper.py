@@ -17,6 +17,7 @@ import uuid
 from pathlib import Path
 
 MARK = "BENCH_RAY_RUN"
+_KEEP = "SPT_NOENV"  # setproctitle (Ray's agents use it) else zeroes the environment, and the mark with it
 _GRACE = 2.0  # seconds for marked processes to stop by themselves
 
 
@@ -31,6 +32,8 @@ class Reaper:
         self._name = name
         mark = uuid.uuid4().hex
         os.environ[name] = mark
+        self._kept = os.environ.get(_KEEP)
+        os.environ[_KEEP] = "1"
         command = [sys.executable, "-S", "-E", str(Path(__file__).resolve()), name, mark]
         # Its own session, so that Ctrl-C and a kill of the owner's group do not reach it.
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
@@ -38,6 +41,10 @@ class Reaper:
     def close(self) -> None:
         """Everything was stopped in order; let the reaper look once and go."""
         os.environ.pop(self._name, None)
+        if self._kept is None:
+            os.environ.pop(_KEEP, None)
+        else:
+            os.environ[_KEEP] = self._kept
         if self._process.stdin is not None:
             self._process.stdin.close()
         self._process.wait(timeout=60)
