@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,14 +31,14 @@ def run_inline(
     """
     from bench.execute.worker import Worker
 
-    worker = Worker(home, weights)
-    while not scheduler.finished and not interrupt.requested:
-        # The least demanding lane first: a clip is scored before the next one is made.
-        lane = scheduler.ready[-1]
-        task = scheduler.take(lane)
-        assert task is not None, "nothing runs beside this process, so what waits is ready"
-        outcome = worker.run(task, scheduler.peek(lane))
-        if outcome.error is not None:
-            raise outcome.error
-        scheduler.settle(task, outcome)
-        observe(task, outcome)
+    with contextlib.closing(Worker(home, weights)) as worker:
+        while not scheduler.finished and not interrupt.requested:
+            # The least demanding lane first: a clip is scored before the next one is made.
+            lane = scheduler.ready[-1]
+            task = scheduler.take(lane)
+            assert task is not None, "nothing runs beside this process, so what waits is ready"
+            outcome = worker.run(task, scheduler.peek(lane))
+            if outcome.error is not None:
+                raise outcome.error
+            scheduler.settle(task, outcome)
+            observe(task, outcome)

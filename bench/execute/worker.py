@@ -45,6 +45,10 @@ class Worker:
         self._shop: Any = importlib.import_module(WORKSHOP).Workshop(home, weights)
         self._shop.loaded = loaded
 
+    def close(self) -> None:
+        """Let go of what is loaded; a process that goes on must not keep a model it will not use again."""
+        self._shop.close()
+
     def run(self, task: Task, ahead: Task | None = None) -> Outcome:
         """Do a task. Never raises for a failure of the task; says what went wrong in the outcome.
 

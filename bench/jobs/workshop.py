@@ -48,11 +48,17 @@ class Workshop:
             if task.method_code and not task.target.startswith(catalogue.HERE):
                 _require_same(task, catalogue.method_code(task.target))
             if task.lane.gpus:
-                self._methods.clear()  # two models rarely fit on one GPU
+                self.close()  # two models rarely fit on one GPU
             start = time.perf_counter()
             self._methods[task.target] = catalogue.load_method(task.target)
             self._load_seconds[task.target] = time.perf_counter() - start
         return self._methods[task.target]
+
+    def close(self) -> None:
+        """Drop the loaded methods and end what they keep running (see `bench.methods.base.Method`)."""
+        while self._methods:
+            _, method = self._methods.popitem()
+            getattr(method, "close", lambda: None)()
 
     def stopwatch(self, task: GenerateTask) -> Stopwatch:
         """Return what times the next call of the task's method, which is loaded."""

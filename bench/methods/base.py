@@ -47,7 +47,11 @@ class Video:
 
 
 class Method(Protocol):
-    """A method that runs inside a worker; built once per worker, so it may keep a loaded model."""
+    """A method that runs inside a worker; built once per worker, so it may keep a loaded model.
+
+    A method that keeps more than memory (a process, a folder) may have `close()`: it is called when the worker is
+    done with it.
+    """
 
     spec: MethodSpec
 

@@ -14,7 +14,7 @@ import pytest
 
 from bench.cli import invoke
 from bench.core.spec import GATES, Sample
-from bench.media.encode import write_image, write_wav
+from bench.media.encode import write_clip, write_image, write_wav
 from bench.methods.base import GenerationFailed
 from bench.store.home import Home
 from bench.systems import host, sandbox
@@ -35,10 +35,8 @@ pass_env = ["NOSY_LICENCE"]
 python = "3.11"
 """
 
-PROGRAM = """import json, os, socket, sys
+PROGRAM = """import json, os, shutil, socket, sys
 from pathlib import Path
-import numpy as np
-from bench.media.encode import write_clip
 asked = json.loads((Path(__file__).parent / "asked.json").read_text())
 def can(what):
     try:
@@ -54,7 +52,7 @@ def others():
 if asked.get("link"):
     Path(sys.argv[1]).symlink_to(asked["link"])
 else:
-    write_clip(Path(sys.argv[1]), [np.full((64, 64, 3), 90, np.uint8)] * 20)
+    shutil.copyfile(Path(__file__).parent / "made.mp4", sys.argv[1])
 said = {
     "env": dict(os.environ),
     "reads": can(lambda: Path(asked["secret"]).read_text()),
@@ -76,6 +74,7 @@ def nosy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "nosy" / "baseline.toml").write_text(CONTRACT)
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "run.py").write_text(PROGRAM)
+    write_clip(tmp_path / "code" / "made.mp4", [np.full((64, 64, 3), 90, np.uint8)] * 20)
     write_image(tmp_path / "face.png", np.full((64, 64, 3), 90, np.uint8))
     write_wav(tmp_path / "talk.wav", np.zeros(12800, np.int16))
     sample = Sample("d", "s", "a", "i", tmp_path / "face.png", tmp_path / "talk.wav", None, None, 20)
@@ -145,8 +144,6 @@ def test_without_bubblewrap_it_runs_and_says_so_or_is_refused(nosy, tmp_path, mo
 
 
 def test_a_video_from_elsewhere_is_no_result(nosy, tmp_path, monkeypatch) -> None:
-    from bench.media.encode import write_clip
-
     monkeypatch.setenv("BENCH_SANDBOX", "off")
     write_clip(tmp_path / "truth.mp4", [np.full((64, 64, 3), 90, np.uint8)] * 20)
     with pytest.raises(GenerationFailed, match="outside the run's private folder"):

@@ -11,7 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 import fakes
-from pages import CHROMIUM, EVIL, PIXEL, wait_until, write_clip
+from pages import EVIL, PIXEL, wait_until, write_clip
 
 from bench import report
 from bench.report import sheets
@@ -40,18 +40,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return report.write(
         Results.from_rows(rows, provenance, folder=folder, clips=extras), folder, formats=("html",)
     )["html"]
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        found = driver.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
-        )
-        yield found
-        found.close()
 
 
 @pytest.fixture

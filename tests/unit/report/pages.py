@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import json
 import re
-import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -16,11 +14,6 @@ import pytest
 from PIL import Image
 
 EVIL = "<img src=x onerror='window.hacked=1'>\"&</script><script>window.hacked=1</script>"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-browser_only = pytest.mark.skipif(
-    CHROMIUM is None or importlib.util.find_spec("playwright") is None,
-    reason="no Chromium or no playwright here",
-)
 PIXEL = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk"
     "+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="

@@ -12,13 +12,12 @@ from urllib.parse import unquote
 import fakes
 import pandas as pd
 import pytest
-from pages import CHROMIUM, browser_only, embedded, wait_for_frame, wait_until
+from pages import embedded, wait_for_frame, wait_until
 
 from bench import report
 from bench.results.runs import Results
 
 
-@browser_only
 def test_it_opens_offline_without_errors(tab: Any) -> None:
     assert tab.trouble == []
     assert all(url.startswith(("file:", "data:")) for url in tab.requests)
@@ -26,7 +25,6 @@ def test_it_opens_offline_without_errors(tab: Any) -> None:
     assert tab.locator("img[src=x]").count() == 0
 
 
-@browser_only
 def test_a_heading_sorts_its_table_within_the_groups(tab: Any) -> None:
     table = tab.locator("#table-sync table")
     table.get_by_role("button", name="Sync-C").click()
@@ -38,7 +36,6 @@ def test_a_heading_sorts_its_table_within_the_groups(tab: Any) -> None:
     assert tab.eval_on_selector_all(cells, "all => all.map(td => Number(td.dataset.v))") == shown[::-1]
 
 
-@browser_only
 def test_players_run_together_and_follow_the_slider(tab: Any) -> None:
     tab.locator("#speed").select_option("0.25")
     tab.locator("#play").click()
@@ -57,7 +54,6 @@ def test_players_run_together_and_follow_the_slider(tab: Any) -> None:
     assert tab.eval_on_selector_all("#players video", "all => all.every(v => v.paused)")
 
 
-@browser_only
 def test_keys_step_frames_and_clips(tab: Any) -> None:
     tab.locator("#samples").scroll_into_view_if_needed()
     tab.locator("#now").click()
@@ -75,7 +71,6 @@ def test_keys_step_frames_and_clips(tab: Any) -> None:
     assert tab.locator("#play").get_attribute("aria-label") == "Pause"
 
 
-@browser_only
 def test_tabs_order_the_clips(tab: Any, site: Path) -> None:
     data = embedded(site.read_text(encoding="utf-8"))
     metric = next(i for i, m in enumerate(data["metrics"]) if m["label"] == "Sync-C")
@@ -100,13 +95,11 @@ def test_tabs_order_the_clips(tab: Any, site: Path) -> None:
     assert tab.locator(listed).all_inner_texts() == ["clip007_0"]
 
 
-@browser_only
 def test_a_missing_clip_says_so_and_the_rest_plays(tab: Any) -> None:
     tab.wait_for_selector("#players .absent")
     assert "gone.mp4" in tab.locator("#players .player", has_text="mouth-warp").locator(".absent").inner_text()
 
 
-@browser_only
 def test_links_to_a_clip_open_it_with_its_reasons(tab: Any) -> None:
     tab.locator("#missing summary").first.click()
     tab.locator("#missing a", has_text="clip003_0").first.click()
@@ -118,7 +111,6 @@ def test_links_to_a_clip_open_it_with_its_reasons(tab: Any) -> None:
     assert tab.locator("#now").inner_text() != ""
 
 
-@browser_only
 def test_the_contact_sheet_has_the_ground_truth_on_top_and_leads_to_a_moment(tab: Any) -> None:
     tab.locator("#frames").scroll_into_view_if_needed()
     labels = tab.locator("#sheet span").all_inner_texts()
@@ -136,14 +128,12 @@ def test_the_contact_sheet_has_the_ground_truth_on_top_and_leads_to_a_moment(tab
     assert float(frame.removesuffix("px")) == pytest.approx(box["width"] / 2, abs=2)
 
 
-@browser_only
 def test_controls_come_after_the_methods_everywhere(tab: Any, site: Path) -> None:
     controls = [row["control"] for row in embedded(site.read_text(encoding="utf-8"))["rows"]]
     assert controls == sorted(controls)
     assert tab.locator("#plot .name").last.text_content() in ("ground-truth", "shuffled-audio", "frozen")
 
 
-@browser_only
 def test_a_footnote_opens_the_protocol_it_names(tab: Any) -> None:
     where = tab.locator("#protocol-sync-synthetic-v1")
     assert not where.is_visible()
@@ -151,7 +141,6 @@ def test_a_footnote_opens_the_protocol_it_names(tab: Any) -> None:
     where.wait_for(state="visible")
 
 
-@browser_only
 def test_the_keyboard_reaches_everything_in_reading_order(tab: Any) -> None:
     focus = "document.activeElement.textContent.trim() || document.activeElement.ariaLabel"
     reached = []
@@ -201,7 +190,6 @@ CONTRASTS = """() => {
 }"""
 
 
-@browser_only
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_all_text_stands_out_from_its_background(browser: Any, site: Path, scheme: Any) -> None:
     context = browser.new_context(color_scheme=scheme)
@@ -217,7 +205,6 @@ def test_all_text_stands_out_from_its_background(browser: Any, site: Path, schem
     context.close()
 
 
-@browser_only
 def test_a_zipped_report_plays_where_it_is_unpacked(browser: Any, site: Path, tmp_path: Path) -> None:
     clips = json.loads((site.parent / "kept.json").read_text(encoding="utf-8"))
     rows = pd.read_parquet(site.parent / "kept.parquet")
@@ -244,7 +231,6 @@ def test_a_zipped_report_plays_where_it_is_unpacked(browser: Any, site: Path, tm
     context.close()
 
 
-@browser_only
 def test_the_theme_switches(tab: Any) -> None:
     colour = "getComputedStyle(document.body).backgroundColor"
     before = tab.evaluate(colour)
@@ -252,7 +238,6 @@ def test_the_theme_switches(tab: Any) -> None:
     assert tab.evaluate(colour) != before
 
 
-@browser_only
 @pytest.mark.parametrize("width", [360, 768, 1280])
 def test_no_window_scrolls_sideways(browser: Any, site: Path, width: int) -> None:
     context = browser.new_context(viewport={"width": width, "height": 800})
@@ -264,7 +249,6 @@ def test_no_window_scrolls_sideways(browser: Any, site: Path, width: int) -> Non
     context.close()
 
 
-@browser_only
 def test_every_control_has_a_name(tab: Any) -> None:
     nameless = tab.eval_on_selector_all(
         "button, select, input",
@@ -275,10 +259,9 @@ def test_every_control_has_a_name(tab: Any) -> None:
     assert nameless == 0
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
-def test_the_script_runs_in_plain_chromium(site: Path, tmp_path: Path) -> None:
+def test_the_script_runs_in_plain_chromium(chromium: str, site: Path, tmp_path: Path) -> None:
     done = subprocess.run(
-        [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}",
+        [chromium, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}",
          "--virtual-time-budget=4000", "--dump-dom", site.as_uri()],
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip

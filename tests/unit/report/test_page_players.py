@@ -9,7 +9,7 @@ from typing import Any
 
 import fakes
 import pytest
-from pages import browser_only, frames_on_screen, picture, wait_for_frame, wait_until
+from pages import frames_on_screen, picture, wait_for_frame, wait_until
 
 from bench import report
 from bench.results.runs import Results
@@ -18,7 +18,6 @@ REAL = Path(__file__).parents[4] / "shared" / "media" / "talking"
 PANES = "#screens video"
 
 
-@browser_only
 def test_a_pause_leaves_every_player_on_the_same_frame(tab: Any) -> None:
     tab.locator("#speed").select_option("0.5")
     for _ in range(3):
@@ -37,7 +36,6 @@ def test_a_pause_leaves_every_player_on_the_same_frame(tab: Any) -> None:
     assert number == 39  # the slider's end is the last of 40 frames
 
 
-@browser_only
 @pytest.mark.skipif(not REAL.is_dir(), reason="no real clips here")
 def test_real_clips_of_other_encoders_show_the_same_frame(browser: Any, tmp_path: Path) -> None:
     source = REAL / "hdtf_katiehill_512_25fps.mp4"
@@ -72,7 +70,6 @@ def test_real_clips_of_other_encoders_show_the_same_frame(browser: Any, tmp_path
     context.close()
 
 
-@browser_only
 def test_a_part_is_repeated(tab: Any) -> None:
     tab.locator("#samples").scroll_into_view_if_needed()
     tab.locator("#now").click()
@@ -90,7 +87,6 @@ def test_a_part_is_repeated(tab: Any) -> None:
     assert not tab.locator("#region").is_visible()
 
 
-@browser_only
 def test_two_clips_are_compared_large(tab: Any) -> None:
     tab.locator("#samples").scroll_into_view_if_needed()
     tab.locator("#now").click()
@@ -118,7 +114,6 @@ def test_two_clips_are_compared_large(tab: Any) -> None:
     assert picture(tab, screen)[height // 8, int(width * 0.25)].mean() == pytest.approx(60, abs=12)
 
 
-@browser_only
 def test_the_heat_map_is_black_where_clips_agree(tab: Any) -> None:
     tab.locator("#compare-open").click()
     tab.locator("#compare-view").select_option("difference")
@@ -133,7 +128,6 @@ def test_the_heat_map_is_black_where_clips_agree(tab: Any) -> None:
     assert picture(tab, screen).mean() < 6
 
 
-@browser_only
 def test_a_zoom_enlarges_the_mouth(tab: Any) -> None:
     tab.locator("#compare-open").click()
     tab.locator("#compare-mouth").click()
@@ -143,7 +137,6 @@ def test_a_zoom_enlarges_the_mouth(tab: Any) -> None:
     assert tab.evaluate("!!document.getElementById('theatre').requestFullscreen")
 
 
-@browser_only
 def test_the_address_brings_back_what_was_shown(browser: Any, tab: Any) -> None:
     tab.locator("#table-find").fill("actalker")
     tab.locator("#table-preset").select_option("directed")
@@ -171,7 +164,6 @@ def test_the_address_brings_back_what_was_shown(browser: Any, tab: Any) -> None:
     other.context.close()
 
 
-@browser_only
 def test_a_question_mark_explains_the_keys(tab: Any) -> None:
     tab.keyboard.press("?")
     assert tab.locator("#help").is_visible()
@@ -189,7 +181,6 @@ def test_a_question_mark_explains_the_keys(tab: Any) -> None:
 AXE = Path(os.environ.get("AXE_CORE", Path(__file__).parents[3] / "node_modules" / "axe-core")) / "axe.min.js"
 
 
-@browser_only
 @pytest.mark.skipif(not AXE.is_file(), reason="no axe-core here: npm install --no-save axe-core")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing(browser: Any, site: Path, scheme: Any) -> None:

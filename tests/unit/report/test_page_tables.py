@@ -9,7 +9,7 @@ from typing import Any
 
 import fakes
 import pytest
-from pages import browser_only, embedded, wait_until
+from pages import embedded, wait_until
 
 from bench import report
 from bench.report import latex, markdown
@@ -28,7 +28,6 @@ def copied(tab: Any, table: str, kind: str) -> str:
     return str(tab.evaluate("window.caught"))
 
 
-@browser_only
 def test_the_third_click_restores_the_order(tab: Any) -> None:
     cells = "#table-sync tbody tr:not(.section) td:nth-child(4)"
     written = tab.locator(cells).all_inner_texts()
@@ -41,7 +40,6 @@ def test_the_third_click_restores_the_order(tab: Any) -> None:
     assert tab.locator("#table-sync th[aria-sort]").count() == 0
 
 
-@browser_only
 def test_rows_and_columns_are_chosen_for_every_table(tab: Any) -> None:
     tab.locator("#table-find").fill("actalker visual")
     shown = tab.locator("#table-summary tbody tr:visible:not(.section)").all_inner_texts()
@@ -63,7 +61,6 @@ def test_rows_and_columns_are_chosen_for_every_table(tab: Any) -> None:
     assert tab.locator("#table-preset").input_value() == "own"
 
 
-@browser_only
 def test_what_is_copied_is_what_the_renderers_write(tab: Any, site: Path) -> None:
     tab.evaluate(CAUGHT)
     tables = {t.id: t for t in report.build_tables(results_of(site))}
@@ -96,7 +93,6 @@ def results_of(site: Path) -> Results:
     return Results.from_rows(pd.read_parquet(site.parent / "kept.parquet"), fakes.make().provenance)
 
 
-@browser_only
 def test_plots_show_every_method_and_say_what_is_decided(tab: Any, site: Path) -> None:
     data = embedded(site.read_text(encoding="utf-8"))
     assert tab.locator("#tradeoff .point").count() == len(data["rows"])
@@ -119,7 +115,6 @@ def test_plots_show_every_method_and_say_what_is_decided(tab: Any, site: Path) -
     assert tab.locator("#now-who").inner_text() or tab.locator("#now").inner_text()
 
 
-@browser_only
 def test_headings_stay_on_a_phone(browser: Any, site: Path) -> None:
     context = browser.new_context(viewport={"width": 390, "height": 600}, has_touch=True)
     page = context.new_page()
@@ -140,7 +135,6 @@ def test_headings_stay_on_a_phone(browser: Any, site: Path) -> None:
     context.close()
 
 
-@browser_only
 def test_a_print_has_whole_tables_and_no_controls(tab: Any) -> None:
     tab.emulate_media(media="print")
     tab.set_viewport_size({"width": 1040, "height": 740})  # A4 landscape

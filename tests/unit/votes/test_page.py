@@ -8,27 +8,6 @@ from bench.run.vote_server import make_server
 from bench.run.voting import Desk, read_votes
 
 
-@pytest.fixture(scope="module")
-def browser():
-    api = pytest.importorskip("playwright.sync_api")
-    with api.sync_playwright() as play:
-        try:
-            found = play.chromium.launch(args=["--autoplay-policy=no-user-gesture-required"])
-        except api.Error as error:
-            if "Executable doesn't exist" not in str(error):
-                raise
-            import shutil
-
-            path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-            if path is None:
-                pytest.skip("no Chromium")
-            found = play.chromium.launch(
-                executable_path=path, args=["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
-            )
-        yield found
-        found.close()
-
-
 @pytest.fixture
 def address(study):
     made, folder = study
