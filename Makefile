@@ -21,6 +21,7 @@ lint: $(STAMP)
 
 docs: $(STAMP)
 	$(BIN)/python -m typer bench.cli utils docs --name bench --title "The bench command" --output docs/cli.md
+	$(BIN)/python docs/make_reference.py
 
 performance: $(STAMP)
 	$(BIN)/python -m pytest -m performance -s -n 0 tests/performance

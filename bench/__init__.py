@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from bench.core.spec import Gate as Gate
     from bench.core.spec import MethodSpec as MethodSpec
     from bench.core.spec import MetricSpec as MetricSpec
+    from bench.core.spec import Option as Option
     from bench.core.spec import Reason as Reason
     from bench.core.spec import Sample as Sample
     from bench.core.spec import Split as Split
@@ -56,6 +57,7 @@ _ROOMS = {
         "Gate",
         "MethodSpec",
         "MetricSpec",
+        "Option",
         "Reason",
         "Sample",
         "Split",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 from bench.core import registry
 from bench.core.errors import MissingError, UsageError, did_you_mean
 from bench.core.keys import code_digest, digest, source_digest
+from bench.core.options import check, split_name, variant
 from bench.core.registry import UnknownName
 from bench.core.spec import GATES, Domain, MethodSpec, MetricSpec
 from bench.core.views import ClipMetric, Extractor, SetMetric
@@ -22,6 +24,8 @@ from bench.metrics.precision import Precision
 CONTRACT = "contract:"
 HERE = "here:"
 """Begins the target of a method given as an object: it exists in this process only."""
+_SET = "#"
+"""Stands in a target before the settings that a user chose, which are JSON."""
 
 _objects: dict[str, Any] = {}
 
@@ -44,10 +48,10 @@ class MethodEntry:
     def place(self) -> str:
         """Where it comes from, for people."""
         if self.target.startswith(HERE):
-            kind = _objects[self.target]
+            kind = _objects[self.target.partition(_SET)[0]]
             kind = kind if isinstance(kind, type) else type(kind)
             return f"{kind.__module__}:{kind.__qualname__}"
-        return self.target.removeprefix(CONTRACT)
+        return self.target.partition(_SET)[0].removeprefix(CONTRACT)
 
 
 def method_targets() -> dict[str, str]:
@@ -58,22 +62,26 @@ def method_targets() -> dict[str, str]:
     return python | {name: f"{CONTRACT}{name}" for name in contract_paths() if name not in python}
 
 
-def find_method(method: object) -> MethodEntry:
+def find_method(method: object, settings: Mapping[str, Any] | None = None) -> MethodEntry:
     """Return a method by what a user may call it.
 
     Args:
-        method: its name, `module:Class`, `path/to/file.py:Class`, a contract's folder; or the class or an
-            instance itself, which then runs in this process.
+        method: its name, `module:Class`, `path/to/file.py:Class`, a contract's folder, each with settings behind
+            it (`actalker+steps=10`); or the class or an instance itself, which then runs in this process.
+        settings: values of what its spec declares as options, by name.
 
     Raises:
         UnknownName: with the closest known name.
-        UsageError: what was found is no method.
+        UsageError: what was found is no method, or a setting is none of its own.
     """
     if not isinstance(method, str):
-        return _entry(repr(method), _keep(method), method)
-    target = _target(method)
+        return _set(_entry(repr(method), _keep(method), method), method, settings or {})
+    known = method in method_targets()
+    plain, written = (method, {}) if known else split_name(method)
+    target = _target(plain)
     try:
-        return _entry(method, target, _method_class(target))
+        loaded = _method_class(target)
+        return _set(_entry(plain, target, loaded), loaded, {**written, **(settings or {})})
     except (ImportError, SyntaxError) as error:
         raise UsageError(
             f"Cannot load method '{method}': {type(error).__name__}: {error}.", "See: bench list methods"
@@ -85,7 +93,7 @@ def _entry(name: str, target: str, loaded: Any) -> MethodEntry:
     if not isinstance(spec, MethodSpec):
         raise UsageError(
             f"'{name}' is no method: it has no `spec` of type MethodSpec.",
-            "See docs/methods.md for the ten lines.",
+            "See: bench show doc methods",
         )
     wrong = [gate for gate in spec.gates if gate not in GATES]
     if wrong:
@@ -98,6 +106,17 @@ def _entry(name: str, target: str, loaded: Any) -> MethodEntry:
     if kind.__module__ == "__main__" and target.startswith(HERE):
         return MethodEntry(target, spec, _typed_in(kind))
     return MethodEntry(target, spec, _code_of(loaded))
+
+
+def _set(entry: MethodEntry, loaded: Any, wanted: Mapping[str, Any]) -> MethodEntry:
+    """Return a method with settings: in its target, its name, and its spec."""
+    spec, chosen = entry.spec, check(entry.spec, wanted)
+    if not chosen:
+        return entry
+    if not isinstance(loaded, type) and not hasattr(loaded, "configured"):
+        raise UsageError(f"'{spec.name}' is an instance already.", "Pass its class, or set it where it is made.")
+    spec = replace(spec, name=variant(spec.name, chosen), settings={**spec.settings, **chosen})
+    return replace(entry, target=f"{entry.target}{_SET}{json.dumps(chosen, sort_keys=True)}", spec=spec)
 
 
 def _code_of(loaded: Any) -> str:
@@ -154,6 +173,7 @@ def _target(name: str) -> str:
 
 def state(target: str) -> str:
     """Return `ready`, or what a method still needs. Takes what `load_method` does."""
+    target = target.partition(_SET)[0]
     if target.startswith(CONTRACT):
         from bench.systems.host import readiness
 
@@ -176,11 +196,15 @@ def require_ready(entries: Iterable[MethodEntry]) -> None:
 
 def load_method(target: str) -> Method:
     """Build a method in a worker."""
-    loaded = _method_class(target)
-    return loaded() if isinstance(loaded, type) else loaded
+    loaded, (_, _, written) = _method_class(target), target.partition(_SET)
+    chosen = json.loads(written) if written else {}
+    if isinstance(loaded, type):
+        return loaded(**chosen)
+    return loaded.configured(**chosen) if chosen else loaded
 
 
 def _method_class(target: str) -> Any:
+    target = target.partition(_SET)[0]
     if target.startswith(HERE):
         return _objects[target]
     if target.startswith(CONTRACT):

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-_CONFIG = typer.Option(help="TOML file that describes the run; see docs/training.md.")
+_CONFIG = typer.Option(help="TOML file that describes the run; see `bench show doc training`.")
 
 
 def train(

@@ -198,7 +198,7 @@ def load_config(path: Path) -> TrainConfig:
         InputError: missing file, bad TOML, unknown or missing keys, values of the wrong type.
     """
     if not path.is_file():
-        raise InputError(f"no training config at {path}", "See docs/training.md for a complete one.")
+        raise InputError(f"no training config at {path}", "For a complete one: bench show doc training")
     try:
         values = tomllib.loads(path.read_text())
     except tomllib.TOMLDecodeError as error:

@@ -73,7 +73,7 @@ class Manifest:
 
     def __init__(self, path: Path) -> None:
         if not path.is_file():
-            raise InputError(f"no training manifest at {path}", "Write one clip per line; see docs/training.md.")
+            raise InputError(f"no training manifest at {path}", "One clip per line; see: bench show doc training")
         self.root = path.parent
         self.entries = []
         for number, line in enumerate(path.read_text().splitlines(), start=1):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -44,7 +46,7 @@ errors = _Screen(stderr=True, highlight=False, markup=False)
 output = _Screen(highlight=False, markup=False, width=_width())
 
 
-_LOG_EVERY = 30.0  # seconds between lines of progress where no bar can be drawn
+_LOG_EVERY = 30  # seconds between lines of progress where no bar can be drawn
 
 
 class RunProgress:
@@ -57,7 +59,7 @@ class RunProgress:
         self._scores: Any = None
         self._sets: Any = None
         self._seen: Counter[str] = Counter()
-        self._logged = time.monotonic()
+        self._ended = threading.Event()
 
     def start(self, flow: Flow, running: Callable[[], Sequence[Task]]) -> None:
         """Begin to draw."""
@@ -70,6 +72,18 @@ class RunProgress:
         self._progress.update(self._scores, completed=flow.settled)
         sets = len(set(flow.plan.cells)) * len(flow.set_metrics)
         self._sets = self._progress.add_task("set metrics", total=sets, completed=len(flow.sets), visible=sets > 0)
+        if not errors.is_terminal:
+            threading.Thread(target=self._log, daemon=True).start()
+
+    def _log(self) -> None:
+        """Write how far it is into a log where no bar can be drawn, also while one job takes its time."""
+        for second in itertools.count(1):
+            if self._ended.wait(1.0):
+                return
+            running = self._progress.now()  # asked often, since it counts from when it first sees a job
+            if second % _LOG_EVERY == 0:
+                done = (f"{t.description} {t.completed:g}/{t.total:g}" for t in self._progress.tasks if t.visible)
+                errors.print("; ".join(filter(None, (", ".join(done), running))), soft_wrap=True)
 
     def settled(self, task: Task, outcome: Outcome) -> None:
         """Advance the bar of the task's kind and print a line for a failure."""
@@ -83,10 +97,6 @@ class RunProgress:
             self._progress.update(self._scores, completed=self._flow.settled)
         if outcome.status == "error":
             self._complain(f"{task.title}: {outcome.cause}: {last_line(outcome.detail)}")
-        if not errors.is_terminal and time.monotonic() - self._logged > _LOG_EVERY:
-            self._logged = time.monotonic()
-            done = (f"{t.description} {t.completed:g}/{t.total:g}" for t in self._progress.tasks if t.visible)
-            errors.print("; ".join(filter(None, (", ".join(done), self._progress.now()))), soft_wrap=True)
 
     def notice(self, text: str) -> None:
         """Print a sentence about the cluster."""
@@ -94,6 +104,7 @@ class RunProgress:
 
     def stop(self) -> None:
         """Stop drawing."""
+        self._ended.set()
         self._progress.stop()
 
     def _complain(self, line: str) -> None:

@@ -148,7 +148,8 @@ def _weights(home: object) -> Listing:
     rows: Rows = []
     for status in verify(lock()):
         weight = status.weight
-        where = str(status.path) if status.path else weight.command
+        how = weight.command if weight.urls else f"by hand: {weight.by_hand}"
+        where = str(status.path) if status.path else how
         rows.append((weight.name, status.state, weight.licence, where))
     return ("weights", "state", "licence", "file, or how to get it"), rows
 

@@ -44,7 +44,35 @@ def method(
     output.print(f"Then:     {next_step}", soft_wrap=True)
 
 
+def ci(
+    methods: Annotated[str, typer.Argument(help="What to keep an eye on, as for --methods, e.g. ./nod.py:Nod.")],
+    folder: Annotated[Path, typer.Option("--dir", help="The repository.")] = Path(),
+) -> None:
+    """Write a workflow for GitHub Actions and first rules, for a repository that holds a method."""
+    from bench.catalogue import find_method
+    from bench.cli.display import output
+    from bench.cli.options import names
+    from bench.systems.scaffold import CI_RUN, scaffold_ci
+
+    wanted = names(methods) or []
+    for name in wanted:
+        find_method(name)
+    for path in scaffold_ci(wanted, folder):
+        output.print(f"wrote {path}", soft_wrap=True)
+    run = CI_RUN.format(methods=",".join(wanted))
+    output.print("Then keep the scores of today, and how far unchanged code moves:", soft_wrap=True)
+    for line in (
+        f"{run} --name first",
+        f"{run} --name second --fresh",
+        "bench reference save mine first --rerun second",
+        "git add .github gate.toml reports/reference/mine",
+    ):
+        output.print(f"  {line}", soft_wrap=True)
+    output.print("and set the repository's variable BENCH_PACKAGE: where pip gets this package.", soft_wrap=True)
+
+
 app.command("method")(verb(method))
+app.command("ci")(verb(ci))
 
 
 @app.callback()

@@ -58,6 +58,15 @@ Methods = Annotated[
         help="Comma-separated names, module:Class or file.py:Class (default: everything that needs no download).",
     ),
 ]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="METHOD.NAME=VALUE",
+        help="Set something of a method, e.g. actalker.steps=10; may be repeated. `bench show method NAME` lists"
+        " what can be set.",
+    ),
+]
 Controls = Annotated[
     str | None,
     typer.Option(
@@ -103,7 +112,9 @@ MetricGpus = Annotated[
     ),
 ]
 Workers = Annotated[int | None, typer.Option("--workers", "-j", min=1, help="CPUs to use (default: all).")]
-Recipe = Annotated[str, typer.Option("--recipe", help="Which tables the report files have; see docs/reports.md.")]
+Recipe = Annotated[
+    str, typer.Option("--recipe", help="Which tables the report files have; see `bench show doc reports`.")
+]
 Formats = Annotated[str, typer.Option("--format", help="Report files to write, also parquet.")]
 MaxFailures = Annotated[
     int,

@@ -11,6 +11,7 @@ def plan(
     split: options.SplitName = "synthetic",
     subset: options.Subset = None,
     methods: options.Methods = None,
+    settings: options.Settings = None,
     controls: options.Controls = None,
     gates: options.Gates = None,
     metrics: options.Metrics = None,
@@ -24,6 +25,7 @@ def plan(
     """Show how many clips a run would make, what is already there, and how long it may take."""
     from bench.catalogue import unavailable
     from bench.cli.display import StepProgress, emit_json, output, table
+    from bench.core.options import parse
     from bench.run.flow import Flow
     from bench.run.session import left_out
     from bench.run.setup import blocked_methods, prepare_run
@@ -43,6 +45,7 @@ def plan(
         job_limit,
         plan_only=True,
         progress=StepProgress("split"),
+        settings=parse(settings or ()),
     )
     stuck = blocked_methods(prepared.plan)
     missing = [u for m in prepared.metrics if (u := unavailable(m)) is not None]

@@ -13,6 +13,7 @@ def run(
     split: options.SplitName = "synthetic",
     subset: options.Subset = None,
     methods: options.Methods = None,
+    settings: options.Settings = None,
     controls: options.Controls = None,
     gates: options.Gates = None,
     metrics: options.Metrics = None,
@@ -47,6 +48,7 @@ def run(
     """
     from bench.cli.display import RunProgress, StepProgress, errors
     from bench.cli.finish import finish
+    from bench.core.options import parse
     from bench.metrics.precision import cpu_note
     from bench.run import session
     from bench.run.drive import Execution, command_line
@@ -57,6 +59,7 @@ def run(
         split,
         options.names(methods),
         options.names(metrics),
+        settings=parse(settings or ()),
         gates=options.gates(controls, gates),
         subset=subset,
         precision=precision,

@@ -19,6 +19,7 @@ class Kind(StrEnum):
     METRIC = "metric"
     SPLIT = "split"
     RUN = "run"
+    DOC = "doc"
 
 
 def show(
@@ -27,10 +28,14 @@ def show(
     home: options.Home = None,
     json: options.Json = False,
 ) -> None:
-    """Show a method, a metric (protocol, parameters, weights), a split's samples, or a run's provenance."""
+    """Show a method, a metric (protocol, parameters, weights), a split's samples, a run's provenance, or a page of
+    the documents that came with the package."""
     from bench.cli.display import emit_json, output
     from bench.store.home import Home
 
+    if kind is Kind.DOC:
+        _print_document(name)
+        return
     look_up = {Kind.METHOD: _method, Kind.METRIC: _metric, Kind.SPLIT: _split, Kind.RUN: _run}[kind]
     found = look_up(name, Home(home))
     # A split is a list of files: into a pipe it goes as before, for programs.
@@ -39,6 +44,25 @@ def show(
         return
     for line in outline(found):
         output.print(line, soft_wrap=True)
+
+
+def _print_document(name: str) -> None:
+    """Print a page: laid out on a terminal, as it is (Markdown) elsewhere."""
+    from bench.cli.display import output
+    from bench.core.registry import UnknownName
+    from bench.core.resources import data_folder
+
+    pages = {path.stem: path for path in sorted(data_folder("docs").glob("*.md"))}
+    page = pages.get(name.removesuffix(".md"))
+    if page is None:
+        raise UnknownName("document", name, list(pages))
+    text = page.read_text(encoding="utf-8")
+    if not output.is_terminal:
+        output.print(text, soft_wrap=True, end="")
+        return
+    from rich.markdown import Markdown
+
+    output.print(Markdown(text))
 
 
 def outline(value: Any, depth: int = 0) -> list[str]:

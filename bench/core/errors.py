@@ -9,7 +9,13 @@ from pathlib import Path
 
 
 class ExitCode(IntEnum):
-    """Exit status of the `bench` command."""
+    """Exit status of the `bench` command.
+
+    2 and 4 part like this. With 2 the command or a file has to be changed: an unknown name, option or value, a
+    path that leads nowhere, a broken file. With 4 they are right, and what they need is not on this machine:
+    weights, packages, programs, environments, data sets, runs, references, a cluster; the message says how to get
+    it.
+    """
 
     OK = 0
     FAILURES = 1

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-DataFolder = Literal["datasets", "baselines", "reports"]
+DataFolder = Literal["datasets", "baselines", "reports", "docs"]
 
 
 def data_folder(name: DataFolder) -> Path:
-    """Return the folder of declared data sets, baseline contracts or report material.
+    """Return the folder of declared data sets, baseline contracts, report material or documents.
 
     In a checkout (or an editable install) these are the root folders; in a wheel they are installed as
     `bench/_data/<name>`, because a top-level package called `datasets` would shadow Hugging Face's.

@@ -6,6 +6,7 @@ sent to workers and compared. This module imports nothing of the project's own.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -110,6 +111,58 @@ class WeightRef:
 
 
 @dataclass(frozen=True, slots=True)
+class Option:
+    """Something about a method that its users may set: `--set METHOD.NAME=VALUE`.
+
+    Attributes:
+        default: int, float, bool or str that it is unless it is set; None where the method decides by itself.
+        kind: `int`, `float`, `bool` or `str`; that of the default where there is one.
+        low, high: the smallest and the largest number allowed, both included.
+        choices: the texts allowed; any if empty.
+        summary: one line, with the unit.
+
+    Raises:
+        ValueError: there is neither default nor kind, or the default is not allowed.
+    """
+
+    default: Any = None
+    kind: Literal["", "int", "float", "bool", "str"] = ""
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+    summary: str = ""
+
+    def __post_init__(self) -> None:
+        kind = self.kind or type(self.default).__name__
+        if kind == "NoneType":
+            raise ValueError("an option needs a default, or a kind: int, float, bool or str")
+        object.__setattr__(self, "kind", kind)
+        if self.default is not None and (wrong := self.refuses(self.default)):
+            raise ValueError(f"the default {self.default!r} {wrong}")
+
+    def refuses(self, value: object) -> str:
+        """Say what is wrong with a value: `is not an integer`; empty when nothing is."""
+        types: Mapping[str, tuple[type, ...]] = {
+            "int": (int,), "float": (float, int), "bool": (bool,), "str": (str,)
+        }  # fmt: skip
+        if not isinstance(value, types[self.kind]) or (self.kind != "bool" and isinstance(value, bool)):
+            return f"is not {_KINDS[self.kind]}"
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            if not math.isfinite(value):
+                return "is not finite"
+            if self.low is not None and value < self.low:
+                return f"is less than {self.low:g}"
+            if self.high is not None and value > self.high:
+                return f"is more than {self.high:g}"
+        if self.choices and value not in self.choices:
+            return f"is none of {', '.join(self.choices)}"
+        return ""
+
+
+_KINDS = {"int": "an integer", "float": "a number", "bool": "true or false", "str": "a text"}
+
+
+@dataclass(frozen=True, slots=True)
 class MethodSpec:
     """What the harness must know about a method before it runs.
 
@@ -133,6 +186,8 @@ class MethodSpec:
         seeded: False when the output does not depend on the seed (repeats are then pointless).
         batch: clips to hand out at once, see `bench.methods.base.BatchMethod`; 1 for methods without batches.
         default: run by a plain `bench run` wherever it is ready.
+        options: what a user may set. The values arrive as keyword arguments of the class, join `settings` and the
+            row's name (`nod+strength=8`), and so are part of the key.
         note: what a reader of its numbers has to know; printed under tables, no part of the key.
     """
 
@@ -155,6 +210,7 @@ class MethodSpec:
     accelerator: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     resources: Mapping[str, float] = field(default_factory=dict)
+    options: Mapping[str, Option] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

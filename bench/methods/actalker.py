@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench.core.errors import MissingError
 from bench.core.keys import file_digest
-from bench.core.spec import Gate, MethodSpec, Sample, WeightRef
+from bench.core.spec import Gate, MethodSpec, Option, Sample, WeightRef
 from bench.methods.base import Video
 from bench.store.home import Home
 from bench.weights import content, folders
@@ -54,12 +54,28 @@ def _load(state: str, folder: Path) -> ACTalkerPipeline:
     from actalker.pipeline import ACTalkerPipeline
 
     if state != READY:
-        raise MissingError(f"ACTalker cannot start: {state}.", "See docs/actalker.md.")
+        raise MissingError(f"ACTalker cannot start: {state}.", "See: bench show doc actalker")
     return ACTalkerPipeline.from_pretrained(folder)
 
 
-def _animate(pipeline: ACTalkerPipeline, sample: Sample, gate: Gate, seed: int) -> Video:
+_OPTIONS: Mapping[str, Option] = {
+    "steps": Option(kind="int", low=1, summary="sampling steps; the model's own number by default"),
+    "guidance_appearance": Option(kind="float", summary="guidance scale of the portrait"),
+    "guidance_audio": Option(kind="float", summary="guidance scale of the speech"),
+    "guidance_motion": Option(kind="float", summary="guidance scale of the driving video"),
+    "masks": Option(
+        kind="str",
+        choices=("paper", "overlap", "released", "none"),
+        summary="where speech and driving video act; the model's own mode by default",
+    ),
+}
+
+
+def _animate(
+    pipeline: ACTalkerPipeline, sample: Sample, gate: Gate, seed: int, settings: Mapping[str, Any]
+) -> Video:
     fps = pipeline.config.fps
+    scales = {k.removeprefix("guidance_"): v for k, v in settings.items() if k.startswith("guidance_")}
     clip = pipeline(
         sample.image,
         audio=sample.audio,
@@ -68,6 +84,9 @@ def _animate(pipeline: ACTalkerPipeline, sample: Sample, gate: Gate, seed: int) 
         seed=seed,
         frames=math.ceil(sample.frames * fps / sample.fps),
         shortest=True,
+        steps=settings.get("steps"),
+        masks=settings.get("masks"),
+        guidance=replace(pipeline.config.sampler.guidance, **scales) if scales else None,
     )
     return Video(clip.frames, fps=clip.fps)
 
@@ -85,12 +104,16 @@ class EmbeddedACTalker:
         weights=_weights(_package() / "embedded" / "model", file_digest),
         seconds_per_frame=0.1,
         summary="ACTalker, embedded: same classes, small, trained on the synthetic world",
+        options=_OPTIONS,
     )
     code_modules = _model_code()
 
+    def __init__(self, **settings: Any) -> None:
+        self.settings = settings
+
     def generate(self, sample: Sample, gate: Gate, seed: int) -> Video:
         """See `bench.methods.base.Method.generate`."""
-        return _animate(self._pipeline, sample, gate, seed)
+        return _animate(self._pipeline, sample, gate, seed, self.settings)
 
     @cached_property
     def _pipeline(self) -> ACTalkerPipeline:
@@ -106,12 +129,13 @@ class AblatedACTalker:
         name: the method's name, and that of its folder among the weights.
         ablation: as `actalker.training.ablation` names it.
         summary: one line for `bench list methods`.
+        settings: values of `spec.options`.
     """
 
     code_modules = _model_code()
 
-    def __init__(self, name: str, ablation: Ablation, summary: str) -> None:
-        self.name, self.ablation = name, ablation
+    def __init__(self, name: str, ablation: Ablation, summary: str, **settings: Any) -> None:
+        self.name, self.ablation, self.summary, self.settings = name, ablation, summary, settings
         self.spec = replace(
             EmbeddedACTalker.spec,
             name=self.name,
@@ -119,6 +143,10 @@ class AblatedACTalker:
             default=False,
             summary=f"ablation of actalker: {summary}",
         )
+
+    def configured(self, **settings: Any) -> AblatedACTalker:
+        """Return this model with other settings."""
+        return AblatedACTalker(self.name, self.ablation, self.summary, **settings)
 
     def folder(self) -> Path:
         """Return where the model is, or belongs: below `$BENCH_WEIGHTS`, else below `<home>/weights`."""
@@ -129,11 +157,12 @@ class AblatedACTalker:
         """Return `ready`, or what is missing and how to get it."""
         if (self.folder() / _INDEX).is_file():
             return READY
-        return f"not trained. Run: python -m actalker.embedded.train --ablation {self.ablation} (docs/training.md)"
+        train = f"python -m actalker.embedded.train --ablation {self.ablation}"
+        return f"not trained. Run: {train} (bench show doc training)"
 
     def generate(self, sample: Sample, gate: Gate, seed: int) -> Video:
         """See `bench.methods.base.Method.generate`."""
-        return _animate(self._pipeline, sample, gate, seed)
+        return _animate(self._pipeline, sample, gate, seed, self.settings)
 
     @cached_property
     def _pipeline(self) -> ACTalkerPipeline:
@@ -170,19 +199,23 @@ class FullACTalker:
         memory_gb=22.0,
         seconds_per_frame=4.0,
         summary="ACTalker, full size, from a converted or trained model folder",
+        options=_OPTIONS,
     )
     code_modules = _model_code()
+
+    def __init__(self, **settings: Any) -> None:
+        self.settings = settings
 
     @classmethod
     def state(cls) -> str:
         """Return `ready`, or what is missing and how to get it."""
         if (model_folder() / _INDEX).is_file():
             return READY
-        return f"not there. Run: python -m actalker convert, or set ${_MODEL} (docs/actalker.md)"
+        return f"not there. Run: python -m actalker convert, or set ${_MODEL} (bench show doc actalker)"
 
     def generate(self, sample: Sample, gate: Gate, seed: int) -> Video:
         """See `bench.methods.base.Method.generate`."""
-        return _animate(self._pipeline, sample, gate, seed)
+        return _animate(self._pipeline, sample, gate, seed, self.settings)
 
     @cached_property
     def _pipeline(self) -> ACTalkerPipeline:

@@ -49,6 +49,9 @@ class Video:
 class Method(Protocol):
     """A method that runs inside a worker; built once per worker, so it may keep a loaded model.
 
+    Options that its spec declares arrive as keyword arguments of the class, only those that were set; what is an
+    instance already gives a changed one by `configured(**settings)`.
+
     A method that keeps more than memory (a process, a folder) may have `close()`: it is called when the worker is
     done with it.
     """

@@ -87,7 +87,7 @@ def require(model: Model) -> None:
     """
     folder = _folder(model)
     if not any(folder.glob("*.np[yz]")):
-        detail = f"there is no .npy or .npz file in {folder}; docs/metrics.md says what belongs there"
+        detail = f"there is no .npy or .npz file in {folder}; `bench show doc metrics` says what belongs there"
         raise Unscored(Reason.MISSING_WEIGHTS, detail)
 
 
@@ -96,7 +96,7 @@ def _folder(model: Model) -> Path:
     if not root:
         raise Unscored(
             Reason.MISSING_WEIGHTS,
-            f"{model} coefficients come from files. Run: export {VARIABLE}=DIR (its content: docs/metrics.md)",
+            f"{model} coefficients come from files. Run: export {VARIABLE}=DIR (see: bench show doc metrics)",
         )
     return Path(root).expanduser() / model
 

@@ -170,7 +170,7 @@ class ControlIndependence:
         weights=FACE_WEIGHTS,
         default=False,
         summary="How far mouth and rest follow only their own control when audio or video is swapped.",
-        source="defined in docs/metrics.md",
+        source="defined in this project's page on metrics: bench show doc metrics",
     )
     code_modules = ("bench.metrics.control_independence", *CODE)
 

@@ -149,7 +149,8 @@ def load_rules(path: Path) -> Rules:
         data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise MissingError(
-            f"There is no rules file {path}.", "Write one (docs/gate.md shows how) or give --rules PATH."
+            f"There is no rules file {path}.",
+            "`bench new ci` writes first ones, `bench show doc gate` explains them; or give --rules PATH.",
         ) from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"The rules file {path} is not readable TOML: {error}.") from error
@@ -164,7 +165,7 @@ def parse_rules(data: Mapping[str, Any], origin: str = "gate.toml") -> Rules:
         raise UsageError(f"{origin}: alpha is {alpha!r}; it must be a number between 0 and 0.5, such as 0.05.")
     raw = data.get("rule", [])
     if not isinstance(raw, list) or not raw:
-        raise UsageError(f"{origin} has no rules.", "Write at least one [[rule]]; docs/gate.md shows how.")
+        raise UsageError(f"{origin} has no rules.", "Write at least one [[rule]]; see: bench show doc gate")
     return Rules(tuple(_rule(item, f"{origin}, rule {n}") for n, item in enumerate(raw, start=1)), alpha)
 
 

@@ -21,7 +21,7 @@ OPTIONAL = {
     "mediapipe": "pip install 'actalker-bench[faces]'",
     "insightface": "pip install 'actalker-bench[faces]'",
     "python_speech_features": "pip install 'actalker-bench[reference]'",
-    "mamba-ssm": "only on a CUDA machine: see docs/install.md",
+    "mamba-ssm": "only on a CUDA machine: see bench show doc install",
 }
 
 
@@ -174,9 +174,16 @@ def _disk(home: Home) -> Check:
 def _weights() -> Check:
     from bench.weights import lock, verify
 
-    states = [s.state for s in verify(lock())]
-    wrong = states.count("wrong")
-    detail = f"{states.count('ok')} of {len(states)} files here; see: bench list weights"
-    return Check(
-        "weights", "failed" if wrong else "ok", detail + (f"; {wrong} with wrong content" if wrong else "")
-    )
+    found = verify(lock())
+    wrong = sum(s.state == "wrong" for s in found)
+    said = [
+        f"{sum(s.state == 'ok' for s in part)} of {len(part)} {what}"
+        for what, part in (
+            ("for real faces", [s for s in found if s.weight.metrics != ("synthetic",)]),
+            ("of the synthetic world", [s for s in found if s.weight.metrics == ("synthetic",)]),
+        )
+    ]
+    said += [f"{wrong} with wrong content"] if wrong else []
+    lacking = any(s.state == "missing" for s in found)
+    state: Literal["ok", "optional", "failed"] = "failed" if wrong else "optional" if lacking else "ok"
+    return Check("weights", state, f"{', '.join(said)}; see: bench list weights")

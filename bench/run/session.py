@@ -154,6 +154,7 @@ def run(
     methods: Iterable[object] | None = None,
     metrics: Iterable[str] | None = None,
     *,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
     gates: Iterable[str] | None = None,
     subset: str | int | None = None,
     precision: str = "fp32",
@@ -181,6 +182,8 @@ def run(
         methods: names, `file.py:Class`, classes or instances; None for everything that is ready here. Classes and
             instances run in this process.
         metrics: protocol ids, families or patterns; None for the defaults, an empty one for none.
+        settings: what is set of methods, by method and name: `{"actalker": {"steps": 10}}`; only what their specs
+            declare as `options`. Such a row is called `actalker+steps=10`, which may also stand in `methods`.
         gates: any of `audio`, `visual`, `audio+visual`; None for all a method supports.
         subset: a number of samples, or a named subset.
         precision: `fp32` or `bf16`, of the metrics' networks.
@@ -219,6 +222,7 @@ def run(
         progress=step,
         clips=clips,
         fit=fit,
+        settings=settings,
     )
     for line in left_out(prepared.left_out):
         if say is not None:

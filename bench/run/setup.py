@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from typing import Any
 
 from bench.catalogue import (
     MethodEntry,
@@ -16,7 +17,7 @@ from bench.catalogue import (
     state,
 )
 from bench.core import registry
-from bench.core.errors import MissingError, UsageError
+from bench.core.errors import MissingError, UsageError, did_you_mean
 from bench.core.spec import Domain, Split
 from bench.core.views import ClipMetric, SetMetric
 from bench.data.splits import load_split
@@ -59,6 +60,7 @@ def prepare_run(
     progress: Callable[[int, int], None] | None = None,
     clips: str = "canonical",
     fit: str = "",
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Prepared:
     """Load the split, find methods and metrics, and list the jobs.
 
@@ -74,12 +76,13 @@ def prepare_run(
         progress: called with (done, total) while a split is made.
         clips: `canonical` or `lossless`.
         fit: see `bench.run.fit`.
+        settings: values of methods' options, by method and name.
 
     Raises:
         UnknownName, UsageError, MissingError: something asked for does not exist, or cannot run here.
     """
     # Names are checked first: making a split takes seconds, and a typing error should not.
-    wanted = [find_method(method) for method in methods or ()]
+    wanted = _with_settings(methods or (), settings or {})
     for entry in wanted:
         if not entry.spec.gates:
             raise MissingError(
@@ -94,13 +97,36 @@ def prepare_run(
     check_gates(gates or ())
     loaded = load_split(split, home, subset, progress, media=not plan_only)
     left_out: dict[str, str] = {}
-    entries = wanted or [find_method(name) for name in default_methods(loaded, left_out)]
+    entries = wanted or _with_settings(default_methods(loaded, left_out), settings or {})
     chosen = choose_metrics(loaded.domain, metrics, precision)
     if metrics is not None:
         require_available(chosen, metrics)
     swaps = any("swapped" in m.spec.needs for m in chosen)
     plan = plan_generation(loaded, entries, gates, seed, repeats, limit, swaps, clips == "lossless", fit)
     return Prepared(plan, chosen, left_out)
+
+
+def _with_settings(methods: Sequence[object], settings: Mapping[str, Mapping[str, Any]]) -> list[MethodEntry]:
+    """Return methods with their settings; both what a user typed and the name in its spec call one.
+
+    Raises:
+        UsageError: settings are for none of them.
+    """
+    found, used = [], set()
+    for method in methods:
+        entry = find_method(method)
+        names = [name for name in settings if name in (method, entry.spec.name)]
+        used.update(names)
+        values = {key: value for name in names for key, value in settings[name].items()}
+        found.append(find_method(method, values) if values else entry)
+    names = [entry.spec.name for entry in found]
+    for name in settings:
+        if found and name not in used:
+            raise UsageError(
+                f"Settings are given for '{name}', which this run does not make.{did_you_mean(name, names)}",
+                f"Its methods: {', '.join(names)}",
+            )
+    return found
 
 
 def blocked_methods(plan: Plan) -> dict[str, str]:
@@ -136,7 +162,7 @@ def lacking(entry: MethodEntry, domain: Domain) -> str:
         return ""
     for status in verify(w.name for w in entry.spec.weights if w.name in lock()):
         if status.state != "ok":
-            return f"{status.detail} Run: {status.weight.command}"
+            return status.remedy
         if status.weight.name == "face_landmarker" and find_spec("mediapipe") is None:
             return "MediaPipe is not installed. Run: pip install 'actalker-bench[faces]'"
     return ""

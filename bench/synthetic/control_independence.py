@@ -51,7 +51,7 @@ class SyntheticControlIndependence:
         params={"mouth": list(MOUTH_READINGS), "rest": [*REST_READINGS, "yaw", "pitch", "roll"], "floor": FLOOR},
         weights=(embedded.ref("frame"), embedded.ref("face")),
         summary="How far mouth and rest follow only their own control when audio or video is swapped.",
-        source="defined in docs/metrics.md; embedded face reader",
+        source="defined in this project's page on metrics (bench show doc metrics); embedded face reader",
     )
     code_modules = (
         "bench.synthetic.control_independence",

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bench.core.declaration import read
-from bench.core.errors import MissingError, UsageError, did_you_mean
+from bench.core.errors import UsageError, did_you_mean
 from bench.core.resources import data_folder
+from bench.core.spec import Option
 from bench.systems.inside.bench_patches import PATCHES
 from bench.systems.placeholders import (
     AUDIO_ONLY,
@@ -335,6 +336,8 @@ class Contract:
         rehearsal: how it is rehearsed.
         issues: reports of users that matter here.
         verified_flags: flags read in the entry scripts of `source.commit`; commands use no others.
+        options: what a user may set, each with the authors' value as its default. Commands and configurations
+            hold it as the placeholder of its name.
         folder: where the contract was read from; set by `load`.
     """
 
@@ -360,6 +363,7 @@ class Contract:
     unsupported: Mapping[str, str] = field(default_factory=dict)
     issues: tuple[str, ...] = ()
     verified_flags: tuple[str, ...] = ()
+    options: Mapping[str, Option] = field(default_factory=dict)
     folder: str = ""
 
     def __post_init__(self) -> None:
@@ -369,8 +373,13 @@ class Contract:
             raise ValueError("a runnable system needs at least one [gates.<name>] with a command, and output.glob")
         if self.status != "runnable" and not self.reason:
             raise ValueError(f"status '{self.status}' needs a reason")
+        for name, option in self.options.items():
+            if name in PLACEHOLDERS or not name.isidentifier():
+                raise ValueError(f"options: '{name}' cannot name one: it is a placeholder already, or no word")
+            if option.default is None:
+                raise ValueError(f"options: {name} needs a default")
         for gate, commands in self.gates.items():
-            _check_gate(gate, commands)
+            _check_gate(gate, commands, self.options)
         for patch in (*self.patches, *(self.rehearsal.patches if self.rehearsal else ())):
             if patch not in PATCHES:
                 raise ValueError(f"patches: there is no '{patch}'.{did_you_mean(patch, list(PATCHES))}")
@@ -389,15 +398,16 @@ def _check_batch(contract: Contract) -> None:
     for gate, commands in contract.gates.items():
         if not (commands.config and commands.config.each) or commands.stage or commands.prepare:
             raise ValueError(f"batch: gates.{gate} needs config.each, and can have neither stage nor prepare")
-        if own := set(placeholders(commands.command)) - SHARED:
+        if own := set(placeholders(commands.command)) - SHARED - set(contract.options):
             raise ValueError(f"batch: gates.{gate}: {{{min(own)}}} is one sample's; put it into config.each")
 
 
-def _check_gate(gate: str, commands: GateCommand) -> None:
+def _check_gate(gate: str, commands: GateCommand, options: Mapping[str, Option]) -> None:
     if gate not in ("audio", "visual", "audio+visual"):
         raise ValueError(f"gates.{gate}: a gate is 'audio', 'visual' or 'audio+visual'")
     closed = (AUDIO_ONLY if "audio" not in gate else set()) | (VISUAL_ONLY if "visual" not in gate else set())
     allowed = {k: v for k, v in PLACEHOLDERS.items() if k not in closed}
+    allowed |= {name: option.summary for name, option in options.items()}
     if commands.config is None:
         allowed.pop("config")
     texts = [commands.command, *commands.prepare, *commands.stage.values(), *commands.stage]
@@ -447,14 +457,14 @@ def find(name: str) -> Contract:
     """Return the contract called `name`, or the one in the folder `name`.
 
     Raises:
-        MissingError: there is none.
+        UsageError: there is none.
     """
     known = contract_paths()
     if name not in known and (Path(name) / FILE).is_file():
         return load(Path(name))
     if name not in known:
-        raise MissingError(
-            f"No baseline called '{name}'.{did_you_mean(name, list(known))}",
+        raise UsageError(
+            f"There is no outside system called '{name}'.{did_you_mean(name, list(known))}",
             f"See: bench list methods. To add one: bench new method {name}",
         )
     return load(known[name])

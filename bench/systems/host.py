@@ -92,6 +92,12 @@ class ExternalMethod:
         repairs = ("bench.systems.inside.bench_patches",) if self.contract.patches else ()
         return ("bench.systems.inputs", "bench.systems.outputs", *repairs, *own)
 
+    def configured(self, **settings: Any) -> ExternalMethod:
+        """Return this system with other values of its options."""
+        options = self.contract.options
+        changed = {name: replace(options[name], default=value) for name, value in settings.items()}
+        return ExternalMethod(replace(self.contract, options={**options, **changed}), self.home)
+
     def generate(self, sample: Sample, gate: Gate, seed: int) -> Video:
         """Run the system on one sample, unless the last batch made its clip.
 
@@ -385,6 +391,8 @@ def method_spec(
     }
     if contract.patches:
         settings["patches"] = sorted(contract.patches)
+    if contract.options:
+        settings["options"] = {name: option.default for name, option in contract.options.items()}
     return MethodSpec(
         name=contract.name,
         version="1",
@@ -400,6 +408,7 @@ def method_spec(
         summary=contract.summary or contract.title,
         note="stand-in weights; its numbers mean nothing" if stand_in else sentence(contract),
         seeded=contract.seed.kind in ("settable", "partial", "random"),
+        options=contract.options,
     )
 
 

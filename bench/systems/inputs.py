@@ -97,6 +97,7 @@ class Inputs:
             "index": index or 0,
             "contract_dir": contract.folder,
             "checkout": str(checkout),
+            **{name: option.default for name, option in contract.options.items()},
         }
         self._prefix = "" if index is None else f"{plain}_{unique}_"
         self._makers: Mapping[str, Callable[[], Any]] = {

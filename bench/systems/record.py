@@ -89,6 +89,7 @@ def contract_digest(contract: Contract) -> str:
     """Return the digest of what a rehearsal tries: commands, inputs, output, seed, weights' paths, patches."""
     parts = [contract.source.commit, contract.gates, contract.inputs, contract.output, contract.seed.kind]
     parts += [[w.path for w in contract.weights], sorted(contract.patches), contract.run.cwd, contract.run.env]
+    parts += [contract.options] if contract.options else []
     return digest(json.loads(json.dumps(parts, default=_plain)))[:16]
 
 

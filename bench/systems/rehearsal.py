@@ -104,7 +104,7 @@ class Rehearsal:
         if not recipe.is_file():
             raise MissingError(
                 f"{contract.name} has no recipe for stand-in weights: {recipe}.",
-                "See `bench rehearse` in docs/baselines.md; the recipes of other systems show how short one is.",
+                "See: bench show doc baselines; the recipes of other systems show how short one is.",
             )
         if not checkout.is_dir():
             raise UsageError(f"There is no folder {checkout}.", "--checkout takes the system's repository.")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench.core.errors import UsageError
+from bench.core.resources import data_folder
 from bench.systems.contract import FILE
 
 _CONTRACT = """\
-# Every field is described in docs/baselines.md. Fill in what is true, and say in `verification` what was tried.
+# `bench show doc baselines` describes every field. Fill in what is true; `verification` says what was tried.
 name = "{name}"
 title = "The title of its paper"
 status = "runnable"
@@ -170,6 +173,28 @@ def scaffold_python(name: str, root: Path) -> list[Path]:
     words = {"name": name, "module": module, "title": class_name(name)}
     return _write(
         {root / f"{module}.py": _METHOD.format(**words), root / f"test_{module}.py": _METHOD_TEST.format(**words)}
+    )
+
+
+CI_RUN = "bench run --split synthetic-ci --methods ground-truth,frozen,{methods} --executor inline"
+
+
+def scaffold_ci(methods: Sequence[str], root: Path) -> list[Path]:
+    """Write a workflow that gates methods of a user's repository, and rules for it; return the files.
+
+    Raises:
+        UsageError: something is already there.
+    """
+    templates = data_folder("docs") / "ci"
+    workflow = (templates / "your-method.yml").read_text(encoding="utf-8")
+    run = CI_RUN.format(methods=shlex.quote(",".join(methods)))
+    return _write(
+        {
+            root / ".github" / "workflows" / "bench.yml": workflow.replace(
+                CI_RUN.format(methods="./my_method.py:Nod"), run
+            ),
+            root / "gate.toml": (templates / "gate.toml").read_text(encoding="utf-8"),
+        }
     )
 
 

@@ -38,12 +38,10 @@ def fetch(
         return status.path
     if status.state == "wrong":
         raise WrongContent(f"{weight.file} is not the locked file: {status.detail}", f"rm {status.path}")
+    if not weight.urls:
+        raise MissingError(status.detail, f"Put it into {folders()[0]}.")
     if offline:
         raise MissingError(status.detail, f"Without --offline: {weight.command}")
-    if not weight.urls:
-        raise MissingError(
-            f"{weight.file} must be supplied by hand: {weight.by_hand}.", f"Put it into {folders()[0]}."
-        )
     if weight.needs_acceptance and not accept_licence:
         raise MissingError(
             f"{weight.file} comes under terms you must accept first: {weight.licence}.",

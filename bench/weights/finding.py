@@ -23,6 +23,15 @@ class WeightStatus:
     path: Path | None
     detail: str = ""
 
+    @property
+    def remedy(self) -> str:
+        """What is wrong and what to do about it, in a line; empty when nothing is."""
+        if self.state == "ok":
+            return ""
+        if self.state == "missing" and not self.weight.urls:
+            return f"{self.detail} Put it into {folders()[0]}."
+        return f"{self.detail} Run: {self.weight.command}"
+
 
 def use_folder(path: Path) -> None:
     """Search this folder first from now on, here and in child processes (`$BENCH_WEIGHTS`)."""
@@ -57,7 +66,7 @@ def locate(name: str) -> Path:
     status = inspect(weight)
     if status.state == "ok" and status.path is not None:
         return status.path
-    raise Unscored(Reason.MISSING_WEIGHTS, f"{status.detail} Run: {weight.command}")
+    raise Unscored(Reason.MISSING_WEIGHTS, status.remedy)
 
 
 def verify(names: Iterable[str]) -> list[WeightStatus]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.core.errors import MissingError, UsageError
+from bench.core.errors import UsageError
 from bench.core.resources import data_folder
 from bench.systems import contract as contracts
 from bench.systems import host, systems
@@ -184,7 +184,7 @@ def test_line_numbers_point_at_the_field(tmp_path):
 
 
 def test_unknown_system_suggests_one():
-    with pytest.raises(MissingError, match="Did you mean 'sadtalker'"):
+    with pytest.raises(UsageError, match="Did you mean 'sadtalker'"):
         contracts.find("sadtaker")
 
 

@@ -7,13 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.catalogue import find_method, load_method
 from bench.core.errors import MissingError
 from bench.core.resources import data_folder
-from bench.core.spec import GATES, Cause
+from bench.core.spec import GATES, Cause, Option
 from bench.methods.base import GenerationFailed
 from bench.store.home import Home
 from bench.systems import contract as contracts
 from bench.systems import host
+from bench.systems.inputs import Inputs
 from bench.systems.process import Ended
 
 CASES = [
@@ -234,3 +236,29 @@ def test_wrong_shapes_are_told_apart(change, message, method, sample, monkeypatc
     with pytest.raises(GenerationFailed, match=message) as caught:
         built.generate(shown(sample, GATES[gate]), GATES[gate], 0)
     assert caught.value.cause is Cause.METHOD
+
+
+def test_a_setting_reaches_the_command_of_a_system(sample, tmp_path):
+    for settings, steps in ({}, "40"), ({"steps": "8"}, "8"):
+        built = load_method(find_method("multitalk", settings).target)
+        job = tmp_path / f"job-{steps}"
+        inputs = Inputs(
+            built.contract, shown(sample, GATES["audio"]), GATES["audio"], 1, job, tmp_path / "checkout"
+        )
+        words = inputs.argv(inputs.commands.command)
+        assert words[words.index("--sample_steps") + 1] == steps
+    plain, changed = find_method("multitalk"), find_method("multitalk+steps=8")
+    assert changed.spec.name == "multitalk+steps=8"
+    assert changed.spec.settings == {**plain.spec.settings, "steps": 8}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seed": Option(1)}, "'seed' cannot name one"),
+        ({"steps": Option(kind="int")}, "steps needs a default"),
+    ],
+)
+def test_an_option_that_a_contract_cannot_have_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(contracts.find("multitalk"), options=options)

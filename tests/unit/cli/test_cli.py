@@ -55,6 +55,42 @@ def test_wrong_words_are_one_paragraph_a_next_step_and_exit_code_2(
     assert "Traceback" not in err and out == ""
 
 
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        # What was typed has to be changed.
+        ("run --methods nosuch", 2),
+        ("prepare --methods nosuch", 2),
+        ("rehearse nosuch --checkout .", 2),
+        ("show doc nosuch", 2),
+        ("run --split nosuch", 2),
+        ("run --split folder:/no/such", 2),
+        ("prepare --split ravdess --from /no/such", 2),
+        ("new ci nosuch", 2),
+        # It is right, but what it needs is not here.
+        ("run --methods sadtalker", 4),
+        ("run --split celebv-hq --methods frozen", 4),
+        ("prepare --metrics fvd/disco_res50 --offline", 4),
+        ("report", 4),
+        ("report nosuch", 4),
+        ("compare nosuch latest", 4),
+        ("status nosuch", 4),
+        ("show run nosuch", 4),
+        ("gate --reference nosuch --rules .ci/gate.toml", 4),
+        ("gate --rules /no/such.toml", 4),
+        ("reference show nosuch", 4),
+    ],
+)
+def test_exit_code_2_is_for_what_was_typed_and_4_for_what_is_not_here(
+    command: str, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BENCH_HOME", str(tmp_path))
+    monkeypatch.setenv("BENCH_WEIGHTS", "")
+    found, _, err = run(capsys, *command.split())
+    assert found == code, err
+    assert err.count("\n") >= 2 or "Run:" in err or "Make" in err, "no next step"
+
+
 def test_an_unknown_verb_or_option_is_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "rum")[0] == 2
     assert run(capsys, "run", "--sed", "1")[0] == 2

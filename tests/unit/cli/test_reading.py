@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -163,6 +164,32 @@ def test_progress_names_the_running_job(monkeypatch: pytest.MonkeyPatch) -> None
     assert now() == "now actalker audio id00 for 0 s, and 1 more"
     running.pop()
     assert now() == "now actalker audio id00 for 12 s"
+
+
+def test_a_log_names_the_running_job_though_nothing_ends(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from types import SimpleNamespace
+
+    from bench.cli import display
+
+    monkeypatch.setattr(display, "_LOG_EVERY", 1)
+    monkeypatch.setattr(display, "errors", display._Screen(stderr=True, force_terminal=False))
+    task = SimpleNamespace(title="actalker audio id00")
+    plan = SimpleNamespace(jobs=(1, 2), cells=())
+    flow = SimpleNamespace(clips=2, plan=plan, generated={}, settled=0, set_metrics=(), sets={})
+    progress = display.RunProgress()
+    said = ""
+    try:
+        progress.start(flow, lambda: [task])
+        for _ in range(200):
+            time.sleep(0.05)
+            said += capsys.readouterr().err
+            if "now actalker" in said:
+                break
+    finally:
+        progress.stop()
+    assert "clips 0/2" in said and "now actalker audio id00 for" in said
 
 
 def test_results_of_a_pair_keep_the_run(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The example in docs/methods.md runs as printed."""
+"""The examples in docs/methods.md run as printed."""
 
 from __future__ import annotations
 
@@ -23,10 +23,15 @@ def test_the_twenty_line_method_of_the_docs_runs(tmp_path: Path) -> None:
     assert len(code[1].strip().splitlines()) <= 20
     path = tmp_path / "my_method.py"
     path.write_text(code[1], encoding="utf-8")
+    settings = re.search(r"```python\n# sway\.py\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S)
+    assert settings is not None
+    other = tmp_path / "sway.py"
+    other.write_text(settings[1], encoding="utf-8")
     split = toys.make_split(tmp_path / "split", 2)
-    plan = plan_generation(split, [find_method(f"{path}:Nod")])
+    names = (f"{path}:Nod", f"{other}:Sway", f"{other}:Sway+pixels=8")
+    plan = plan_generation(split, [find_method(name) for name in names])
     result = execute(plan, choose_metrics("real", ["flicker/mae"]), Home(tmp_path / "home"), Execution("inline"))
     rows = pd.read_parquet(result.folder / "rows.parquet")
     assert result.failed == 0
-    assert list(rows["method"].unique()) == ["nod"]
+    assert set(rows["method"]) == {"nod", "sway", "sway+pixels=8"}
     assert (rows["value"] < 1).all(), "the picture moves"

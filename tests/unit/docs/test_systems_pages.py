@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from bench.core.resources import data_folder
+from bench.core.spec import Option
 from bench.data import declared
 from bench.systems import contract, placeholders
 from bench.systems.inside.bench_patches import PATCHES
@@ -18,7 +19,7 @@ def test_every_field_of_a_contract_is_described() -> None:
     text = (DOCS / "baselines.md").read_text(encoding="utf-8")
     parts = (contract.Contract, contract.Source, contract.Environment, contract.Weight, contract.Inputs)
     parts += (contract.GateCommand, contract.Config, contract.Output, contract.Seed, contract.Run, contract.Trap)
-    parts += (contract.Trial,)
+    parts += (contract.Trial, Option)
     words = set(re.findall(r"\w+", text))
     for part in parts:
         missing = {f.name for f in dataclasses.fields(part)} - words - {"folder"}  # set by the loader
