@@ -380,10 +380,8 @@ def _paper_name(name: str, column: Column, cells: Sequence[published.PublishedCe
     """Return which of the paper's columns a column of ours stands for: by recipe, else by its label."""
     if name:
         return name
-    known = {c.column for c in cells}
-    return next(
-        (k for k in sorted(known, key=len, reverse=True) if re.match(rf"{re.escape(k)}\b", column.label)), ""
-    )
+    known = {c.measure for c in cells}
+    return next((k for k in known if re.match(rf"{re.escape(k)}( \(|$)", column.label)), "")
 
 
 def _standalone(spec: TableSpec, recipe: Recipe, shown: set[str]) -> list[Table]:

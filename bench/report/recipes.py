@@ -38,7 +38,12 @@ class ColumnSpec:
 
 @dataclass(frozen=True, slots=True)
 class PublishedSpec:
-    """Which paper's table is shown beside ours; `standalone` also prints its other data sets, apart."""
+    """Which paper's table is shown beside ours; `standalone` also prints its other data sets, apart.
+
+    Attributes:
+        paper: its name, or `*` for all papers and what they print of whole systems.
+        table, standalone: see above.
+    """
 
     paper: str
     table: str = ""

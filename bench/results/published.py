@@ -14,6 +14,9 @@ from pathlib import Path
 from bench.core.errors import UsageError, did_you_mean
 from bench.core.resources import data_folder
 
+EVERY = "*"
+# What papers call the measures that have another name here.
+_SAME = {"LSE-C": "Sync-C", "LSE-D": "Sync-D", "Sync-conf": "Sync-C"}
 FIELDS = (
     "table", "system", "gate", "dataset", "setting", "column", "direction", "value", "scale", "source",
     "note",
@@ -22,7 +25,10 @@ FIELDS = (
 
 @dataclass(frozen=True, slots=True)
 class PublishedCell:
-    """One number of a paper, with the fields of the CSV; `value` is the printed text."""
+    """One number of a paper, with the fields of the CSV; `value` is the printed text.
+
+    `setting` is what was tried: `audio-driven`, `self-reenactment`, `cross-reenactment`, `dubbing` or `ablation`.
+    """
 
     table: str
     system: str
@@ -36,6 +42,16 @@ class PublishedCell:
     source: str
     note: str
 
+    @property
+    def measure(self) -> str:
+        """The column under the name it has here."""
+        return _SAME.get(self.column, self.column)
+
+    @property
+    def where(self) -> str:
+        """The paper and its table in short: `FLOAT, Table 1`."""
+        return f"{self.source.partition(' (')[0]}, {self.source.rpartition(', ')[2]}"
+
 
 def papers(folder: Path | None = None) -> list[str]:
     """Return the names of the papers there are numbers of."""
@@ -45,10 +61,17 @@ def papers(folder: Path | None = None) -> list[str]:
 def load(paper: str, table: str = "", folder: Path | None = None) -> list[PublishedCell]:
     """Return the cells of a paper (of one of its tables) in the order of the file.
 
+    Args:
+        paper: its name, or `*` for what all papers print of whole systems: no ablations.
+        table: one of its tables; all when empty.
+        folder: where the files are; those of the benchmark by default.
+
     Raises:
         UsageError: unknown paper, or a line that does not have the declared fields.
     """
     folder = folder or data_folder("reports") / "published"
+    if paper == EVERY:
+        return [c for name in papers(folder) for c in load(name, table, folder) if c.setting != "ablation"]
     path = folder / f"{paper}.csv"
     if not path.is_file():
         known = papers(folder)

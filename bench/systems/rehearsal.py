@@ -30,7 +30,7 @@ from bench.methods.base import GenerationFailed
 from bench.store.home import Home
 from bench.systems import contract as contracts
 from bench.systems.contract import Contract, Environment
-from bench.systems.environment import State, launch, missing_weights, place
+from bench.systems.environment import State, launch, missing_weights, place, read_state
 from bench.systems.host import ExternalMethod, new_job_folder
 from bench.systems.inputs import FPS, Inputs
 from bench.systems.patching import INSIDE, has_gpu, rehearsed_form, with_patches
@@ -137,6 +137,10 @@ class Rehearsal:
 
     def _environment(self, python: Path | None, today: bool) -> Generator[str, None, State]:
         contract = self.contract
+        known = read_state(self.place)
+        if python is None and known is not None and known.manager == "given":
+            # What an earlier rehearsal was given is not the environment this one is asked to make.
+            self.place.state.unlink()
         if today and python is None:
             contract = replace(
                 contract, environment=Environment(python=self.trial.python, packages=self.trial.packages)

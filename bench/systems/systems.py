@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import textwrap
 from pathlib import Path
 
@@ -57,16 +58,19 @@ def numbers() -> dict[str, tuple[str, ...]]:
     A system with a contract is named as that; one without by the paper's label. Variants that a paper made
     for an ablation are no systems and are left out.
     """
-    known = contract_paths((data_folder("baselines"),))
+    known = {_letters(name.removesuffix("-release")): name for name in contract_paths((data_folder("baselines"),))}
     found: dict[str, dict[str, None]] = {}
     for paper in published.papers():
         for cell in published.load(paper):
-            label = cell.system.lower()
-            name = next((n for n in (label, f"{label}-release") if n in known), None)
-            if name is not None or " " not in label:
-                table = f"{cell.source.partition(' (')[0]}, {cell.source.rpartition(', ')[2]}"
-                found.setdefault(name or cell.system, {})[table] = None
+            name = known.get(_letters(cell.system))
+            if name is not None or not (" " in cell.system or cell.system == "GT"):
+                found.setdefault(name or cell.system, {})[cell.where] = None
     return {name: tuple(tables) for name, tables in found.items()}
+
+
+def _letters(name: str) -> str:
+    """Return a name without what papers spell differently: case, spaces and hyphens."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def render() -> str:
@@ -130,8 +134,8 @@ def _numbers_section(contracts: dict[str, Contract]) -> list[str]:
         "## Numbers printed in papers",
         "",
         "Kept in `reports/published/`, one file per paper, every cell with its table and what is known of the",
-        "protocol. They are shown beside results, greyed and never ranked with them. Only numbers that were",
-        "read in a paper are recorded.",
+        "protocol. They are shown beside results, greyed and never ranked with them. Recorded is what was read in",
+        "a paper or in copies of its tables; the note of every cell says which.",
         "",
         "| System | Printed in |",
         "|---|---|",

@@ -265,6 +265,29 @@ def test_published_numbers_keep_their_digits_and_stand_apart_elsewhere() -> None
     assert len(report.build_tables(fakes.make(), "paper-table1", published=False)) == 1
 
 
+def test_every_paper_that_prints_a_data_set_stands_beside_a_run_of_it(tmp_path: Path) -> None:
+    results = fakes.make(dataset="hdtf", domain="real")
+    table = report.build_tables(results, "published")[0]
+    printed = [r for r in table.rows if r.section == "published"]
+    ours = [r for r in table.rows if r.section == "method"]
+    assert ours and {r.label for r in printed} >= {"SadTalker (FLOAT, Table 1)", "SadTalker (KDTalker, Table 1)"}
+    # One measure under its names in different papers.
+    beside = cells([table], "SadTalker (FLOAT, Table 1)", "audio") | {"other": None}
+    assert beside["Sync-C"] == Value(7.305, verbatim="7.305") and beside["FID"] == Value(71.952, verbatim="71.952")
+    assert cells([table], "SadTalker (Teller, Table 1)", "audio")["Sync-D"] == Value(7.848, verbatim="7.848")
+    assert not any(v.mark for r in printed for v in r.values if v)
+    said = " ".join(table.notes)
+    assert "arXiv 2412.01064, Table 1; protocol partly stated" in said
+    assert "w/o" not in " ".join(r.label for r in printed)
+    page = report.write(results, tmp_path, recipe="published", formats=["md"])["md"].read_text(encoding="utf-8")
+    assert "SadTalker (FLOAT, Table 1)" in page
+    # What was tried is said where it is not animation by speech.
+    full = report.build_tables(fakes.make(dataset="vfhq", domain="real"), "full")
+    labels = {r.label for t in full for r in t.rows}
+    for tried in ("Table 2, self-reenactment", "Table 3, cross-reenactment"):
+        assert f"FOMM (LivePortrait, {tried})" in labels
+
+
 def test_broken_published_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "p.csv").write_text("a,b\n1,2\n")
     with pytest.raises(UsageError, match="must have the columns"):
