@@ -10,7 +10,7 @@ import os
 import re
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -161,6 +161,7 @@ class GateCommand:
         config: file behind `{config}`.
         stage: private input copies by destination in the working folder, for systems with fixed names.
         extra: files a person supplies per sample in `<home>/methods/<name>/extra/<id>/`, copied to `{work_dir}`.
+        crop: of this gate's file, in place of `output.crop`: programs put their panels in different orders.
     """
 
     command: str
@@ -170,6 +171,14 @@ class GateCommand:
     config: Config | None = None
     stage: Mapping[str, str] = field(default_factory=dict)
     extra: Mapping[str, str] = field(default_factory=dict)
+    crop: tuple[int, ...] = ()
+
+    def said(self) -> dict[str, Any]:
+        """Return what is said, for digests: a key that came later is left out where it is not used."""
+        said = asdict(self)
+        if not self.crop:
+            del said["crop"]
+        return said
 
 
 @dataclass(frozen=True, slots=True)
@@ -380,6 +389,7 @@ class Contract:
                 raise ValueError(f"options: {name} needs a default")
         for gate, commands in self.gates.items():
             _check_gate(gate, commands, self.options)
+            self.output_of(gate)
         for patch in (*self.patches, *(self.rehearsal.patches if self.rehearsal else ())):
             if patch not in PATCHES:
                 raise ValueError(f"patches: there is no '{patch}'.{did_you_mean(patch, list(PATCHES))}")
@@ -387,6 +397,11 @@ class Contract:
             check_placeholders(f"output.glob {pattern!r}", pattern, PLACEHOLDERS)
         if self.batch is not None:
             _check_batch(self)
+
+    def output_of(self, gate: str) -> Output:
+        """Return what is said of a gate's file."""
+        crop = self.gates[gate].crop if gate in self.gates else ()
+        return replace(self.output, crop=crop) if crop else self.output
 
 
 def _check_batch(contract: Contract) -> None:

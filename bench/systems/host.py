@@ -27,7 +27,7 @@ from bench.core.spec import Cause, Gate, MethodSpec, Sample, Unscored, WeightRef
 from bench.methods.base import GenerationFailed, Video
 from bench.store.files import make_folder, require_inside, staged
 from bench.store.home import Home
-from bench.systems.contract import Contract, find
+from bench.systems.contract import Contract, Output, find
 from bench.systems.environment import (
     Launch,
     Place,
@@ -106,7 +106,7 @@ class ExternalMethod:
         """
         made = self._made.pop(_identity(sample, gate, seed), None)
         if made is not None:
-            return Video(read_output(made, self.contract.output, sample.frames), float(FPS))
+            return Video(read_output(made, self.contract.output_of(gate.name), sample.frames), float(FPS))
         state = self._state()
         self.close_job()
         job = self._job = new_job_folder(self.contract.name)
@@ -116,7 +116,7 @@ class ExternalMethod:
         except BaseException:
             self.close_job()
             raise
-        return Video(self._frames(path, sample.frames, job), float(FPS))
+        return Video(self._frames(path, self.contract.output_of(gate.name), sample.frames, job), float(FPS))
 
     def make_together(self, jobs: Sequence[tuple[Sample, Gate, int]]) -> list[int]:
         """Run the system once for several samples of one gate, see `bench.methods.base.BatchMethod`."""
@@ -128,7 +128,7 @@ class ExternalMethod:
         log = self._log(f"batch-{gate.name}-{jobs[0][0].id}")
         checkout = Path(state.checkout)
         cwd = _working_folder(contract, checkout, folder)
-        output = replace(contract.output, glob=contract.batch.glob)
+        output = replace(contract.output_of(gate.name), glob=contract.batch.glob)
         members: dict[int, Inputs] = {}
         good: list[int] = []
         try:
@@ -151,7 +151,7 @@ class ExternalMethod:
                 sample, _, seed = jobs[index]
                 with contextlib.suppress(NoOutput):
                     path = _made_here(find_output(output, inputs, cwd), folder)
-                    check_output(path, contract.output, sample.frames)
+                    check_output(path, output, sample.frames)
                     self._made[_identity(sample, gate, seed)] = path
                     good.append(index)
         finally:
@@ -191,9 +191,9 @@ class ExternalMethod:
         with contextlib.suppress(Exception):
             self.close()
 
-    def _frames(self, path: Path, frames: int, job: Path) -> Iterator[npt.NDArray[np.uint8]]:
+    def _frames(self, path: Path, output: Output, frames: int, job: Path) -> Iterator[npt.NDArray[np.uint8]]:
         try:
-            yield from read_output(path, self.contract.output, frames)
+            yield from read_output(path, output, frames)
         finally:
             shutil.rmtree(job, ignore_errors=True)
 
@@ -216,8 +216,9 @@ class ExternalMethod:
                 state, inputs, argv, cwd, log, limit
             )
         try:
-            path = _made_here(find_output(contract.output, inputs, cwd), job)
-            check_output(path, contract.output, sample.frames)
+            output = contract.output_of(gate.name)
+            path = _made_here(find_output(output, inputs, cwd), job)
+            check_output(path, output, sample.frames)
         except NoOutput as problem:
             self._fail(ended, log, str(problem))
         return path
@@ -377,7 +378,7 @@ def method_spec(
     digested = {
         key: _plain(asdict(getattr(contract, key))) for key in ("inputs", "output") if getattr(contract, key)
     }
-    digested["gates"] = {name: _plain(asdict(commands)) for name, commands in contract.gates.items()}
+    digested["gates"] = {name: _plain(commands.said()) for name, commands in contract.gates.items()}
     for wordy in (digested["inputs"], digested["output"], *digested["gates"].values()):
         for key in ("notes", "note", "support", "size", "audio"):
             if isinstance(wordy.get(key), str):

@@ -87,7 +87,8 @@ class Record:
 
 def contract_digest(contract: Contract) -> str:
     """Return the digest of what a rehearsal tries: commands, inputs, output, seed, weights' paths, patches."""
-    parts = [contract.source.commit, contract.gates, contract.inputs, contract.output, contract.seed.kind]
+    gates = {name: commands.said() for name, commands in contract.gates.items()}
+    parts = [contract.source.commit, gates, contract.inputs, contract.output, contract.seed.kind]
     parts += [[w.path for w in contract.weights], sorted(contract.patches), contract.run.cwd, contract.run.env]
     parts += [contract.options] if contract.options else []
     return digest(json.loads(json.dumps(parts, default=_plain)))[:16]

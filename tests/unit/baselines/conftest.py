@@ -122,7 +122,7 @@ class Stub:
         raise AssertionError(f"no driving input in {text}")
 
     def _write(self, target):
-        output = self.contract.output
+        output = self.contract.output_of(self.gate)
         fps = output.fps or 25.0
         # What the file's own clock says, and how fast the content really runs, differ for some systems.
         true_rate = output.rate if output.retime == "frames" else fps

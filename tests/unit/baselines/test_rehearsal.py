@@ -156,6 +156,26 @@ def test_a_difference_names_the_line_to_mend(rehearse, program, line, what):
     assert written.startswith((line.rpartition(".")[2], f"[{line.rpartition('.')[0]}]"))
 
 
+def test_an_environment_given_earlier_is_not_taken_for_one_it_made(tmp_path, rehearse, home, monkeypatch):
+    from bench.core.errors import BenchError
+    from bench.systems.environment import read_state
+    from bench.systems.prepare import Builder
+
+    rehearse()
+    seen = []
+
+    def environment(self, checkout, python, manager):
+        seen.append(read_state(self.where))
+        raise BenchError("nothing is built in this test")
+        yield
+
+    monkeypatch.setattr(Builder, "environment", environment)
+    folder = tmp_path / "contracts" / "small"
+    options = ["--checkout", str(tmp_path / "checkout"), "--home", str(home)]
+    assert invoke(["rehearse", str(folder), *options]) == ExitCode.FAILURES
+    assert seen == [None]
+
+
 def test_weights_that_no_contract_names_are_a_difference(rehearse):
     recipe = RECIPE + '    (root / "detector.bin").write_text("1")\n'
     code, out, _ = rehearse(recipe=recipe)

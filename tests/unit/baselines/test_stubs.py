@@ -153,6 +153,28 @@ def test_too_short_input_is_extended_and_the_result_cut_back(method, sample):
     assert stub.duration == pytest.approx(5.2)
 
 
+# What its two programs write from left to right: scripts/audio2vid.py and scripts/vid2vid.py.
+@pytest.mark.parametrize(
+    ("gate", "panels"),
+    [("audio", ["reference", "mesh", "result"]), ("visual", ["reference", "result", "driver"])],
+)
+def test_aniportrait_puts_its_result_into_another_panel_under_each_gate(gate, panels, method, sample, monkeypatch):
+    from bench.media.encode import write_clip
+
+    shades = {"reference": 30, "mesh": 90, "result": 150, "driver": 220}
+    grid = np.zeros((516, 2, 3), np.uint8)
+    for panel in panels:
+        tile = np.zeros((516, 514, 3), np.uint8)
+        tile[2:514, :512] = shades[panel]
+        grid = np.concatenate([grid, tile], axis=1)
+    count = 160 if gate == "audio" else 16  # a driving sound is extended to 5.2 s
+    built, stub = method("aniportrait", gate)
+    monkeypatch.setattr(stub, "_write", lambda target: write_clip(target, [grid] * count, 30.0))
+    frames = list(built.generate(shown(sample, GATES[gate]), GATES[gate], 1).frames)
+    assert frames[0].shape == (512, 512, 3)
+    assert abs(frames[3].astype(int) - shades["result"]).max() < 12
+
+
 def test_multiples_of_five_seconds_are_avoided():
     from bench.systems.inputs import driving_frames
 
