@@ -239,14 +239,14 @@ def require_state(contract: Contract, home: Home) -> State:
         MissingError: nothing, or not everything; says the command.
     """
     command = f"bench prepare --methods {typed(contract)}"
-    if contract.status != "runnable":
+    where = place(contract.name, home)
+    state = read_state(where)
+    if contract.status != "runnable" and not (state is not None and state.stand_in):
         raise MissingError(
             f"{contract.name} cannot be run: {contract.reason}",
             f"Score videos of it: bench score DIR --split SPLIT --as {contract.name}",
         )
-    where = place(contract.name, home)
     require_own(where)
-    state = read_state(where)
     if state is None:
         raise MissingError(f"{contract.name} is not prepared.", f"Run: {command}")
     checkout = Path(state.checkout)

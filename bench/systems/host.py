@@ -397,7 +397,7 @@ def method_spec(
     return MethodSpec(
         name=contract.name,
         version="1",
-        gates=tuple(contract.gates) if contract.status == "runnable" else (),
+        gates=tuple(contract.gates) if contract.status == "runnable" or stand_in else (),
         kind="stand-in" if stand_in else "external",
         settings=settings,
         weights=weights,

@@ -91,7 +91,7 @@ def rehearse(tmp_path, home, capfd):
     return lambda **changes: _rehearse(tmp_path, home, capfd, **changes)
 
 
-def _rehearse(tmp_path, home, capfd, words="", recipe=RECIPE, **program):
+def _rehearse(tmp_path, home, capfd, words="", recipe=RECIPE, status='"runnable"', **program):
     """Make a checkout and a contract, rehearse, and return the exit code, what was printed and the contract."""
     checkout, folder = tmp_path / "checkout", tmp_path / "contracts" / "small"
     checkout.mkdir()
@@ -101,7 +101,8 @@ def _rehearse(tmp_path, home, capfd, words="", recipe=RECIPE, **program):
     for name, value in settings.items():
         text = text.replace(f"{{{name}}}", str(value))
     (checkout / "run.py").write_text(text)
-    (folder / "baseline.toml").write_text(CONTRACT.replace("WORDS", words))
+    contract = CONTRACT.replace("WORDS", words).replace('"runnable"', status)
+    (folder / "baseline.toml").write_text(contract)
     (folder / "standins.py").write_text(recipe)
     options = ["--checkout", str(checkout), "--python", sys.executable, "--home", str(home)]
     code = invoke(["rehearse", str(folder), *options])
@@ -154,6 +155,15 @@ def test_a_difference_names_the_line_to_mend(rehearse, program, line, what):
     written = (Path(contract.folder) / "baseline.toml").read_text().splitlines()[number - 1]
     # Where a field is not written, the line of its table stands in.
     assert written.startswith((line.rpartition(".")[2], f"[{line.rpartition('.')[0]}]"))
+
+
+def test_a_system_whose_weights_cannot_be_had_runs_with_stand_ins_alone(tmp_path, rehearse, home):
+    from bench.store.home import Home
+
+    code, _, contract = rehearse(status='"pregenerated"\nreason = "The weights were withdrawn."')
+    assert code == ExitCode.OK
+    assert ExternalMethod(contract, Home(home / "rehearsal")).spec.gates == ("audio",)
+    assert ExternalMethod(contract, Home(home)).spec.gates == ()
 
 
 def test_an_environment_given_earlier_is_not_taken_for_one_it_made(tmp_path, rehearse, home, monkeypatch):
