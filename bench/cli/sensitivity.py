@@ -72,7 +72,8 @@ def sensitivity(
 
         use_folder(weights)
     loaded = load_split(split, store, None, None if quiet else StepProgress("split"))
-    loaded = work.narrowed(loaded, clips or (work.QUICK_CLIPS if quick else work.CLIPS), seed, off)
+    count = clips or (work.QUICK_CLIPS if quick else work.CLIPS)
+    loaded = work.narrowed(loaded, count, seed, off, store.ready().data / "excerpts" if quick else None)
     chosen = choose_metrics(loaded.domain, wanted)
     if wanted is not None:
         require_available(chosen, wanted)

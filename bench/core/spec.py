@@ -17,6 +17,14 @@ Domain = Literal["real", "synthetic"]
 Direction = Literal["higher", "lower", "none"]
 Device = Literal["cpu", "gpu"]
 
+REMADE: Mapping[str, tuple[str, ...]] = {
+    "swapped": ("audio", "visual"),
+    "silenced": ("silence",),
+    "repeats": (),
+}
+"""What a metric may need beside a clip: the same sample made again. By need, the names of those clips in
+`ClipView.swapped`; other seeds are called `repeat 1`, `repeat 2` ..."""
+
 
 @dataclass(frozen=True, slots=True)
 class Gate:
@@ -247,8 +255,9 @@ class MetricSpec:
         columns: what it returns.
         domains: which domains it applies to.
         needs: what a clip must offer: any of `audio`, `reference`, `image` (the sample's reference picture),
-            `swapped` (clips of the sample made with another sample's audio or driving video), `record` (what was
-            recorded when the clip was made; the metric then has a method `read` that takes it).
+            `swapped` (clips of the sample made with another sample's audio or driving video), `silenced` (one made
+            with silent sound), `repeats` (those of other seeds), `record` (what was recorded when the clip was
+            made; the metric then has a method `read` that takes it).
         features: extractor names it reads; extracted once per clip and shared.
         params: every parameter of the protocol; part of the key.
         weights: weight files behind it; part of the key.
@@ -271,6 +280,11 @@ class MetricSpec:
     summary: str = ""
     source: str = ""
     device: Device = "cpu"
+
+    @property
+    def remade(self) -> tuple[str, ...]:
+        """What it needs of `REMADE`."""
+        return tuple(need for need in self.needs if need in REMADE)
 
 
 @dataclass(frozen=True, slots=True)

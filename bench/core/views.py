@@ -28,8 +28,8 @@ class ClipView(Protocol):
         fps: always 25.0.
         image: the sample's reference picture, if any.
         truth: `.npz` with the synthetic world's ground truth for the reference clip, if any.
-        swapped: clips of the same sample and seed made with another sample's `audio` or driving video
-            (`visual`); empty unless a metric that needs them is computed.
+        swapped: clips of the same sample made again, by name (see `bench.core.spec.REMADE`); empty unless a metric
+            that needs them is computed.
     """
 
     path: Path

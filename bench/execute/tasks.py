@@ -197,7 +197,7 @@ class ScoreTask:
         key: the clip's generation key.
         protocols: `(protocol id, record key, fields of the key)`.
         warm: extractors whose features others will read later.
-        swapped: the same sample made with another clip's `audio` or driving video (`visual`).
+        swapped: the same sample made again, by name, see `bench.core.spec.REMADE`.
         title: what to call the task in a message.
     """
 

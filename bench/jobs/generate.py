@@ -45,7 +45,9 @@ def generate(shop: Workshop, task: GenerateTask, start: float) -> Outcome:
                 sound = read_audio(task.sound)
             frames = retime(watch.watched(video.frames), video.fps, task.sample.fps)
             write_clip(path, frames, task.sample.fps, sound, task.lossless)
-            measured["speed"] = watch.record(video.fps)
+            measured["speed"] = watch.record(video.fps, video.heard)
+        if spent := getattr(method, "process_seconds", 0.0):  # of outside systems that were started for this clip
+            measured["process_seconds"] = spent
         if closed := getattr(method, "sandbox", ""):  # only outside systems are closed in
             measured["sandbox"] = closed
         return validate(path, task.sample.frames, expect_audio=task.sound is not None)

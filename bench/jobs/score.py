@@ -80,7 +80,7 @@ def _clip_value(metric: Any, clip: ClipView, reference: ClipView | None) -> Mapp
     spec = metric.spec
     if "reference" in spec.needs and reference is None:
         raise Unscored(Reason.NO_REFERENCE, "the sample has no ground-truth video")
-    if "swapped" in spec.needs and not clip.swapped:
+    if spec.remade and not clip.swapped:
         raise Unscored(Reason.NO_REFERENCE, "the clip was not made again with other controls")
     if "image" in spec.needs and clip.image is None:
         raise Unscored(Reason.NO_REFERENCE, "the sample has no reference picture")

@@ -6,7 +6,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ class Stopwatch:
     def __init__(self, load: float, first: bool) -> None:
         self._load, self._first = load, first
         self._spent = 0.0
+        self._ready: list[float] = []  # seconds spent until each frame was there
         self._size = (0, 0)
         self._count = 0
         torch = sys.modules.get("torch")
@@ -56,17 +57,21 @@ class Stopwatch:
             if frame is None:
                 return
             self._count += 1
+            self._ready.append(self._spent)
             self._size = (int(frame.shape[1]), int(frame.shape[0]))
             yield frame
 
-    def record(self, fps: float) -> dict[str, Any]:
+    def record(self, fps: float, heard: Sequence[int] | None = None) -> dict[str, Any]:
         """Return what there is to say, as JSON-able data.
 
         Args:
             fps: frame rate of the frames as the method made them.
+            heard: see `bench.methods.base.Video`.
         """
         gpu = self._gpu
+        streamed = {} if heard is None else {"ready": [round(s, 4) for s in self._ready], "heard": list(heard)}
         return {
+            **streamed,
             "seconds": self._spent,
             "frames": self._count,
             "fps": fps,

@@ -88,7 +88,23 @@ def _animate(
         masks=settings.get("masks"),
         guidance=replace(pipeline.config.sampler.guidance, **scales) if scales else None,
     )
-    return Video(clip.frames, fps=clip.fps)
+    config = pipeline.config
+    return Video(
+        clip.frames,
+        fps=clip.fps,
+        heard=segment_ends(clip.count, config.segment_frames, config.segment_overlap),
+    )
+
+
+def segment_ends(count: int, frames: int, overlap: int) -> list[int]:
+    """Return for each of `count` frames the end of the segment it is finished with, as the pipeline cuts them."""
+    ends: list[int] = []
+    done = 0
+    while done < count:
+        done = min(count, done + frames - (overlap if done else 0))
+        held = overlap if done < count else 0
+        ends += [done] * (done - held - len(ends))
+    return ends
 
 
 class EmbeddedACTalker:

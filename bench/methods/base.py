@@ -39,11 +39,14 @@ class Video:
             memory bounded.
         fps: frame rate of `frames`.
         audio: int16 mono samples at 16 kHz to mux, or None to mux the sample's driving audio.
+        heard: a method that streams says for each frame how many frames' worth of the driving signals it needs
+            before that frame can be shown; None for one that needs all of them.
     """
 
     frames: Iterable[npt.NDArray[np.uint8]]
     fps: float = 25.0
     audio: npt.NDArray[np.int16] | None = None
+    heard: Sequence[int] | None = None
 
 
 class Method(Protocol):

@@ -29,7 +29,7 @@ from bench.metrics.pairing import check_lengths, require_reference
 VARIABLE = "BENCH_COEFFICIENTS"
 MIN_PAIRS = 5
 
-Model = Literal["emoca", "deep3d"]
+Model = Literal["emoca", "deep3d", "theval"]
 Array = npt.NDArray[np.float64]
 
 
@@ -54,7 +54,7 @@ def paired(clip: ClipView, reference: ClipView | None, model: Model) -> Coeffici
         Unscored: no reference, a file is missing or unusable, lengths differ by more than two frames, or fewer
             than five frames have coefficients in both clips.
     """
-    sides = [_read(_find(one.path, model), model) for one in (clip, require_reference(reference))]
+    sides = [of(one, model) for one in (clip, require_reference(reference))]
     lengths = [len(side) for side in sides]
     count = check_lengths(*lengths)
     if sides[0].shape[1] != sides[1].shape[1]:
@@ -64,6 +64,15 @@ def paired(clip: ClipView, reference: ClipView | None, model: Model) -> Coeffici
     if both.sum() < MIN_PAIRS:
         raise Unscored(Reason.TOO_SHORT, f"{model} coefficients in both clips in {both.sum()} frame(s)")
     return CoefficientPairs(generated[both], other[both], max(lengths))
+
+
+def of(clip: ClipView, model: Model) -> Array:
+    """Return a clip's coefficients (n, d), NaN where a frame has none.
+
+    Raises:
+        Unscored: the file is missing or unusable.
+    """
+    return _read(_find(clip.path, model), model)
 
 
 def fingerprint(model: Model) -> str:
@@ -121,7 +130,8 @@ def _read(path: Path, model: Model) -> Array:
         raise Unscored(Reason.DECODE_ERROR, f"{path} holds no coefficients: {error}") from error
     if model == "deep3d" and values.ndim == 2 and values.shape[1] == 257:
         values = values[:, 80:144]
-    if values.ndim != 2 or (model == "deep3d" and values.shape[1] != 64):
+    wide = {"deep3d": 64, "theval": 4}.get(model)
+    if values.ndim != 2 or not len(values) or wide not in (None, values.shape[1]):
         raise Unscored(Reason.SHAPE_MISMATCH, f"{path} has shape {values.shape}, not one vector per frame")
     return values
 

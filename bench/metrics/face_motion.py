@@ -35,6 +35,7 @@ class FaceMotion:
     Attributes:
         valid: bool (n,).
         opening: mean distance of inner lip pairs (n,), in E.
+        aspect: height of the inner mouth over its width (n,).
         lips: lip points (n, p, 2 or 3), in E; only distances between them are read.
         brows: distance of brow and eye centres (n, 2), right and left, in E.
         rotation: of the head, orthonormal (n, 3, 3).
@@ -43,6 +44,7 @@ class FaceMotion:
 
     valid: npt.NDArray[np.bool_]
     opening: Array
+    aspect: Array
     lips: Array
     brows: Array
     rotation: Array
@@ -68,11 +70,16 @@ def from_faces(clip: ClipView) -> FaceMotion:
     return FaceMotion(
         valid=valid,
         opening=np.linalg.norm(upper - lower, axis=-1).mean(axis=1) / unit[:, 0],
+        aspect=_apart(points, 13, 14) / _apart(points, 78, 308),
         lips=points[:, list(MOUTH)] / unit[..., None],
         brows=np.stack([np.linalg.norm(gap, axis=-1) for gap in gaps], axis=1) / unit,
         rotation=matrices / np.linalg.norm(matrices, axis=-2, keepdims=True),
         position=points[:, NOSE_BRIDGE, :2] / np.median(flat),
     )
+
+
+def _apart(points: Array, first: int, second: int) -> Array:
+    return np.asarray(np.linalg.norm(points[:, first, :2] - points[:, second, :2], axis=-1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +107,7 @@ REAL = World("real", "", (FACES,), FACE_WEIGHTS, (__name__, *CODE), from_faces)
 class MotionMetric:
     """A clip metric on the motion of one face; subclasses say what, `world` says whose.
 
-    `protocol` is the id without world and version, `parameters` go into the key.
+    `protocol` is the id without world and `ending`, `parameters` go into the key.
     """
 
     world: World = REAL
@@ -112,10 +119,11 @@ class MotionMetric:
     source: str
     default = True
     modules: tuple[str, ...] = ()
+    ending = "v1"
 
     def __init__(self) -> None:
         self.spec = MetricSpec(
-            id=f"{self.protocol}{self.world.infix}_v1",
+            id=f"{self.protocol}{self.world.infix}_{self.ending}",
             version="1",
             kind="clip",
             columns=self.columns,

@@ -24,7 +24,7 @@ from bench.metrics.face_tracks import Track
 from bench.metrics.geometry import resize
 from bench.metrics.mfcc import mfcc
 from bench.metrics.precision import Precision, with_bf16
-from bench.metrics.sync_search import FEW_WINDOWS, SyncResult, search
+from bench.metrics.sync_search import FEW_WINDOWS, SyncResult, moving_offsets, search
 from bench.weights import ref
 
 if TYPE_CHECKING:
@@ -148,18 +148,20 @@ class _Lips:
         self._embedder = embedder
         self.stream = LipStream(embedder)
 
-    def result(self) -> SyncResult:
-        """Return the outcome of the search over all crops pushed to `stream`."""
+    def result(self) -> tuple[SyncResult, npt.NDArray[np.float64]]:
+        """Return the outcome of the search over all crops pushed to `stream`, and the offsets along the track."""
         video = self.stream.result()[: self.windows]
         audio = self._embedder.voice(mfcc(self.audio), self.windows)
-        return search(video, audio, VSHIFT)
+        return search(video, audio, VSHIFT), moving_offsets(video, audio, VSHIFT)
 
 
-def _arrays(found: list[tuple[_Lips, SyncResult]]) -> Features:
-    columns: dict[str, Any] = {name: [getattr(result, name) for _, result in found] for name in _SEARCH}
-    columns["first"] = [lips.first for lips, _ in found]
-    columns["frames"] = [lips.end - lips.first for lips, _ in found]
-    columns["curve"] = [result.distances for _, result in found]
+def _arrays(lips: list[_Lips]) -> Features:
+    found = [(one, *one.result()) for one in lips]
+    columns: dict[str, Any] = {name: [getattr(result, name) for _, result, _ in found] for name in _SEARCH}
+    columns["first"] = [one.first for one, _, _ in found]
+    columns["frames"] = [one.end - one.first for one, _, _ in found]
+    columns["curve"] = [result.distances for _, result, _ in found]
+    columns["moving_offsets"] = found[int(np.argmax(columns["frames"]))][2]  # of the longest track
     return {name: np.array(values) for name, values in columns.items()}
 
 
@@ -179,7 +181,8 @@ class TrackSync:
         )
 
     def extract(self, clip: ClipView) -> Features:
-        """Return one entry per track: the fields of `SyncResult`, `first`, `frames`, and `curve` (tracks, 31).
+        """Return one entry per track: the fields of `SyncResult`, `first`, `frames`, and `curve` (tracks, 31);
+        `moving_offsets` (k,) of the longest track, see `bench.metrics.sync_search.moving_offsets`.
 
         Raises:
             Unscored: no audio, silence, no face track, or missing weights.
@@ -198,7 +201,7 @@ class TrackSync:
         if not usable:
             raise Unscored(Reason.TOO_SHORT, f"the audio of {clip.path.name} ends before the face appears")
         _push_crops(clip, usable)
-        return _arrays([(one, one.result()) for one, _ in usable])
+        return _arrays([one for one, _ in usable])
 
 
 def _push_crops(clip: ClipView, usable: list[tuple[_Lips, Track]]) -> None:
@@ -266,7 +269,7 @@ class FrameSync:
                 lips.stream.push(np.stack([resize(f, face_tracks.SIDE, face_tracks.SIDE) for f in chunk]))
             else:
                 lips.stream.push(resized(chunk))
-        return _arrays([(lips, lips.result())])
+        return _arrays([lips])
 
 
 class _Sync:

@@ -104,3 +104,39 @@ def search(
         windows=windows,
         at_border=best in (searched[0], searched[-1]),
     )
+
+
+def moving_offsets(
+    video_embeddings: npt.NDArray[np.floating],
+    audio_embeddings: npt.NDArray[np.floating],
+    vshift: int = 15,
+    window: int = 100,
+    hop: int = 25,
+) -> npt.NDArray[np.float64]:
+    """Return the best lag inside windows that move along the clip, in frames, positive: the sound is early.
+
+    Only existing pairs are averaged, and lags with fewer than half of a window's pairs are left out.
+
+    Args:
+        video_embeddings, audio_embeddings, vshift: see `search`.
+        window, hop: length and step in frames.
+
+    Returns:
+        (k,), one per window; none for a clip shorter than a window.
+    """
+    video, audio = np.asarray(video_embeddings, np.float64), np.asarray(audio_embeddings, np.float64)
+    windows, lags = len(video), 2 * vshift + 1
+    table = np.full((windows, lags), np.nan)
+    for lag in range(lags):
+        shift = lag - vshift
+        rows = slice(max(0, -shift), min(windows, windows - shift))
+        if rows.stop > rows.start:
+            difference = video[rows] + EPSILON - audio[rows.start + shift : rows.stop + shift]
+            table[rows, lag] = np.linalg.norm(difference, axis=1)
+    found = []
+    for start in range(0, windows - window + 1, hop):
+        part = table[start : start + window]
+        known = np.isfinite(part).sum(axis=0)
+        mean = np.where(2 * known >= window, np.nansum(part, axis=0) / np.maximum(known, 1), np.inf)
+        found.append(float(vshift - int(mean.argmin())))
+    return np.array(found)

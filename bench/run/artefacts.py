@@ -13,11 +13,11 @@ from typing import Any
 
 from bench.catalogue import extractors, protocol_digest
 from bench.core.keys import digest
-from bench.core.spec import Device, ExtractorSpec, MetricSpec, Sample
+from bench.core.spec import REMADE, Device, ExtractorSpec, MetricSpec, Sample
 from bench.core.views import ClipMetric, SetMetric
 from bench.execute.tasks import CPU_LANE, ClipRef, Lane
 from bench.run.fit import Fitting, Look, fitting
-from bench.run.plan import Job, Plan
+from bench.run.plan import REPEAT, Job, Plan
 from bench.store.blobs import Blob
 from bench.store.home import Home
 from bench.store.records import Kind, Record
@@ -47,10 +47,10 @@ class Artefacts:
         self.home = home
         self.gpu = gpu
         self.clip_metrics: list[Any] = [
-            m for m in metrics if m.spec.kind == "clip" and not {"swapped", "record"} & {*m.spec.needs}
+            m for m in metrics if m.spec.kind == "clip" and not m.spec.remade and "record" not in m.spec.needs
         ]
         self.record_metrics: list[Any] = [m for m in metrics if "record" in m.spec.needs]
-        self.swap_metrics = [m for m in metrics if "swapped" in m.spec.needs]
+        self.swap_metrics = [m for m in metrics if m.spec.remade]
         self.set_metrics = [m for m in metrics if m.spec.kind == "set"]
         self.features = _extractors(metrics)
         self.set_features = _extractors(self.set_metrics)
@@ -149,9 +149,21 @@ class Artefacts:
         return replace(clip, sha256=name, size=look.size, cropped=look.cropped)
 
     def swapped(self, base: str) -> dict[str, ClipRef]:
-        """Return the clips of a sample made with other controls."""
-        swaps = self.swaps[base]
-        return {control: self.stored(job, self.generated[job.key]) for control, job in swaps.items()}
+        """Return the clips of a sample made again that are there."""
+        made = {name: (job, self.generated.get(job.key)) for name, job in self.swaps[base].items()}
+        return {
+            name: self.stored(job, record)
+            for name, (job, record) in made.items()
+            if record is not None and record["status"] == "ok"
+        }
+
+    def remade(self, spec: MetricSpec, base: str) -> tuple[str, ...]:
+        """Return the names of the clips made again that a metric reads of a job; none where it does not apply."""
+        there = self.swaps.get(base, {})
+        names = [name for need in spec.remade for name in REMADE[need]]
+        if "repeats" in spec.remade:
+            names += [name for name in there if name.startswith(REPEAT)]
+        return tuple(names) if set(names) <= set(there) else ()
 
     def pairs(self, cell: Cell) -> list[Job]:
         """Return the cell's jobs that have a clip in the store and a ground truth to compare it with."""
@@ -195,22 +207,22 @@ class Artefacts:
         return keys
 
     def swap_keys(self, base: str) -> list[KeyedProtocol]:
-        """Return the score keys that need a clip and its swapped ones; none while one of them is missing."""
-        swaps = self.swaps.get(base)
-        if swaps is None:
+        """Return the score keys that need a clip and others of its sample, of metrics for which all are there."""
+        own = self.generated.get(base)
+        if base not in self.swaps or own is None or own["status"] != "ok":
             return []
-        records = [self.generated.get(key) for key in (base, *(job.key for job in swaps.values()))]
-        if any(record is None or record["status"] != "ok" for record in records):
-            return []
-        clips = [record["clip"]["sha256"] for record in records if record is not None]
+        made = {name: ref.sha256 for name, ref in self.swapped(base).items()}
         keys = []
         for metric in self.swap_metrics:
+            names = self.remade(metric.spec, base)
+            if not names or not set(names) <= set(made):
+                continue
             fields = {
                 "kind": "score",
                 "protocol": metric.spec.id,
                 "protocol_digest": self._protocol_digests[metric.spec.id],
-                "clip": clips[0],
-                "swapped": dict(zip(swaps, clips[1:], strict=True)),
+                "clip": own["clip"]["sha256"],
+                "swapped": {name: made[name] for name in names},
             }
             keys.append((metric.spec.id, digest(fields), fields))
         return keys

@@ -15,7 +15,7 @@ from bench.execute.tasks import BatchTask, GenerateTask, Lane, Outcome, Task
 from bench.jobs.score import measured
 from bench.run.artefacts import Artefacts, Cell
 from bench.run.graph import Graph, Step
-from bench.run.plan import Job, Plan
+from bench.run.plan import REPEAT, Job, Plan
 from bench.run.steps import Clip, FeatureSteps, Scores, SetValue, Swapped, swap_name, task_key
 from bench.store.blobs import Blob
 from bench.store.home import Home
@@ -113,7 +113,7 @@ class Flow(Artefacts):
 
     def task_keys(self, job: Job, spec: MetricSpec) -> tuple[str, ...]:
         """Return the keys of the tasks that a clip metric's value of this job's clip rests on."""
-        if "swapped" not in spec.needs:
+        if not spec.remade:
             return (job.key, task_key(job.key, self.device(spec)))
         return (job.key, *(swap.key for swap in self.swaps[job.key].values()), swap_name(job.key))
 
@@ -123,7 +123,8 @@ class Flow(Artefacts):
         if record is None or record["status"] != "ok":
             swaps = self.swap_metrics if job.key in self.swaps else ()
             for metric in (*self.clip_metrics, *self.record_metrics, *swaps):
-                yield metric.spec, None
+                if not metric.spec.remade or self.remade(metric.spec, job.key):
+                    yield metric.spec, None
             return
         for metric in self.record_metrics:
             yield metric.spec, {"key": job.key, **measured(partial(metric.read, record))}
@@ -133,14 +134,19 @@ class Flow(Artefacts):
         if job.key in self.swaps:
             swap_keys = {protocol: key for protocol, key, _ in self.swap_keys(job.key)}
             for metric in self.swap_metrics:
-                yield metric.spec, self.scores.get(swap_keys.get(metric.spec.id, ""), self._swap_failure(job.key))
+                if names := self.remade(metric.spec, job.key):
+                    failure = self._swap_failure(job.key, names)
+                    yield metric.spec, self.scores.get(swap_keys.get(metric.spec.id, ""), failure)
 
-    def _swap_failure(self, base: str) -> Record | None:
-        """Return a record that says which swapped clip could not be made, or None when none failed."""
-        for control, job in self.swaps[base].items():
-            record = self.generated.get(job.key)
+    def _swap_failure(self, base: str, names: Iterable[str]) -> Record | None:
+        """Return a record that says which of the clips made again failed, or None when none did."""
+        for name in names:
+            record = self.generated.get(self.swaps[base][name].key)
             if record is not None and record["status"] != "ok":
-                detail = f"the clip with swapped {control} failed: {record['detail']}"
+                how = (
+                    name if name.startswith(REPEAT) else "silent sound" if name == "silence" else f"swapped {name}"
+                )
+                detail = f"the clip with {how} failed: {record['detail']}"
                 return {"status": "error", "reason": record["cause"], "detail": detail}
         return None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,13 +11,15 @@ from bench.catalogue import MethodEntry, is_control
 from bench.core import registry
 from bench.core.errors import UsageError
 from bench.core.keys import digest, file_digest, sample_seed
-from bench.core.spec import AUDIO_VISUAL, GATES, NO_GATE, Gate, MethodSpec, Sample, Split
+from bench.core.spec import AUDIO_VISUAL, GATES, NO_GATE, REMADE, Gate, MethodSpec, Sample, Split
 from bench.execute.tasks import CPU_LANE, GenerateTask, IngestTask, Lane
 from bench.run.fit import check_fit
 
 Job = GenerateTask | IngestTask
 DEFAULT_LIMIT = 3600.0
 SOUNDS = ("own", "driving")
+REPEAT = "repeat "
+"""Begins the name of a clip of another seed among those made again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +32,8 @@ class Plan:
         jobs: one per clip, in a fixed order.
         cells: `(method, gate, repeat)` of each job, parallel to `jobs`.
         seed, repeats: what the jobs' seeds derive from.
-        swaps: for the key of an audio+visual job, the same job with another sample's `audio` or driving video
-            (`visual`); only when a metric needs them.
+        swaps: for the key of a job, the same sample made again, by name (see `bench.core.spec.REMADE`); only when
+            a metric needs them.
         fit: how clips of another size than their reference's are compared, see `bench.run.fit`.
         sound: what clips made elsewhere are heard with: their `own`, or the sample's `driving` sound.
     """
@@ -69,9 +71,10 @@ def plan_generation(
     seed: int = 0,
     repeats: int = 1,
     limit: float = DEFAULT_LIMIT,
-    swaps: bool = False,
+    swaps: Collection[str] = (),
     lossless: bool = False,
     fit: str = "",
+    silence: Mapping[str, Sample] | None = None,
 ) -> Plan:
     """List the clips to make.
 
@@ -82,10 +85,12 @@ def plan_generation(
         seed: base seed.
         repeats: clips per (method, gate, sample) with different seeds; 1 for methods that ignore the seed.
         limit: wall limit of one job in seconds.
-        swaps: also make every audio+visual clip of a method with another sample's audio, and with another
-            sample's driving video.
+        swaps: what is made again, see `bench.core.spec.REMADE`: every audio+visual clip of a method with another
+            sample's audio, and with another sample's driving video (`swapped`), or with silent sound
+            (`silenced`); `repeats` makes nothing, but puts the seeds of a sample together.
         lossless: encode the clips without loss.
         fit: see `bench.run.fit`.
+        silence: for each sample's id, the sample with silent sound; needed for `silenced`.
 
     Raises:
         UsageError: a gate or a fit is unknown, two methods share a name, or no method supports what was asked for.
@@ -106,7 +111,7 @@ def plan_generation(
                 "Leave it out of --methods or choose another split.",
             )
         fed = _fed_by_partner(spec)
-        others = _partners(split, fed != "audio") if swaps or fed else {}
+        others = _partners(split, fed != "audio") if "swapped" in swaps or fed else {}
         for gate in (GATES[g] for g in spec.gates):
             if gates and gate.name not in gates and spec.kind != "control":
                 continue
@@ -122,18 +127,27 @@ def plan_generation(
                     job = maker.job(entry, sample, gate, repeat)
                     jobs.append(job)
                     cells.append((spec.name, gate.name, repeat))
-                    if swaps and gate is AUDIO_VISUAL and spec.kind != "control" and other is not None:
-                        swapped[job.key] = {
-                            control: maker.job(entry, swap(sample, other, control), gate, repeat)
-                            for control in ("audio", "visual")
-                        }
+                    if spec.kind == "control":
+                        continue
+                    again = swapped.setdefault(job.key, {})
+                    if gate is AUDIO_VISUAL:
+                        if "swapped" in swaps and other is not None:
+                            for control in REMADE["swapped"]:
+                                again[control] = maker.job(entry, swap(sample, other, control), gate, repeat)
+                        if "silenced" in swaps and silence is not None and sample.id in silence:
+                            mute = swap(sample, silence[sample.id], "audio")
+                            again["silence"] = maker.job(entry, mute, gate, repeat)
+                    if "repeats" in swaps and repeat:
+                        first = maker.job(entry, sample, gate, 0)
+                        swapped[first.key][f"{REPEAT}{repeat}"] = job
     if not jobs:
         raise UsageError(
             "Nothing to do: no chosen method supports the chosen gates on this split's samples.",
             "See: bench list methods",
         )
     specs = {e.spec.name: e.spec for e in methods}
-    return Plan(split, specs, tuple(jobs), tuple(cells), seed, repeats, swapped, fit)
+    remade = {key: made for key, made in swapped.items() if made}
+    return Plan(split, specs, tuple(jobs), tuple(cells), seed, repeats, remade, fit)
 
 
 def _distinct(methods: Sequence[MethodEntry]) -> list[MethodEntry]:

@@ -112,7 +112,7 @@ def _clip_rows(
             failures = (given_up.get(key) for key in flow.task_keys(job, spec))
             yield from _failed(base, spec, generated, next(filter(None, failures), None))
     for item in missing:
-        if item.spec.kind == "clip" and "swapped" not in item.spec.needs:
+        if item.spec.kind == "clip" and not item.spec.remade:
             yield from _unscored(base, item)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -19,6 +20,11 @@ from bench.run.plan import Plan, plan_generation
 ALL_LEVELS = (1, 2, 3, 4, 5)
 QUICK_LEVELS = (2, 4)
 CLIPS, QUICK_CLIPS = 16, 8
+QUICK_FRAMES, QUICK_SIDE = 60, 256
+EXCERPTS = (
+    f"quick: clips are cut to {QUICK_FRAMES / 25:g} s and scaled to {QUICK_SIDE} pixels, where "
+    "codecs do more harm than to whole clips."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +106,7 @@ def plan_variants(
         levels: of the ladders, 1 to 5.
         limit: wall limit of one job in seconds.
     """
-    usable = [m for m in metrics if "swapped" not in m.spec.needs]
+    usable = [m for m in metrics if not m.spec.remade]
     hearing = [m for m in usable if "audio" in m.spec.needs]
     parts = []
     for stream, seen in (("picture", usable), ("sound", hearing)):
@@ -112,8 +118,15 @@ def plan_variants(
     return parts
 
 
-def narrowed(split: Split, count: int, seed: int, off: Sequence[Rejected]) -> Split:
+def narrowed(split: Split, count: int, seed: int, off: Sequence[Rejected], cache: Path | None = None) -> Split:
     """Return the split with the chosen clips, and a word on what cannot be made.
+
+    Args:
+        split: all of it.
+        count: clips to choose.
+        seed: of the choice.
+        off: what cannot be made here.
+        cache: where short and small copies of the clips are kept, for a quick look; None takes them as they are.
 
     Raises:
         UsageError: no sample has a ground truth.
@@ -125,4 +138,11 @@ def narrowed(split: Split, count: int, seed: int, off: Sequence[Rejected]) -> Sp
             "Use a split of videos, e.g. --split folder:DIR.",
         )
     notes = [f"not made: {r.item}: {r.reason}" for r in off]
+    if cache is not None:
+        from bench.data.excerpt import excerpt
+
+        whole = chosen
+        chosen = tuple(excerpt(sample, cache, QUICK_FRAMES, QUICK_SIDE) for sample in whole)
+        if chosen != whole:
+            notes.append(EXCERPTS)
     return dataclasses.replace(split, samples=chosen, notes=(*split.notes, *notes))

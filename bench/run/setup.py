@@ -20,6 +20,7 @@ from bench.core import registry
 from bench.core.errors import MissingError, UsageError, did_you_mean
 from bench.core.spec import Domain, Split
 from bench.core.views import ClipMetric, SetMetric
+from bench.data.silence import silenced
 from bench.data.splits import load_split
 from bench.execute.tasks import GenerateTask
 from bench.metrics.precision import Precision
@@ -101,8 +102,9 @@ def prepare_run(
     chosen = choose_metrics(loaded.domain, metrics, precision)
     if metrics is not None:
         require_available(chosen, metrics)
-    swaps = any("swapped" in m.spec.needs for m in chosen)
-    plan = plan_generation(loaded, entries, gates, seed, repeats, limit, swaps, clips == "lossless", fit)
+    again = {need for m in chosen for need in m.spec.remade}
+    silence = silenced(loaded.samples, home.ready().data / "silence") if "silenced" in again else None
+    plan = plan_generation(loaded, entries, gates, seed, repeats, limit, again, clips == "lossless", fit, silence)
     return Prepared(plan, chosen, left_out)
 
 

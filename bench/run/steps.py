@@ -154,7 +154,7 @@ class Scores(_OfJob):
 
 
 class Swapped(_OfJob):
-    """Compares a clip with those of the same sample that were made with other controls."""
+    """Compares a clip with those of the same sample that were made with other controls or seeds."""
 
     kind = "score"
     __slots__ = ()
@@ -172,7 +172,7 @@ class Swapped(_OfJob):
             reference=None,
             protocols=tuple(p for p in run.swap_keys(base) if p[1] in missing),
             swapped=run.swapped(base),
-            title=f"control independence of {self.job.title}",
+            title=f"comparison of {self.job.title} with others of its sample",
             limit=self.job.limit,
         )
 

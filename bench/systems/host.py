@@ -73,6 +73,7 @@ class ExternalMethod:
         self._runner: Runner | None = None
         self._readable: tuple[Path, ...] = ()
         self.sandbox = ""  # what was closed to the last command, for records
+        self.process_seconds = 0.0  # from start to exit of the processes behind the last clip, for records
         self._use_runner = bool(contract.run.runner)
 
     @property
@@ -104,6 +105,7 @@ class ExternalMethod:
         Raises:
             GenerationFailed: with the cause, the end of the system's own output, and the log's path.
         """
+        self.process_seconds = 0.0
         made = self._made.pop(_identity(sample, gate, seed), None)
         if made is not None:
             return Video(read_output(made, self.contract.output_of(gate.name), sample.frames), float(FPS))
@@ -261,7 +263,9 @@ class ExternalMethod:
         start = self._launch(state, inputs, argv, cwd, inputs.job)
         with log.open("a", encoding="utf-8") as file:
             file.write(f"$ {' '.join(argv)}\n")
-        return run(start.argv, cwd, start.env, log, limit, start.stop)
+        ended = run(start.argv, cwd, start.env, log, limit, start.stop)
+        self.process_seconds += ended.seconds
+        return ended
 
     def _talk(
         self, state: State, inputs: Inputs, argv: list[str], cwd: Path, log: Path, limit: float

@@ -252,7 +252,7 @@ def test_clips_are_swapped_only_with_samples_that_have_a_driving_video(split: Sp
         second, video=None, digests={k: v for k, v in second.digests.items() if k != "video"}
     )
     mixed = dataclasses.replace(split, samples=(first, mute, third))
-    made = plan(mixed, "Still", gates=["audio+visual"], swaps=True)
+    made = plan(mixed, "Still", gates=["audio+visual"], swaps=["swapped"])
     assert len(made.swaps) == 2
     videos = {swap["visual"].sample.digests["video"] for swap in made.swaps.values()}
     assert videos == {first.digests["video"], third.digests["video"]}

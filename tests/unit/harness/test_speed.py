@@ -10,8 +10,9 @@ import tests_toys as toys
 from bench.catalogue import choose_metrics, find_method
 from bench.core.spec import MethodSpec, Unscored
 from bench.jobs.speed import Stopwatch
+from bench.methods.actalker import segment_ends
 from bench.methods.base import Video
-from bench.metrics.speed import OfflineSpeed
+from bench.metrics.speed import OfflineSpeed, ProcessSpeed, StreamingSpeed, played_live
 from bench.run.drive import Execution, execute
 from bench.run.plan import plan_generation
 from bench.store.home import Home
@@ -65,3 +66,41 @@ def test_a_run_has_the_speed_of_its_methods(tmp_path):
     rows = pd.read_parquet(done.folder / "rows.parquet").set_index(["column", "sample"])["value"]
     assert rows["rtf"].notna().sum() == 2 and rows["first_call"].notna().sum() == 1
     assert rows["rtf"].dropna().mean() == pytest.approx(0.5, rel=0.5)
+
+
+def test_a_method_that_streams_is_played_as_if_the_sound_came_live():
+    # Two blocks of ten frames at 25 fps, each heard to its end (0.4 s); the first is worked on for 0.1 s, the
+    # second for 0.7 s, which is 0.3 s more than the player has.
+    heard, ready = [10] * 10 + [20] * 10, [0.1] * 10 + [0.8] * 10
+    found = played_live(ready, heard, 25.0)
+    assert found["ffd"] == pytest.approx(0.5)
+    assert found["lookahead"] == pytest.approx(9 / 25)
+    late = [max(0.8, 0.5) + 0.7 - 0.5 - i / 25 for i in range(10, 20)]
+    assert found["stalls"] == pytest.approx(np.mean([late_by > 1e-6 for late_by in [0] * 10 + late]))
+    assert found["lag_p95"] == pytest.approx(np.percentile([-i / 25 for i in range(10)] + late, 95))
+
+
+def test_only_a_method_that_says_so_streams():
+    watch = Stopwatch(load=0.0, first=False)
+    list(watch.watched(sleeper(0.002)))
+    with pytest.raises(Unscored):
+        StreamingSpeed().read({"speed": watch.record(25.0)})
+    values = StreamingSpeed().read({"speed": watch.record(25.0, [i + 1 for i in range(20)])})
+    assert values["lookahead"] == 0 and values["ffd"] > 0.04
+    first = {"speed": {**watch.record(25.0, [1] * 20), "first": True}}
+    assert np.isnan(StreamingSpeed().read(first)["ffd"])
+
+
+@pytest.mark.parametrize(
+    "count, frames, overlap, ends",
+    [(5, 10, 2, [5] * 5), (12, 6, 2, [6] * 4 + [10] * 4 + [12] * 4), (10, 10, 3, [10] * 10)],
+)
+def test_actalker_says_what_a_frame_waits_for(count, frames, overlap, ends):
+    assert segment_ends(count, frames, overlap) == ends
+
+
+def test_processes_are_timed_from_start_to_exit():
+    record = {"frames": 50, "fps": 25.0, "process_seconds": 3.0}
+    assert ProcessSpeed().read(record)["process_rtf"] == pytest.approx(1.5)
+    with pytest.raises(Unscored):
+        ProcessSpeed().read({"frames": 50, "fps": 25.0})

@@ -61,3 +61,37 @@ def test_short_clip_is_refused():
     with pytest.raises(Unscored) as caught:
         KINDS["dynamics/lips"]().score(MemoryClip(made.frames, made.audio, made), None)
     assert caught.value.reason == Reason.TOO_SHORT
+
+
+def test_what_is_compared_with_the_truth_is_zero_for_the_truth(clip):
+    for protocol in ("timing/mouth_events", "seqalign/lmd", "seqalign/pose", "gaze/iris"):
+        values = KINDS[protocol]().score(clip, clip)
+        first = next(iter(values.values()))
+        assert first == pytest.approx(0, abs=1e-9), protocol
+
+
+def test_a_late_mouth_is_late_by_its_frames(clip):
+    late = clip.showing(np.concatenate([np.repeat(clip.pixels[:1], 3, axis=0), clip.pixels[:-3]]))
+    found = KINDS["timing/mouth_events"]().score(late, clip)
+    assert found["bias"] == pytest.approx(120, abs=20)
+    aligned = KINDS["seqalign/lmd"]().score(late, clip)
+    assert aligned["warp"] > 1.5 and aligned["ratio"] < 0.5
+
+
+def test_gaze_is_read_near_the_truth(clip):
+    seen = KINDS["gaze/iris"]().eyes(clip)
+    world = geometry.landmarks(clip.made.identity, clip.made.expression, clip.made.pose, clip.made.frames.shape[1])
+    at = geometry.LANDMARKS.index
+    centre = (world[:, at("eye_left_outer")] + world[:, at("eye_left_inner")]) / 2
+    away = (world[:, at("eye_left_pupil")] - centre)[seen.open, 0]
+    assert np.corrcoef(away, seen.gaze[seen.open, 0])[0, 1] > 0.9
+
+
+def test_motion_and_expression_distances_see_a_freeze(clip):
+    still = clip.showing(np.repeat(clip.pixels[:1], 75, axis=0))
+    backwards = clip.showing(clip.pixels[::-1])
+    for protocol, key in (("fvmd/synthetic_v1", "fvmd"), ("efid/synthetic_v1", "change")):
+        metric = KINDS[protocol]()
+        truth, other, frozen = (metric.state(one) for one in (clip, backwards, still))
+        assert metric.compute(frozen, truth)[key] > 2 * metric.compute(other, truth)[key], protocol
+        assert metric.compute(truth, truth)[key] == 0
