@@ -88,7 +88,7 @@ def sensitivity(
             errors.print(f"Interrupted. Resume with: {command_line()}", soft_wrap=True)
             return ExitCode.INTERRUPTED
         parts.append(load(str(done.folder)))
-    found = results.analyse(parts, loaded.name, seed)
+    found = results.analyse(parts, loaded.name, seed, loaded.notes)
     files = pages.write(found, out or results.folder(store, loaded.name))
     results.keep(store, found)
     if into_reference is not None:

@@ -49,7 +49,7 @@ def excerpt(sample: Sample, cache: Path, frames: int, short_side: int) -> Sample
         if sample.truth is not None:
             with np.load(sample.truth, allow_pickle=False) as known:
                 cut = {k: v[:count] if v.shape[:1] == (sample.frames,) else v for k, v in known.items()}
-            np.savez(truth, **cut)  # type: ignore[arg-type]
+            np.savez(truth, **cut)
         shown = (frame for chunk in chunks(sample.reference) for frame in chunk)
         # Last, for it is the mark that all is there.
         write_clip(clip, map(Fit(*small), islice(shown, count)), 25.0, samples, lossless=True)

@@ -312,15 +312,18 @@ def _sensitivity(summary: Summary, columns: Sequence[Column]) -> list[str]:
     """Say how large a difference must be, where `bench sensitivity` has measured it on this split."""
     kept = summary.results.provenance.get("floors") or {}
     said = []
+    clips = set()
     for column in columns:
         floor = kept.get(f"{column.protocol}|{column.key}")
+        clips |= {str(floor["clips"])} if floor and floor.get("clips") else set()
         if floor and not column.gate and column.direction != "none":
             said.append(f"{column.label} {column.show(floor['same'])} ({column.show(floor['cross'])})")
     if not said:
         return []
+    measured = f"; measured on {' or '.join(sorted(clips))} clips, the more the smaller" if clips else ""
     return [
         f"Smaller differences are within re-encoding noise on this split: {', '.join(said)}; in brackets: between "
-        "files of different encoders."
+        f"files of different encoders{measured}."
     ]
 
 

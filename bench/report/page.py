@@ -117,7 +117,8 @@ def payload(summary: Summary, media: Media, first: Sequence[tuple[str, str]] = (
     of each sample's clip; `why[r]` the reason of what is missing; `curves` what accompanies single clips;
     `sheet_frames` how many frames a strip of the contact sheet has; `decide` the means and paired
     differences, see `bench.report.decide`. Metrics come in the order of `first`, (protocol, column) pairs,
-    then in that of the provenance.
+    then in that of the provenance. A metric's `noise` is the difference of means that re-encoding alone makes on
+    this split, where that was measured.
     """
     results = summary.results
     found = rows_of(summary)
@@ -170,10 +171,12 @@ def _sample_media(clips: Any, key: Sequence[str]) -> dict[str, dict[SampleKey, s
 
 def _metric(summary: Summary, protocol: str, column: str) -> dict[str, Any]:
     about = summary.results.column(protocol, column)
+    floor = (summary.results.provenance.get("floors") or {}).get(f"{protocol}|{column}", {}).get("same")
+    noise = {"noise": float(f"{floor:.5g}")} if isinstance(floor, float) and math.isfinite(floor) else {}
     heading = Column(protocol, column, str(about["label"]), unit=str(about["unit"]), scale=float(about["scale"]))
     return {
         "id": f"{protocol}:{column}", "protocol": protocol, "label": heading.heading,
-        "direction": about["direction"], "digits": about["digits"], "scale": about["scale"],
+        "direction": about["direction"], "digits": about["digits"], "scale": about["scale"], **noise,
     }  # fmt: skip
 
 

@@ -169,13 +169,14 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def analyse(parts: Sequence[Results], split: str, seed: int = 0) -> Sensitivity:
+def analyse(parts: Sequence[Results], split: str, seed: int = 0, said: Sequence[str] = ()) -> Sensitivity:
     """Turn the rows of scored variants into floors, curves and verdicts.
 
     Args:
         parts: results that hold the base and variants; each number is compared with the base of its own part.
         split: name of the split.
         seed: for the intervals.
+        said: notes of the split that belong beneath the table.
     """
     columns: list[Column] = []
     curves: list[Curve] = []
@@ -203,7 +204,7 @@ def analyse(parts: Sequence[Results], split: str, seed: int = 0) -> Sensitivity:
     protocols = {k: v for part in parts for k, v in part.provenance.get("protocols", {}).items()}
     about = {k: {"params": v.get("params"), "weights": v.get("weights")} for k, v in protocols.items()}
     return Sensitivity(
-        split, tuple(sorted(samples)), len(identities), tuple(columns), tuple(curves), seed, notes, about
+        split, tuple(sorted(samples)), len(identities), tuple(columns), tuple(curves), seed, (*said, *notes), about
     )
 
 
@@ -459,6 +460,7 @@ def keep(home: Home, found: Sensitivity) -> None:
             "same": c.same,
             "cross": c.cross,
             "worst": c.worst,
+            "clips": len(found.clips),
             "protocol": found.protocols.get(c.protocol, {}),
         }
         for c in found.columns
@@ -469,7 +471,7 @@ def keep(home: Home, found: Sensitivity) -> None:
 
 
 def floors(home: Home, split: str, protocols: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the kept floors of a split by `protocol|column`: `same`, `cross` and `worst`, unscaled.
+    """Return the kept floors of a split by `protocol|column`: `same`, `cross`, `worst` and `clips`, unscaled.
 
     Args:
         home: where they are kept.

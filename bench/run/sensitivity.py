@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.catalogue import find_method
+from bench.catalogue import find_method, unavailable
 from bench.core.errors import UsageError, did_you_mean
 from bench.core.spec import Rejected, Sample, Split
 from bench.core.views import ClipMetric, SetMetric
@@ -101,12 +101,12 @@ def plan_variants(
 
     Args:
         split: with the chosen samples only.
-        metrics: of the run; those that need clips made by a method are left out.
+        metrics: of the run; those that need clips made by a method, or cannot run here, are left out.
         families: see `choose_families`.
         levels: of the ladders, 1 to 5.
         limit: wall limit of one job in seconds.
     """
-    usable = [m for m in metrics if not m.spec.remade]
+    usable = [m for m in metrics if not m.spec.remade and unavailable(m) is None]
     hearing = [m for m in usable if "audio" in m.spec.needs]
     parts = []
     for stream, seen in (("picture", usable), ("sound", hearing)):

@@ -36,7 +36,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         extras[sha256]["sheet"] = sheet
     rows.to_parquet(folder / "kept.parquet")
     (folder / "kept.json").write_text(json.dumps(extras), encoding="utf-8")
-    provenance = {**results.provenance, "notes": [EVIL]}
+    floors = {"sync/synthetic_v1|sync_c": {"same": 0.4, "cross": 1.1, "worst": "h265_crf26", "clips": 8}}
+    provenance = {**results.provenance, "notes": [EVIL], "floors": floors}
     return report.write(
         Results.from_rows(rows, provenance, folder=folder, clips=extras), folder, formats=("html",)
     )["html"]

@@ -267,3 +267,16 @@ def test_the_script_runs_in_plain_chromium(chromium: str, site: Path, tmp_path: 
     )  # fmt: skip
     assert 'aria-current="true"' in done.stdout
     assert done.stdout.count("<circle") > 50
+
+
+def test_what_re_encoding_does_is_a_band_in_the_spread_of_its_metric(tab: Any) -> None:
+    chosen = tab.locator("#plot-metric")
+    labels = chosen.locator("option").all_inner_texts()
+    chosen.select_option(label=next(text for text in labels if text.startswith("Sync-C")))
+    assert tab.locator("#plot rect.noise").count() == 1
+    assert float(tab.locator("#plot rect.noise").get_attribute("width")) > 1
+    assert "ground-truth" in tab.locator("#plot-noise").inner_text()
+    assert "0.4" in tab.locator("#plot-noise").inner_text()
+    assert "re-encoding noise on this split: Sync-C 0.4" in tab.locator("body").inner_text()
+    chosen.select_option(label=next(text for text in labels if text.startswith("Sync-D")))
+    assert tab.locator("#plot rect.noise").count() == 0 and not tab.locator("#plot-noise").is_visible()

@@ -185,8 +185,8 @@ def test_tables_of_the_split_say_what_is_noise():
     from bench.report import build_tables
 
     one = results(series([BASE]))
-    floors = {"m/x|x": {"same": 0.25, "cross": 2.1, "worst": "mp3"}}
+    floors = {"m/x|x": {"same": 0.25, "cross": 2.1, "worst": "mp3", "clips": 8}}
     told = Results.from_rows(one.rows, {**one.provenance, "floors": floors})
     notes = [note for table in build_tables(told) for note in table.notes]
-    assert any("X 0.25 (2.10)" in note for note in notes)
+    assert any("X 0.25 (2.10)" in note and "on 8 clips" in note for note in notes)
     assert not any("re-encoding" in note for table in build_tables(one) for note in table.notes)
