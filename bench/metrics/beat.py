@@ -37,7 +37,7 @@ def score(sound: Array, motion: Array) -> float:
 def motion_beats(speed: Array) -> Array:
     """Return the strict minima of a speed (n,), smoothed by a Gaussian of five frames."""
     s = smoothed(speed, SMOOTHING)
-    return np.flatnonzero((s[1:-1] < s[:-2]) & (s[1:-1] < s[2:])) + 1.0
+    return np.asarray(np.flatnonzero((s[1:-1] < s[:-2]) & (s[1:-1] < s[2:])) + 1.0, np.float64)
 
 
 def sound_beats(audio: npt.NDArray[np.int16]) -> Array:

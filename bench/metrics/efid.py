@@ -67,7 +67,7 @@ class ExpressionDistance:
     def state(self, clip: ClipView) -> Features:
         """Return Fréchet states of values and changes, under the keys `value.*` and `change.*`."""
         values = self.expressions(clip)
-        ok = np.isfinite(values).all(axis=1)
+        ok = np.asarray(np.isfinite(values).all(axis=1))
         changes = np.diff(values, axis=0)[ok[1:] & ok[:-1]]
         if not len(changes):
             raise Unscored(Reason.TOO_SHORT, "no two frames in a row with a face")

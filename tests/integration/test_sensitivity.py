@@ -18,6 +18,17 @@ from bench.synthetic.clip import make_clip
 
 METRICS = "psnr,flicker/mae"
 VARIANTS = ["--damage", "freeze,audio_late", "--levels", "4", "--metrics", METRICS]
+COPIER = """
+from bench.media.decode import chunks
+from bench.methods.base import Video
+from bench.core.spec import MethodSpec
+
+class Copier:
+    spec = MethodSpec("copier", "1", ("visual",), "classical", seeded=False)
+
+    def generate(self, sample, gate, seed):
+        return Video(frame for chunk in chunks(sample.video) for frame in chunk)
+"""
 INLINE = ["--executor", "inline", "--quiet"]
 
 
@@ -35,7 +46,8 @@ def test_floors_reach_the_page_the_next_table_and_the_gate(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     split = f"folder:{videos}"
-    run = ["run", "--split", split, "--methods", "ground-truth,frozen", "--metrics", METRICS]
+    Path("copier.py").write_text(COPIER)
+    run = ["run", "--split", split, "--methods", "ground-truth,copier.py:Copier", "--metrics", METRICS]
     run += INLINE
     assert invoke([*run, "--name", "before", "--format", "md"]) == 0
     assert "re-encoding noise" not in capsys.readouterr().out
