@@ -9,7 +9,7 @@ REFERENCES := $(VENV)/references
 .PHONY: demo test lint docs performance clean
 
 demo: $(STAMP)
-	$(BIN)/bench run --split synthetic
+	$(BIN)/bench run --split synthetic --metrics defaults,speed/offline_v1
 
 test: lint $(REFERENCES)/.installed
 	BENCH_REFERENCES=$(abspath $(REFERENCES)) $(BIN)/python -m pytest -n 2 --dist loadgroup

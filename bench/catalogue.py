@@ -22,6 +22,7 @@ from bench.methods.base import Method
 from bench.metrics.precision import Precision
 
 CONTRACT = "contract:"
+DEFAULTS = "defaults"
 HERE = "here:"
 """Begins the target of a method given as an object: it exists in this process only."""
 _SET = "#"
@@ -340,7 +341,7 @@ def _by_name(domain: Domain, wanted: Iterable[str] | None) -> list[str]:
 
 
 def match_metrics(wanted: Iterable[str]) -> dict[str, list[str]]:
-    """Return the protocol ids that each id, family or pattern stands for.
+    """Return the protocol ids that each id, family or pattern stands for; `defaults` for those of a plain run.
 
     A variant in another precision (`fid/facecrop+bf16`) is meant only where its suffix is written.
 
@@ -349,6 +350,9 @@ def match_metrics(wanted: Iterable[str]) -> dict[str, list[str]]:
     """
     found: dict[str, list[str]] = {}
     for name in wanted:
+        if name == DEFAULTS:
+            found[name] = [i for i, m in metrics().items() if m.spec.default]
+            continue
         ids = metrics() if "+" in name else plain_protocols()
         found[name] = [i for i in ids if fnmatchcase(i, name) or i.split("/")[0] == name]
         if not found[name]:

@@ -77,7 +77,8 @@ Gates = Annotated[str | None, typer.Option("--gates", "-g", hidden=True)]
 Metrics = Annotated[
     str | None,
     typer.Option(
-        "--metrics", help="Comma-separated protocol ids or families, e.g. sync,fid/facecrop; '' for none."
+        "--metrics",
+        help="Comma-separated protocol ids or families, e.g. defaults,speed or sync,fid/facecrop; '' for none.",
     ),
 ]
 Precision = Annotated[

@@ -62,6 +62,7 @@ class BrowDynamics(MotionMetric):
         "unit": "eye corners",
         "fps": FPS,
     }
+    default = False  # blind to its own ladders on real faces, see docs/sensitivity.md
     summary = "Brow dynamics: spread and mean speed of the distance of brow and eye, and its asymmetry."
     source = _SOURCE
     modules = (__name__,)

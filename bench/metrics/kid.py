@@ -58,6 +58,7 @@ class Kid:
                 "subset_size": SUBSET_SIZE,
             },
             weights=self.weights,
+            default=False,  # reacts on drawn faces; not yet measured on real ones
             summary="Kernel distance of one frame per second; unbiased for few frames, may be slightly negative.",
             source="Binkowski et al. 2018",
         )

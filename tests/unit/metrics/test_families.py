@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import bench.metrics
-from bench.catalogue import metrics, plain_protocols
+from bench.catalogue import choose_metrics, metrics, plain_protocols
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "metrics.md"
 
@@ -48,3 +48,9 @@ def test_listing_metrics_loads_no_network_library():
         [sys.executable, "-c", f"import sys; {imports}; {heavy}"], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_defaults_stand_for_what_a_plain_run_computes():
+    plain = [m.spec.id for m in choose_metrics("real", None)]
+    more = [m.spec.id for m in choose_metrics("real", ["defaults", "speed/offline_v1"])]
+    assert set(more) == {*plain, "speed/offline_v1"} and "speed/offline_v1" not in plain
