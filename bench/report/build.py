@@ -169,7 +169,7 @@ def _columns(
     for wanted in spec.column:
         places = [s for s in splits if matches(s, wanted.split)] if wanted.split else [split]
         hits = _resolve(summary, wanted, (domain, dataset), places)
-        if not hits:
+        if not hits and not wanted.optional:
             absent.append(wanted.name)
         for place, protocol, column in hits:
             made = _column(summary, protocol, column)

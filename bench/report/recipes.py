@@ -27,6 +27,7 @@ class ColumnSpec:
         protocol, column: pattern lists; the first matching pattern decides.
         split: patterns the split must match, for tables that put several splits side by side.
         group: heading above neighbouring columns.
+        optional: nobody is told when it was not measured.
     """
 
     name: str
@@ -34,6 +35,7 @@ class ColumnSpec:
     column: tuple[str, ...] = ("*",)
     split: tuple[str, ...] = ()
     group: str = ""
+    optional: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +148,8 @@ def parse(data: Mapping[str, Any], name: str, origin: str = "recipe") -> Recipe:
             texts(item, ("name", "group"), f"{where}, column {place}")
             if "name" not in item or "protocol" not in item:
                 raise UsageError(f"{where}: every column needs a name and a protocol.")
+            if not isinstance(item.get("optional", False), bool):
+                raise UsageError(f"{where}, column {place}: optional must be true or false.")
             patterns = {k: strings(item[k], f"{where}: {k}") for k in ("protocol", "column", "split") if k in item}
             columns.append(ColumnSpec(**{**item, **patterns}))
         if bool(columns) == bool(raw.get("columns")):
