@@ -42,7 +42,13 @@ def _gain(difference: Difference) -> tuple[str, str]:
     return gain, f"{column.show(difference.low)} … {column.show(difference.high)}"
 
 
-def _status(difference: Difference) -> str:
+def _common(differences: Sequence[Difference]) -> str:
+    """Return how coverage differs if it does so in every line alike: said once then."""
+    said = {d.coverage for d in differences if not d.problem}
+    return said.pop() if len(differences) > 1 and len(said) == 1 else ""
+
+
+def _status(difference: Difference, common: str) -> str:
     d = difference
     if d.problem:
         return d.detail
@@ -52,7 +58,7 @@ def _status(difference: Difference) -> str:
     verdict = ""
     if not few and d.direction != "none" and math.isfinite(d.p_holm) and d.p_holm <= ALPHA:
         verdict = "better" if d.gain > 0 else "worse"
-    return "; ".join(s for s in (verdict, d.coverage, few) if s)
+    return "; ".join(s for s in (verdict, d.coverage, few) if s and s != common)
 
 
 COMPARE_HEAD = ["Method", "Gate", "Metric", "first", "second", "gain", "95 % interval", "p (Holm)", "n", ""]
@@ -92,13 +98,14 @@ def _split(differences: Sequence[Difference], everything: bool) -> tuple[list[Di
 
 def _compare_rows(differences: Sequence[Difference]) -> list[list[str]]:
     rows = []
+    common = _common(differences)
     for d in differences:
         column = column_of(d)
         arrow = f" {column.arrow}" if column.arrow else ""
         gain, interval = _gain(d)
         rows.append([
             d.cell.method, d.cell.gate, column.heading + arrow, column.show(d.old), column.show(d.new), gain,
-            interval, _p(d.p_holm), str(d.n) if d.n else "", _status(d),
+            interval, _p(d.p_holm), str(d.n) if d.n else "", _status(d, common),
         ])  # fmt: skip
     return rows
 
@@ -107,7 +114,8 @@ def _change(change: Change, column: Column) -> str:
     gain = column.show(change.gain)
     sign = "" if gain.startswith("-") else "+"
     moved = f"{column.show(change.old)} → {column.show(change.new)} ({sign}{gain})"
-    return f"{change.sample} ({change.identity}): {moved}"
+    who = f" ({change.identity})" if change.identity != change.sample else ""
+    return f"{change.sample}{who}: {moved}"
 
 
 def _largest(differences: Sequence[Difference], most: int) -> list[tuple[Difference, Change]]:
@@ -138,6 +146,8 @@ def compare_text(
     if shown:
         rows = [[printable(c) for c in row] for row in _compare_rows(shown)]
         out += [*text.grid([COMPARE_HEAD, *rows], COMPARE_TEXT), ""]
+    if common := _common(shown):
+        out += [f"In every line: {printable(common)}.", ""]
     out += [rest, ""] if rest else []
     largest = _largest(shown, most)
     out += ["Largest losses:"] if largest else []
@@ -157,6 +167,8 @@ def compare_markdown(
     if shown:
         rows = [[markdown.escape(c) for c in row] for row in _compare_rows(shown)]
         out += [*markdown.grid([COMPARE_HEAD, *rows], COMPARE_TEXT), ""]
+    if common := _common(shown):
+        out += [f"In every line: {markdown.escape(common)}.", ""]
     out += [rest, ""] if rest else []
     largest = _largest(shown, most)
     out += ["Largest losses:", ""] if largest else []

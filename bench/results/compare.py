@@ -200,7 +200,8 @@ def _difference(
     mismatch = protocol_mismatch(before.results, after.results, cell.protocol)
     if mismatch:
         return replace(made, problem="protocol", detail=mismatch)
-    made = replace(made, coverage=_coverage(a, b))
+    within = before.results.folder is not None and before.results.folder == after.results.folder
+    made = replace(made, coverage=_coverage(a, b, within))
     if a.kind == "set":
         return _set_difference(made, a, b, clips, level)
     return _clip_difference(made, a, b, clips, level)
@@ -217,18 +218,25 @@ def protocol_mismatch(old: Results, new: Results, protocol: str) -> str:
     return ""
 
 
-def _coverage(a: Estimate, b: Estimate) -> str:
-    """Say how the scored samples differ; empty when both sides scored and missed the same ones."""
+def _coverage(a: Estimate, b: Estimate, within: bool) -> str:
+    """Say how the scored samples differ; empty when both sides scored and missed the same ones.
+
+    Args:
+        a, b: the two sides.
+        within: they are two methods of one run, and none is the older.
+    """
+    first, second = ("in the first", "in the second") if within else ("before", "now")
+    gone, new = ("in the first only", "in the second only") if within else ("no longer scored", "newly scored")
     if a.kind == "set":
-        return "" if a.n_ok == b.n_ok else f"{a.n_ok} clips before, {b.n_ok} now"
+        return "" if a.n_ok == b.n_ok else f"{a.n_ok} clips {first}, {b.n_ok} {second}"
     whole_before, whole_now = (set(e.samples) - set(e.incomplete) for e in (a, b))
     lost = sorted(s for s in a.samples if s not in b.samples or (s in whole_before and s in b.incomplete))
     found = sorted(s for s in b.samples if s not in a.samples or (s in whole_now and s in a.incomplete))
     said = []
     if lost:
-        said.append(f"{len(lost)} {_plural(lost)} no longer scored ({_few(lost)}{_why(b)})")
+        said.append(f"{len(lost)} {_plural(lost)} {gone} ({_few(lost)}{_why(b)})")
     if found:
-        said.append(f"{len(found)} {_plural(found)} newly scored ({_few(found)})")
+        said.append(f"{len(found)} {_plural(found)} {new} ({_few(found)})")
     return "; ".join(said)
 
 

@@ -87,6 +87,8 @@ function footer(r) {
   return make("footer", {}, lost, ...shown.filter((i) => valueAt(i, r, current) !== null).map((i) =>
     make("span", { title: metrics[i].protocol }, `${metrics[i].label} `, make("b", {}, show(i, valueAt(i, r, current))))));
 }
+/** The clip of the ground-truth row. */
+const truthLink = () => clips[rows.findIndex((row) => row.method === "ground-truth")]?.[current] ?? "";
 const extraOf = (r) => data.curves.of && data.curves.of[`${r},${current}`];
 /** Rows that planned anything for the clip. */
 const planned = () => [...rows.keys()].filter((r) => clips[r][current] || why[r][current] || values.some((line) => line[r] && line[r][current] !== null));

@@ -22,7 +22,7 @@ function fillSides() {
 }
 function pane(key) {
   const node = video(linkOf(key), key, key === "reference" ? FPS : extraOf(Number(key))?.fps);
-  node.addEventListener("loadedmetadata", () => { $("screens").style.setProperty("--aspect", `${node.videoWidth} / ${node.videoHeight}`); });
+  node.addEventListener("loadedmetadata", () => { if (node.videoWidth) $("screens").style.setProperty("--aspect", `${node.videoWidth} / ${node.videoHeight}`); });
   return node;
 }
 function compare() {

@@ -24,11 +24,18 @@ const time = () => { const lead = leader(); if (!lead) return 0; return playing 
 function video(src, key, fps) {
   const node = make("video", { src, preload: "auto", playsinline: true, "data-key": key, "data-fps": fps ?? FPS });
   node.muted = String(heard) !== String(key);
-  node.addEventListener("error", () => {
+  // A reference is a user's own file, in whatever format: the ground-truth row shows the same pictures.
+  const giveUp = (why) => {
+    const instead = key === "reference" && !node.dataset.instead ? truthLink() : "";
+    if (instead) { node.dataset.instead = "yes"; node.title = "As encoded for ground-truth: " + why; node.src = instead; return; }
     videos = videos.filter((v) => v !== node);
-    node.replaceWith(make("div", { class: "absent" }, "This clip is not where the report expects it: " + decodeURIComponent(src)));
+    node.replaceWith(make("div", { class: "absent" }, why));
+  };
+  node.addEventListener("error", () => giveUp("This clip is not where the report expects it, or no browser reads it: " + decodeURIComponent(src)));
+  node.addEventListener("loadedmetadata", () => {
+    if (!node.videoWidth) giveUp("This browser cannot show the pictures of this file: " + decodeURIComponent(src));
+    else if (!playing) stand(frameNow);
   });
-  node.addEventListener("loadedmetadata", () => { if (!playing) stand(frameNow); });
   videos.push(node);
   return node;
 }

@@ -10,15 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tests_toys as toys
 
 from bench.catalogue import find_method
 from bench.core.errors import UsageError
 from bench.core.keys import code_digest, imported_files
 from bench.core.spec import Rejected
 from bench.data.folder import _find, visible_files
-from bench.data.splits import load_split
 from bench.run.plan import plan_generation
-from bench.store.home import Home
 from bench.weights import digests
 
 METHOD = """
@@ -93,7 +92,7 @@ def own(tmp_path: Path) -> Callable[[str, str], str]:
 
 @pytest.fixture
 def split(tmp_path: Path) -> object:
-    return load_split("synthetic-ci", Home(tmp_path / "home"), "1")
+    return toys.make_split(tmp_path / "split", 1)
 
 
 def test_names_are_unique_in_a_run(own: Callable[[str, str], str], split) -> None:  # type: ignore[no-untyped-def]

@@ -73,9 +73,16 @@ def picture(tab: Any, node: Any) -> np.ndarray:
 
 def frames_on_screen(tab: Any, selector: str = "#players video") -> list[int]:
     """Read the number that every picture carries from the pixels on the screen: eight bars, black or white."""
+    area = selector.partition(" ")[0]
+    grey = picture(tab, tab.locator(area)).mean(-1)
+    boxes = tab.evaluate(
+        "([area, selector]) => { const o = document.querySelector(area).getBoundingClientRect();"
+        " return [...document.querySelectorAll(selector)].map(v => { const b = v.getBoundingClientRect();"
+        " return [b.x - o.x, b.y - o.y, b.width, b.height]; }); }",
+        [area, selector],
+    )
     found = []
-    for player in tab.query_selector_all(selector):
-        grey = picture(tab, player).mean(-1)
-        height, width = grey.shape
-        found.append(sum(int(grey[height // 2, int((i + 0.5) / 8 * width)] > 127) << i for i in range(8)))
+    for x, y, width, height in boxes:
+        row = grey[int(y + height / 2)]
+        found.append(sum(int(row[int(x + (i + 0.5) / 8 * width)] > 127) << i for i in range(8)))
     return found

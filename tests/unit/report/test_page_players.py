@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import fakes
+import numpy as np
 import pytest
-from pages import frames_on_screen, picture, wait_for_frame, wait_until
+from pages import frames_on_screen, picture, wait_for_frame, wait_until, write_clip
 
 from bench import report
 from bench.results.runs import Results
@@ -67,6 +68,27 @@ def test_real_clips_of_other_encoders_show_the_same_frame(browser: Any, tmp_path
         assert set(shown) == {number}
         if not step:
             tab.locator("#scrub").fill("800")
+    context.close()
+
+
+def test_a_reference_that_no_browser_shows_is_replaced_by_its_encoded_form(browser: Any, tmp_path: Path) -> None:
+    av = pytest.importorskip("av")
+    write_clip(tmp_path / "clip.mp4", 120)
+    with av.open(str(tmp_path / "old.mp4"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width = stream.height = 64
+        for _ in range(10):
+            image = np.full((64, 64, 3), 90, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image)))
+        container.mux(stream.encode(None))
+    results = fakes.make(protocols=["psnr"], media={"clip": "clip.mp4", "reference": "old.mp4"})
+    page = report.write(Results(results.rows, results.provenance, folder=tmp_path), tmp_path, formats=("html",))
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    tab = context.new_page()
+    tab.goto(page["html"].as_uri())
+    wait_until(tab, "document.querySelector('#players video[data-key=reference]')?.videoWidth === 64")
+    assert tab.locator("#players video[data-key=reference]").get_attribute("src") == "clip.mp4"
+    assert "old.mp4" in (tab.locator("#players video[data-key=reference]").get_attribute("title") or "")
     context.close()
 
 
