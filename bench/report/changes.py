@@ -79,8 +79,10 @@ def _split(differences: Sequence[Difference], everything: bool) -> tuple[list[Di
     """Return the differences to print and a sentence about the rest."""
     same = sum(d.identical for d in differences)
     empty = [d for d in differences if d.problem == "no value" and math.isnan(d.old) and math.isnan(d.new)]
-    shown = [d for d in differences if not d.identical and (everything or (_moved(d) and d not in empty))]
-    quiet = [d for d in differences if not d.identical and d not in shown and (everything or d not in empty)]
+    alone = [d for d in differences if d.problem in ("new", "gone")]
+    left = [] if everything else [*empty, *alone]
+    shown = [d for d in differences if not d.identical and (everything or (_moved(d) and d not in left))]
+    quiet = [d for d in differences if not d.identical and d not in shown and d not in left]
     open_ = [d for d in quiet if d.kind == "clip" and d.clusters < MIN_CLUSTERS]
     rest = []
     if len(quiet) > len(open_):
@@ -88,11 +90,15 @@ def _split(differences: Sequence[Difference], everything: bool) -> tuple[list[Di
     if open_:
         few = max(d.clusters for d in open_)
         rest.append(f"{len(open_)} cannot be decided by {few} identities ({MIN_CLUSTERS} are needed)")
+    for problem, side in (("gone", "first"), ("new", "second")):
+        if not everything and (only := [d for d in alone if d.problem == problem]):
+            methods = ", ".join(dict.fromkeys(printable(d.cell.method) for d in only))
+            rest.append(f"{len(only)} only in the {side} ({methods})")
     if empty and not everything:
         rest.append(f"{len(empty)} without a value on either side")
     if same:
         rest.append(f"{same} identical (same clips, same scores)")
-    more = " --all lists them." if quiet or (empty and not everything) else ""
+    more = " --all lists them." if quiet or left else ""
     return shown, f"Of {len(differences)} numbers: {', '.join(rest)}.{more}" if rest else ""
 
 

@@ -346,3 +346,15 @@ def test_coverage_is_said_in_compare(pair: tuple[Results, Results]) -> None:
     psnr = next(d for d in found if d.cell.column == "psnr")
     assert psnr.n == 23
     assert "1 sample no longer scored (clip001_0: not run)" in psnr.coverage
+
+
+def test_what_one_side_alone_has_is_counted_by_method(pair: tuple[Results, Results]) -> None:
+    old, new = pair
+    rows = old.rows[old.rows["method"] != "mouth-warp"]
+    found = compare(Results.from_rows(rows, old.provenance), new)
+    text = changes.compare_text(found, ("a", "b"))
+    alone = sum(d.problem == "new" for d in found)
+    assert alone > 5
+    assert f"{alone} only in the second (mouth-warp)" in text and "--all lists them" in text
+    assert "not in the first results" not in text
+    assert changes.compare_text(found, ("a", "b"), everything=True).count("not in the first results") == alone
