@@ -274,24 +274,26 @@ def feature_digest(name: str) -> str:
     return digest([spec.name, spec.version, spec.params, [w.sha256 for w in spec.weights], metric_code(extractor)])
 
 
-def feature_fields(clip: str, name: str) -> dict[str, str]:
+def feature_fields(clip: str, name: str, picture: str = "") -> dict[str, str]:
     """Return the fields of the key under which an extractor's result for a clip is stored.
 
     Args:
         clip: sha256 of the clip's file.
         name: of the extractor.
+        picture: sha256 of the sample's reference picture; counts only for extractors that look at it.
     """
-    return {
+    fields = {
         "kind": "feature",
         "extractor": name,
         "extractor_digest": feature_digest(name),
         "clip": clip,
     }
+    return fields | {"picture": picture} if picture and extractors()[name].spec.meets else fields
 
 
-def feature_key(clip: str, name: str) -> str:
+def feature_key(clip: str, name: str, picture: str = "") -> str:
     """Return the key under which an extractor's result for a clip is stored, see `feature_fields`."""
-    return digest(feature_fields(clip, name))
+    return digest(feature_fields(clip, name, picture))
 
 
 def choose_metrics(

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from bench.cli.display import emit_json, errors, output
 from bench.core.errors import ExitCode, UsageError
+from bench.core.printable import printable
+from bench.data.folder import few
+from bench.data.splits import FOLDER, VIDEOS
 from bench.run.drive import command_line
 
 if TYPE_CHECKING:
@@ -24,6 +27,7 @@ def finish(run: Run, as_json: bool, max_failures: int) -> ExitCode:
                 "planned": result.planned,
                 "made": result.made,
                 "failed": result.failed,
+                "not_used": [dict(item) for item in run.results.provenance.get("rejected", ())],
                 "interrupted": result.interrupted,
                 "report": result.report,
                 "scores": _scores(run.results),
@@ -35,7 +39,8 @@ def finish(run: Run, as_json: bool, max_failures: int) -> ExitCode:
         errors.print(f"! {line}", soft_wrap=True)
     if len(result.failures) > 10:
         errors.print(f"  and {len(result.failures) - 10} more kinds of failure; see {result.folder}")
-    errors.print(f"{result.made} of {result.planned} clips made. Run folder: {result.folder}", soft_wrap=True)
+    said = f"{result.made} of {result.planned} clips made{_not_used(run.results)}. Run folder: {result.folder}"
+    errors.print(said, soft_wrap=True)
     # The page last: it is what people open.
     for kind, path in sorted(result.report.items(), key=lambda item: item[0] == "html"):
         errors.print(f"  {kind}: {path}", soft_wrap=True)
@@ -43,6 +48,17 @@ def finish(run: Run, as_json: bool, max_failures: int) -> ExitCode:
         errors.print(f"Interrupted. Resume with: {command_line()}", soft_wrap=True)
         return ExitCode.INTERRUPTED
     return ExitCode.FAILURES if result.failed > max_failures else ExitCode.OK
+
+
+def _not_used(results: Results) -> str:
+    """Say beside the count which files of the split could not be used."""
+    rejected = [str(item["item"]) for item in results.provenance.get("rejected", ())]
+    if not rejected:
+        return ""
+    whole = len(rejected) + int(results.provenance.get("samples", 0))
+    kind = "files" if str(results.provenance.get("split", "")).startswith((FOLDER, VIDEOS)) else "clips"
+    names = printable(few(rejected, 4))
+    return f"; {len(rejected)} of {whole} {kind} not used: {names} (bench show run {results.name} says why)"
 
 
 def _scores(results: Results) -> list[dict[str, Any]]:

@@ -299,6 +299,7 @@ class ExtractorSpec:
         device: `gpu` when it is a network that a GPU runs faster. Never part of the key.
         hears: whether it reads the sound. Features of pictures alone are shared by clips that differ in sound
             only, such as controls and variants with another sound track.
+        meets: whether it looks for the person of the sample's reference picture, which is then part of the key.
     """
 
     name: str
@@ -308,6 +309,7 @@ class ExtractorSpec:
     packages: tuple[str, ...] = ()
     device: Device = "cpu"
     hears: bool = True
+    meets: bool = False
 
 
 class Cause(StrEnum):

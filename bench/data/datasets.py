@@ -1,7 +1,7 @@
 """Data sets by name: prepare them from what their owners publish, and load what was prepared.
 
-Layout under `<home>/data/<name>`: `clips/<id>/` (video.mp4, audio.wav, ref.png), `manifest.jsonl` and
-`ledger.jsonl` (one line per clip kept, and per candidate tried), `splits/` (lists drawn here), `terms.json`.
+Layout under `<home>/data/<name>`: `clips/<id>/` (video.mp4, audio.wav, ref.png, reference.mp4), `manifest.jsonl`
+and `ledger.jsonl` (one line per clip kept, and per candidate tried), `splits/` (lists drawn here), `terms.json`.
 """
 
 from __future__ import annotations
@@ -221,7 +221,7 @@ def _sample(
     digests = {k: driver["digests"][k] for k in files}
     digests["image"] = source["digests"]["image"]
     if same:
-        digests["reference"] = digests["video"]
+        digests["reference"] = driver["digests"]["reference"]
     return Sample(
         dataset=dataset.name,
         split=subset,
@@ -230,7 +230,7 @@ def _sample(
         image=folder / source["folder"] / FILES["image"],
         audio=files.get("audio"),
         video=files["video"],
-        reference=files["video"] if same else None,
+        reference=folder / driver["folder"] / FILES["reference"] if same else None,
         frames=driver["frames"],
         fps=dataset.fps,
         digests=digests,
@@ -274,7 +274,7 @@ def _unprepared(dataset: Dataset, subset: str, rule: Subset, entries: Sequence[M
             absent / name / FILES["image"],
             absent / name / FILES["audio"] if dataset.sound else None,
             absent / name / FILES["video"],
-            absent / name / FILES["video"] if rule.protocol == "self" else None,
+            absent / name / FILES["reference"] if rule.protocol == "self" else None,
             frames,
             dataset.fps,
         )
@@ -353,6 +353,8 @@ def _manifest(home: Home, dataset: Dataset) -> dict[str, Mapping[str, Any]]:
         lines = read_json_lines(path, _Line)
         # A folder's name follows from the id, so no manifest can name another place.
         own = {line["clip_id"]: line for line in lines if line["folder"] == safe_id(line["clip_id"])}
+        # Until prepare/3 the ground truth was a lossy copy: such clips have to be made again.
+        own = {clip: line for clip, line in own.items() if "reference" in line["digests"]}
         return {clip: line for clip, line in own.items() if intact(root, line["folder"], line)}
     except (UsageError, ValueError, KeyError, TypeError, AttributeError) as error:
         said = error.message if isinstance(error, UsageError) else f"{error!r}"

@@ -10,6 +10,7 @@ from bench.core.errors import BenchError, UsageError
 from bench.core.keys import file_digest
 from bench.core.spec import Rejected, Sample, Split
 from bench.data.folder import VIDEO_SUFFIXES, few, safe_id, visible_files
+from bench.data.splits import VIDEOS
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,23 @@ def match_files(split: Split, folder: Path, pattern: str) -> Matched:
     return Matched(files, tuple(s.id for s in split.samples if s.id not in files), tuple(others))
 
 
+def silent_note(split: Split, files: Mapping[str, Path]) -> str:
+    """Say which videos have no sound though their sample has, and how they can be heard; empty where all have.
+
+    Many systems write pictures only, and whoever asks for synchronisation finds out hours later.
+    """
+    from bench.media.probe import has_sound
+
+    voiced = {s.id for s in split.samples if s.audio is not None}
+    silent = [name for name, path in files.items() if name in voiced and has_sound(path) is False]
+    if not silent:
+        return ""
+    return (
+        f"{len(silent)} of {len(files)} videos have no sound of their own: {few(silent)}. To hear them with the"
+        " sound that drove them, add: --sound driving"
+    )
+
+
 def own_split(folder: Path) -> tuple[Split, dict[str, Path]]:
     """Make a sample of every video in a folder, with nothing to compare it with.
 
@@ -80,9 +98,15 @@ def own_split(folder: Path) -> tuple[Split, dict[str, Path]]:
     samples: list[Sample] = []
     files: dict[str, Path] = {}
     rejected: list[Rejected] = []
-    for path in _files(folder):
+    for path in sorted(visible_files(folder, rejected)):
+        name = str(path.relative_to(folder))
         if path.suffix.lower() not in VIDEO_SUFFIXES:
-            rejected.append(Rejected(str(path.relative_to(folder)), f"not a video ({path.suffix or 'no suffix'})"))
+            rejected.append(Rejected(name, f"not a video ({path.suffix or 'no suffix'})"))
+            continue
+        try:
+            digest = file_digest(path)
+        except OSError as error:  # a link to nothing, or no permission
+            rejected.append(Rejected(name, f"cannot be read: {(error.strerror or str(error)).lower()}"))
             continue
         try:
             frames = round(probe(path).duration * 25)
@@ -92,7 +116,6 @@ def own_split(folder: Path) -> tuple[Split, dict[str, Path]]:
         while identity in files:
             identity += "_"
         files[identity] = path
-        digest = file_digest(path)
         samples.append(
             Sample(
                 folder.name,
@@ -113,7 +136,7 @@ def own_split(folder: Path) -> tuple[Split, dict[str, Path]]:
             "Give the folder that holds the videos.",
         )
     note = "No reference: only metrics that need none were computed."
-    return Split(f"videos:{folder.name}", "real", tuple(samples), tuple(rejected), (note,)), files
+    return Split(f"{VIDEOS}{folder.name}", "real", tuple(samples), tuple(rejected), (note,)), files
 
 
 def _files(folder: Path) -> list[Path]:

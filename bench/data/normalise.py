@@ -13,10 +13,21 @@ from bench.core.keys import file_digest
 from bench.data.candidates import BadAnnotation, Candidate, Mismatch, Pixels, centre_square, face_square
 from bench.data.declared import Dataset
 
-VERSION = "prepare/2"
+VERSION = "prepare/3"
 SAMPLES_PER_FRAME = 640
-FILES = {"video": "video.mp4", "audio": "audio.wav", "image": "ref.png", "identity": "identity.npy"}
-"""What a clip's folder may hold; `identity` is its mean face embedding: biometric data, deleted with the clip."""
+FILES = {
+    "video": "video.mp4",
+    "audio": "audio.wav",
+    "image": "ref.png",
+    "reference": "reference.mp4",
+    "identity": "identity.npy",
+}
+"""What a clip's folder may hold.
+
+`reference` is the ground truth: the decoded original, cut and cropped, without loss, so that no metric compares
+with our encoder; `video` shows the same, as methods and browsers read it. `identity` is the clip's mean face
+embedding: biometric data, deleted with the clip.
+"""
 
 State = Literal["ok", "dead", "blocked", "retry", "bad-annotation", "bad-media", "filtered", "mismatch"]
 
@@ -141,8 +152,8 @@ def make_clip(job: Job, work: Path) -> dict[str, Any]:
         _refuse(findings)
         findings += _person(job, frames, work)
         _refuse(findings)
-        video = work / FILES["video"]
-        write_clip(video, frames, dataset.fps)
+        write_clip(work / FILES["video"], frames, dataset.fps)
+        write_clip(work / FILES["reference"], frames, dataset.fps, lossless=True)
         write_image(work / FILES["image"], frames[0])
         if raw.sound is not None:
             write_wav(work / FILES["audio"], raw.sound)
@@ -151,7 +162,7 @@ def make_clip(job: Job, work: Path) -> dict[str, Any]:
             if dataset.sync == "require":
                 _refuse(findings)
         shown = sha256()
-        for chunk in chunks(video):
+        for chunk in chunks(work / FILES["reference"]):
             shown.update(np.ascontiguousarray(chunk).tobytes())
     except DecodeError as error:
         raise Refused("bad-media", "does not decode", error.message) from error

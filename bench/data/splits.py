@@ -12,6 +12,8 @@ from bench.store.home import Home
 
 SYNTHETIC = ("synthetic", "synthetic-ci", "synthetic-val")
 FOLDER = "folder:"
+VIDEOS = "videos:"
+"""How a folder that is scored on its own calls its split."""
 
 Progress = Callable[[int, int], None]
 

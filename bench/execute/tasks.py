@@ -52,6 +52,7 @@ class ClipRef:
         sha256: digest of the file.
         path: where it lies.
         image: the sample's reference picture, or None.
+        picture: sha256 of `image`, or empty.
         truth: the synthetic world's ground truth, or None.
         size: width and height at which it is looked at; None is its own. The digest then speaks of that look.
         cropped: the middle of it is, so that nothing is stretched.
@@ -67,6 +68,7 @@ class ClipRef:
     cropped: bool = False
     frames: int | None = None
     sound: Path | None = None
+    picture: str = ""
 
 
 @dataclass(frozen=True, slots=True)

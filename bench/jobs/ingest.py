@@ -40,4 +40,4 @@ def _sound_notes(path: Path) -> tuple[str, ...]:
         sound = read_sound(path)
     except DecodeError as error:
         return (f"its sound cannot be read: {error.message}",)
-    return () if sound is None else sound.notes
+    return ("the video has no sound of its own",) if sound is None else sound.notes

@@ -84,7 +84,7 @@ class Workshop:
             clip.path,
             clip.image,
             clip.truth,
-            self.bank.bind(clip.sha256),
+            self.bank.bind(clip.sha256, clip.picture),
             budget,
             clip.size,
             clip.cropped,

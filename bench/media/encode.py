@@ -64,7 +64,7 @@ def write_clip(
         frames: uint8 (height, width, 3), RGB, all of one size; consumed once, so memory stays bounded.
         fps: frame rate.
         audio: int16 (n,), 16 kHz mono, or None for a clip without audio stream.
-        lossless: H.264 in RGB instead, which gives every pixel back and which few browsers play.
+        lossless: H.264 in RGB and FLAC instead: every pixel and sample comes back, and few browsers play it.
 
     Raises:
         EncodeError: no frame, a frame of another type or size, or audio that is not int16 (n,).
@@ -88,7 +88,7 @@ def write_clip(
                 shape = frame.shape
                 _check(path, frame, shape, 0)
                 video = _video_stream(container, shape[1] // 2 * 2, shape[0] // 2 * 2, rate, lossless)
-                sound = None if audio is None else _AudioWriter(container, audio)
+                sound = None if audio is None else _AudioWriter(container, audio, lossless)
             _check(path, frame, shape, count - 1)
             even = np.ascontiguousarray(frame[: video.height, : video.width])
             coloured = av.VideoFrame.from_ndarray(even, format="rgb24")
@@ -144,21 +144,27 @@ def write_wav(path: Path, audio: npt.NDArray[np.int16]) -> None:
 
 
 class _AudioWriter:
-    """Feeds samples to the AAC encoder up to a given sample, so that audio and video interleave."""
+    """Feeds samples to the encoder (AAC, or FLAC without loss) up to a given one, so that streams interleave."""
 
-    def __init__(self, container: Any, audio: npt.NDArray[np.int16]) -> None:
+    def __init__(self, container: Any, audio: npt.NDArray[np.int16], lossless: bool) -> None:
         self._container = container
         self._audio = audio
         self._written = 0
-        self._stream: Any = container.add_stream("aac", rate=SAMPLE_RATE, layout="mono")
-        self._stream.bit_rate = AUDIO_BIT_RATE
+        self._lossless = lossless
+        self._stream: Any = container.add_stream("flac" if lossless else "aac", rate=SAMPLE_RATE, layout="mono")
+        if not lossless:
+            self._stream.bit_rate = AUDIO_BIT_RATE
         self._stream.codec_context.thread_count = 1
 
     def write(self, until: int, last: bool = False) -> None:
         until = min(until, len(self._audio))
         while (n := min(_AUDIO_FRAME, until - self._written)) > 0 and (last or n == _AUDIO_FRAME):
-            samples = self._audio[self._written : self._written + n].astype(np.float32) / 32768
-            frame = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
+            samples = self._audio[None, self._written : self._written + n]
+            frame = (
+                av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), format="s16", layout="mono")
+                if self._lossless
+                else av.AudioFrame.from_ndarray(samples.astype(np.float32) / 32768, format="fltp", layout="mono")
+            )
             frame.sample_rate, frame.pts, frame.time_base = (
                 SAMPLE_RATE,
                 self._written,

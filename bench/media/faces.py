@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.core.spec import Reason, Unscored
-from bench.media.follow import Follower, begin
+from bench.media.follow import Follower, at_place, place
 
 WEIGHT = "face_landmarker"
 """Name of the model file in the weights folder."""
@@ -77,7 +77,7 @@ class FaceTrack:
         matrices: float32 (n, 4, 4) canonical face to camera: x right, y up, z towards the viewer, centimetres.
         valid: bool (n,).
         count: int (n,), faces seen in the frame.
-        switches: how often the followed face jumped to another place.
+        switches: see `bench.media.follow.Follower`.
     """
 
     landmarks: npt.NDArray[np.float32]
@@ -129,10 +129,18 @@ class FaceReader:
             self._landmarker: Any = vision.FaceLandmarker.create_from_options(options)
         weakref.finalize(self, _release, self._landmarker)
 
-    def read(self, frames: Iterable[npt.NDArray[np.uint8]]) -> FaceTrack:
-        """Return one person's track over `frames`: uint8 (height, width, 3), RGB, one after the other."""
+    def read(
+        self, frames: Iterable[npt.NDArray[np.uint8]], picture: npt.NDArray[np.uint8] | None = None
+    ) -> FaceTrack:
+        """Return one person's track.
+
+        Args:
+            frames: uint8 (height, width, 3), RGB, one after the other.
+            picture: the reference picture, whose face is followed where several people are seen.
+        """
         landmarks, blendshapes, matrices, valid, count = [], [], [], [], []
         follower = Follower()
+        wanted = None if picture is None else self._place(picture)
         for frame in frames:
             height, width = frame.shape[:2]
             found = self._landmarker.detect(self._picture(frame))
@@ -141,7 +149,7 @@ class FaceReader:
                 for face in found.face_landmarks
             ]
             boxes = np.array([[*f[:, :2].min(axis=0), *f[:, :2].max(axis=0)] for f in faces]).reshape(-1, 4)
-            chosen = follower.pick(boxes, begin(boxes, width) if faces else 0)
+            chosen = follower.pick(boxes, lambda b=boxes, w=width, h=height: at_place(b, w, h, wanted))
             count.append(len(faces))
             valid.append(chosen is not None)
             if chosen is not None:
@@ -160,6 +168,10 @@ class FaceReader:
             count=np.array(count, dtype=np.int64),
             switches=follower.switches,
         )
+
+    def _place(self, picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64] | None:
+        height, width = picture.shape[:2]
+        return place(np.array(self.boxes(picture)).reshape(-1, 4), width, height)
 
     def boxes(self, frame: npt.NDArray[np.uint8]) -> list[tuple[float, float, float, float]]:
         """Return x0, y0, x1, y1 in pixels of every face in uint8 (height, width, 3), RGB, the largest first."""

@@ -226,6 +226,15 @@ def sound_stream(container: Any) -> Any | None:
     return _preferred(container.streams.audio)
 
 
+def has_sound(path: Path) -> bool | None:
+    """Return whether the file has sound that can be decoded; None if it cannot be read. Reads its header alone."""
+    try:
+        with open_media(path) as container:
+            return sound_stream(container) is not None
+    except DecodeError:
+        return None
+
+
 def track_notes(container: Any, kind: str) -> list[str]:
     """Return what a user should know about the choice among a file's `video` or `audio` tracks."""
     streams = container.streams.video if kind == "video" else container.streams.audio

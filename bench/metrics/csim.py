@@ -20,7 +20,7 @@ from bench.metrics.pairing import check_lengths, require_reference
 from bench.weights import ref
 
 if TYPE_CHECKING:
-    from bench.metrics.networks.arcface import Embedder
+    from bench.metrics.networks.arcface import Embedder, Face
 
 FEATURE = "arcface"
 PACKAGES = ("onnxruntime",)
@@ -48,20 +48,21 @@ def _runs_on_gpus() -> bool:
 
 
 class FaceEmbeddings:
-    """The embedding of one person's face in every frame: the largest central one of the first, followed."""
+    """The embedding of one person's face in every frame: the reference picture's, else the first central one."""
 
     code_modules = ("bench.metrics.csim", *_CODE)
 
     def __init__(self) -> None:
         self.spec = ExtractorSpec(
             name=FEATURE,
-            version="2",
+            version="3",
             params={"detector_size": 640, "threshold": 0.5, "first": "area - 2 * offset^2", "retry": "1x border"}
             | RULE,
             weights=(ref("buffalo_l_det_10g"), ref("buffalo_l_w600k_r50")),
             packages=PACKAGES,
             device="gpu" if _runs_on_gpus() else "cpu",
             hears=False,
+            meets=True,
         )
 
     def extract(self, clip: ClipView) -> Features:
@@ -76,7 +77,7 @@ class FaceEmbeddings:
             Unscored: no frame shows a face, or weights or onnxruntime are missing.
         """
         parts: dict[str, list[npt.NDArray[np.generic]]] = {"embeddings": [], "valid": [], "padded": []}
-        follower = FollowedFaces()
+        follower = FollowedFaces(_person(clip))
         for chunk in clip.chunks(BATCH):
             for key, value in zip(parts, _embed(chunk, follower), strict=True):
                 parts[key].append(value)
@@ -90,24 +91,46 @@ class FaceEmbeddings:
 class FollowedFaces:
     """Chooses the followed person among ArcFace's detections, frame by frame.
 
+    Args:
+        person: unit vector (512,) of the reference picture's face, which tells people apart, or None.
+
     Attributes:
         counts: faces seen in each frame so far.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, person: npt.NDArray[np.float32] | None = None) -> None:
         self.counts: list[int] = []
+        self._person = person
         self._follower = Follower()
 
     @property
     def switches(self) -> int:
-        """How often the followed face jumped, see `Follower`."""
+        """How often somebody else may be followed since, see `Follower`."""
         return self._follower.switches
 
-    def __call__(self, faces: list[Any], first: int, corner: tuple[int, int]) -> int | None:
-        """Return the index of the followed face; `corner` is where the frame begins in the detector's picture."""
+    def __call__(
+        self, faces: list[Face], central: int, shown: npt.NDArray[np.uint8], corner: tuple[int, int]
+    ) -> int | None:
+        """Return the index of the followed face, see `Embedder.find`."""
         self.counts.append(len(faces))
         boxes = np.array([face.box for face in faces]).reshape(-1, 4) - [*corner, *corner]
-        return self._follower.pick(boxes, first)
+
+        def first() -> int:
+            if self._person is None or len(faces) == 1:
+                return central
+            found = _embedder().embed([shown] * len(faces), [face.landmarks for face in faces])
+            return int(np.argmax(found @ self._person))
+
+        return self._follower.pick(boxes, first, knows=self._person is not None)
+
+
+def _person(clip: ClipView) -> npt.NDArray[np.float32] | None:
+    try:
+        return None if clip.image is None else picture_embedding(clip)
+    except Unscored as no:
+        if no.reason is Reason.NO_FACE:
+            return None
+        raise
 
 
 def _embed(

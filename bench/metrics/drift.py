@@ -115,6 +115,7 @@ class Colours:
             weights=self.place.weights,
             packages=("mediapipe",) if self.place is REAL else (),
             hears=False,
+            meets=self.place is REAL,
         )
         self.code_modules = (__name__, "bench.metrics.sharpness", *self.place.code)
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from bench.core.spec import ExtractorSpec, Reason, Unscored
 from bench.core.views import ClipView, Features
+from bench.media.decode import read_image
 from bench.media.faces import EYE_CORNERS, WEIGHT, FaceReader
 from bench.media.follow import RULE
 from bench.metrics.pairing import check_lengths, require_reference
@@ -28,11 +29,12 @@ class FaceExtractor:
 
     spec = ExtractorSpec(
         name=FACES,
-        version="2",
+        version="3",
         params={"running_mode": "image", **RULE},
         weights=FACE_WEIGHTS,
         packages=("mediapipe",),
         hears=False,
+        meets=True,
     )
     code_modules = ("bench.metrics.faces", "bench.media.faces", "bench.media.follow")
 
@@ -52,7 +54,8 @@ class FaceExtractor:
         """
         if self._reader is None:
             self._reader = FaceReader()
-        track = self._reader.read(frame for chunk in clip.chunks() for frame in chunk)
+        picture = None if clip.image is None else read_image(clip.image)
+        track = self._reader.read((frame for chunk in clip.chunks() for frame in chunk), picture)
         if not track.valid.any():
             raise Unscored(Reason.NO_FACE, f"no face in any of the {len(track.valid)} frames of {clip.path.name}")
         return {

@@ -153,6 +153,7 @@ class Sharpness:
             weights=self.place.weights,
             packages=("mediapipe",) if self.place is REAL else (),
             hears=False,
+            meets=self.place is REAL,
         )
         self.code_modules = (*_CODE, *self.place.code)
 

@@ -7,6 +7,7 @@ HTML page, keyed by clip sha256).
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -298,12 +299,14 @@ def merge(parts: Sequence[Results]) -> Results:
     """Put several runs into one set of results.
 
     Rows with the same digest are the same result and are kept once. Where two runs hold different results
-    for one method, the method is called `name @ run` in each, so that a table never mixes them.
+    for one method, the method is called `name @ run` in each, and where they hold two versions of it, its version
+    stands with its name, so that a table never mixes them.
     """
     import pandas as pd
 
     if len(parts) == 1:
         return parts[0]
+    parts = _with_versions(parts)
     names = [part.name for part in parts]
     labels = [n if names.count(n) == 1 else f"{n} #{i + 1}" for i, n in enumerate(names)]
     place = ["method", "gate", "dataset", "split", "sample", "repeat", "protocol", "column"]
@@ -347,6 +350,24 @@ def merge(parts: Sequence[Results]) -> Results:
     return Results.from_rows(
         rows.drop(columns="run"), provenance, name=" + ".join(names), folder=parts[-1].folder, clips=clips
     )
+
+
+def _with_versions(parts: Sequence[Results]) -> list[Results]:
+    """Let methods of which the runs hold different versions be called `name version`."""
+    made: dict[str, set[str]] = {}
+    for part in parts:
+        for name, about in part.provenance.get("methods", {}).items():
+            made.setdefault(name, set()).add(str(about.get("version", "")))
+    several = {name for name, versions in made.items() if len(versions) > 1}
+
+    def renamed(part: Results) -> Results:
+        methods = part.provenance.get("methods", {})
+        names = {n: f"{n} {a.get('version', '')}".strip() if n in several else n for n, a in methods.items()}
+        provenance = {**part.provenance, "methods": {names[name]: about for name, about in methods.items()}}
+        rows = part.rows.assign(method=part.rows["method"].map(lambda name: names.get(name, name)))
+        return dataclasses.replace(part, rows=rows, provenance=provenance)
+
+    return [renamed(part) for part in parts] if several else list(parts)
 
 
 def _origin(provenance: Mapping[str, Any]) -> dict[str, Any]:

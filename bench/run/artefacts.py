@@ -100,7 +100,12 @@ class Artefacts:
         if sample.reference is None:
             return None
         whole = ClipRef(
-            sample.digests["reference"], sample.reference, _picture(sample), sample.truth, frames=sample.frames
+            sample.digests["reference"],
+            sample.reference,
+            _picture(sample),
+            sample.truth,
+            frames=sample.frames,
+            picture=sample.digests.get("image", ""),
         )
         return self._looked_at(whole, self.fit(job).reference)
 
@@ -108,7 +113,8 @@ class Artefacts:
         """Return the stored clip of a job as it is."""
         blob = Blob(**record["clip"])
         sample = self.sample(job)
-        return ClipRef(blob.sha256, self.home.blobs.path(blob), _picture(sample), sample.truth)
+        path, picture = self.home.blobs.path(blob), sample.digests.get("image", "")
+        return ClipRef(blob.sha256, path, _picture(sample), sample.truth, picture=picture)
 
     def clip_ref(self, job: Job, record: Mapping[str, Any]) -> ClipRef:
         """Return the stored clip of a job as it is scored: at a size, and with a sound."""
@@ -184,6 +190,8 @@ class Artefacts:
             "generated": [self.clip_ref(job, self.generated[job.key]).sha256 for job in pairs],
             "reference": [ref.sha256 for job in pairs if (ref := self.reference(job)) is not None],
         }
+        if _sees_picture(spec):
+            fields["images"] = [self.sample(job).digests.get("image", "") for job in pairs]
         return digest(fields), fields
 
     def score_keys(
@@ -201,7 +209,7 @@ class Artefacts:
                 "protocol_digest": self._protocol_digests[spec.id],
                 "clip": clip.sha256,
                 "reference": truth.sha256 if truth is not None and "reference" in spec.needs else "",
-                "image": sample.digests.get("image", "") if "image" in spec.needs else "",
+                "image": sample.digests.get("image", "") if _sees_picture(spec) else "",
             }
             keys.append((spec.id, digest(fields), fields))
         return keys
@@ -224,6 +232,8 @@ class Artefacts:
                 "clip": own["clip"]["sha256"],
                 "swapped": {name: made[name] for name in names},
             }
+            if _sees_picture(metric.spec):
+                fields["image"] = self.sample(next(iter(swaps.values()))).digests.get("image", "")
             keys.append((metric.spec.id, digest(fields), fields))
         return keys
 
@@ -231,6 +241,11 @@ class Artefacts:
 def _extractors(metrics: Iterable[ClipMetric | SetMetric]) -> tuple[str, ...]:
     """Return the extractors that metrics read."""
     return tuple(dict.fromkeys(name for metric in metrics for name in metric.spec.features))
+
+
+def _sees_picture(spec: MetricSpec) -> bool:
+    """Return whether a metric, or an extractor that it reads, looks at the sample's reference picture."""
+    return "image" in spec.needs or any(extractors()[name].spec.meets for name in spec.features)
 
 
 def _picture(sample: Sample) -> Path | None:

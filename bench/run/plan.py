@@ -252,7 +252,7 @@ class _Maker:
             "seed": number,
         }
         if self._lossless:
-            fields["clips"] = "lossless"
+            fields["clips"] = "lossless, sound too"
         return GenerateTask(
             key=digest(fields),
             method=spec.name,

@@ -88,7 +88,8 @@ def _base(flow: Flow, job: Job) -> dict[str, Any]:
         "identity": sample.identity,
         "clip_sha256": clip.sha256 if clip else "",
         "clip_path": str(clip.path) if clip else "",
-        "reference_path": _text(sample.reference),
+        # To look at: what browsers play, where there is such a copy of the ground truth.
+        "reference_path": _text(sample.reference and (sample.video or sample.reference)),
         "image_path": _text(sample.image),
         "audio_path": _text(sample.audio),
         "reason": "",

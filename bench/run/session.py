@@ -12,6 +12,7 @@ The command line calls the same functions.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -271,7 +272,7 @@ def score(
         UsageError, MissingError: something asked for does not exist, or cannot run here.
     """
     from bench.catalogue import choose_metrics, match_metrics, require_available
-    from bench.data.ingest import match_files, own_split
+    from bench.data.ingest import match_files, own_split, silent_note
     from bench.data.splits import load_split
     from bench.metrics.precision import Precision
     from bench.run.plan import check_gates, plan_ingestion
@@ -292,6 +293,9 @@ def score(
         loaded = load_split(split, store, None if subset is None else str(subset), step)
         matched = match_files(loaded, folder, pattern)
         files, notes = dict(matched.files), matched.notes()
+        if sound == "own" and (silent := silent_note(loaded, files)):
+            notes.append(silent)
+            loaded = dataclasses.replace(loaded, notes=(*loaded.notes, silent))
     for line in notes:
         if say is not None:
             say(line)
@@ -344,10 +348,21 @@ def reporter(recipe: str, formats: Sequence[str]) -> Callable[[Path], dict[str, 
         if not formats or read(str(folder)).rows.empty:  # clips were wanted, and no numbers
             return {}
         if "html" in formats:
-            curves.write(folder, FeatureBank(Home(folder.parent.parent)).stored)
+            bank, pictures = FeatureBank(Home(folder.parent.parent)), _pictures(read(str(folder)))
+            curves.write(folder, lambda clip, name: bank.stored(clip, name, pictures.get(clip, "")))
         return report.write(read(str(folder)), folder, recipe, tuple(formats))
 
     return write
+
+
+def _pictures(results: Results) -> dict[str, str]:
+    """Return the sha256 of the reference picture that each clip was scored with, by the clip's."""
+    from bench.core.keys import file_digest
+
+    clips = results.rows[(results.rows["clip_sha256"] != "") & (results.rows["image_path"] != "")]
+    places = dict(zip(clips["clip_sha256"], clips["image_path"], strict=True))
+    digests = {p: file_digest(Path(p)) for p in set(places.values()) if Path(p).is_file()}
+    return {clip: digests.get(place, "") for clip, place in places.items()}
 
 
 def _store(home: str | Path | None, how: Execution) -> Home:

@@ -89,11 +89,11 @@ class Features(Step):
 
     def wanted(self) -> Sequence[str]:
         """See `Step.wanted`."""
-        return [feature_key(self.clip.sha256, name) for name in self.extractors]
+        return [feature_key(self.clip.sha256, name, self.clip.picture) for name in self.extractors]
 
     def task(self, missing: Sequence[str]) -> Task:
         """See `Step.task`."""
-        names = tuple(n for n in self.extractors if feature_key(self.clip.sha256, n) in missing)
+        names = tuple(n for n in self.extractors if feature_key(self.clip.sha256, n, self.clip.picture) in missing)
         lane = self.run.lane(self.device)
         return FeatureTask(task_key(self.clip.sha256, self.device), self.clip, names, lane, limit=self.limit)
 

@@ -113,9 +113,15 @@ def test_silent_videos_can_be_heard_with_the_driving_sound(tmp_path: Path) -> No
     write_clip(tmp_path / "truth/x.mp4", frames, audio=noise)
     write_clip(tmp_path / "made/x.mp4", frames)
     split, home = f"folder:{tmp_path / 'truth'}", tmp_path / "home"
+    said: list[str] = []
     own, driven = (
-        bench.score(tmp_path / "made", split, ["flicker"], sound=sound, home=home) for sound in ("own", "driving")
+        bench.score(tmp_path / "made", split, ["flicker"], sound=sound, home=home, say=said.append)
+        for sound in ("own", "driving")
     )
+    hint = "1 of 1 videos have no sound of their own: x."
+    assert [hint in line and "--sound driving" in line for line in said] == [True]
+    assert any(hint in note for note in own.results.provenance["notes"])
+    assert "the video has no sound of its own" in set(own.rows["detail"])
     assert own.folder != driven.folder
     assert set(own.rows["adapted"]) == {""}
     assert set(driven.rows["adapted"]) == {"heard with the driving sound"}

@@ -42,6 +42,11 @@ class Face:
     score: float
 
 
+Choose = Callable[[list[Face], int, Picture, tuple[int, int]], int | None]
+"""Takes all faces, the index of the largest central one, the (bordered) picture they were found in and where the
+picture begins in it (x, y); returns the index of a face, or None."""
+
+
 def session(name: str) -> Any:
     """Open a locked ONNX file.
 
@@ -100,15 +105,12 @@ class Embedder:
         raw = _run(self.recogniser, np.stack(aligned), 127.5)[0]
         return raw / np.linalg.norm(raw, axis=1, keepdims=True)
 
-    def find(
-        self, picture: Picture, choose: Callable[[list[Face], int, tuple[int, int]], int | None] | None = None
-    ) -> tuple[Picture, Face, bool] | None:
+    def find(self, picture: Picture, choose: Choose | None = None) -> tuple[Picture, Face, bool] | None:
         """Return the largest central face, trying again with a black border when a close-up is not found.
 
         Args:
             picture: uint8 (height, width, 3), RGB.
-            choose: takes all faces, the index of the largest central one, and where the picture begins in the
-                bordered one (x, y); returns which face is wanted. Called once per picture, also without faces.
+            choose: says which face is wanted. Called once per picture, also without faces.
 
         Returns:
             The picture the face was found in, the face, and whether the border was needed; None without a face.
@@ -122,10 +124,10 @@ class Embedder:
             if faces:
                 first = central(faces, shown.shape[0], shown.shape[1])
                 corner = (picture.shape[1], picture.shape[0]) if border else (0, 0)
-                wanted = first if choose is None else choose(faces, first, corner)
+                wanted = first if choose is None else choose(faces, first, shown, corner)
                 return None if wanted is None else (shown, faces[wanted], border)
         if choose is not None:
-            choose([], 0, (0, 0))
+            choose([], 0, picture, (0, 0))
         return None
 
 

@@ -137,6 +137,7 @@ def test_score_reports_videos_made_elsewhere_and_names_what_it_cannot_use(
     assert code == 1, "two clips failed"
     assert "theirs" in out
     assert "notes.txt" in err and "empty.mp4" in err and "text.mp4" in err
+    assert "1 of 3 clips made; 1 of 4 files not used: notes.txt" in err
     code, out, _ = run(capsys, "status", "--home", str(home), "--json")
     status = json.loads(out)
     assert code == 0 and status["counts"]["error"] == 2 and status["counts"]["ok"] == 1

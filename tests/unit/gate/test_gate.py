@@ -319,3 +319,10 @@ def test_rules_files_that_are_missing_or_broken(tmp_path: Path) -> None:
     (tmp_path / "gate.toml").write_text("[[rule")
     with pytest.raises(UsageError, match="not readable TOML"):
         load_rules(tmp_path / "gate.toml")
+
+
+def test_rules_saved_with_a_byte_order_mark_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "gate.toml"
+    path.write_text('[[rule]]\nprotocol = "sync/*"\ntolerance = 0.1\n', encoding="utf-8-sig")
+    assert path.read_bytes().startswith(b"\xef\xbb\xbf")
+    assert load_rules(path).rule[0].tolerance == 0.1

@@ -104,6 +104,19 @@ def test_names_are_unique_in_a_run(own: Callable[[str, str], str], split) -> Non
     assert len(again.jobs) == len({job.key for job in again.jobs})
 
 
+def test_a_typo_in_a_methods_gates_names_it_and_the_known_ones(own: Callable[[str, str], str]) -> None:
+    target = own("one.py", "mine")
+    path = Path(target.removesuffix(":Mine"))
+    path.write_text(METHOD.format(imports="", name="mine").replace('("audio",)', '("audoi",)'))
+    assert "audoi" in path.read_text()
+    with pytest.raises(UsageError, match=r"audoi.*") as caught:
+        find_method(target)
+    assert (
+        "mine" in caught.value.message + str(path)
+        and "audio+visual" in f"{caught.value.message}{caught.value.hint}"
+    )
+
+
 def test_nobody_takes_the_name_of_a_control(own: Callable[[str, str], str], split) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(UsageError, match="control row"):
         plan_generation(split, [find_method(own("one.py", "ground-truth"))])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,9 @@ from bench.core.spec import Cause, Column, MetricSpec, Reason, Split, Unscored
 from bench.methods.base import Video
 from bench.run.drive import Execution, RunResult, execute
 from bench.run.flow import Flow
-from bench.run.plan import Plan, plan_generation
+from bench.run.plan import Plan, plan_generation, plan_ingestion
 from bench.run.rows import build_rows
+from bench.run.session import reporter
 from bench.store.home import Home
 
 METRICS = ["psnr", "flicker/mae"]
@@ -299,6 +301,47 @@ def test_a_run_that_was_killed_is_known_with_the_command_that_resumes_it(split: 
     assert set(table["reason"]) == {"not_run"}
 
 
-def test_a_path_is_no_name_for_a_run(split: Split, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["../outside", "..", ".", "a/b", "/tmp/x", "a\\b", "a\nb"])
+def test_a_path_is_no_name_for_a_run(split: Split, tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match="cannot name a run"):
-        execute(plan(split, "Still"), [], Home(tmp_path), Execution("inline"), name="../outside")
+        execute(plan(split, "Still"), [], Home(tmp_path), Execution("inline"), name=name)
+    assert not (tmp_path / "runs").exists()
+
+
+class Blind:
+    """Sees no face anywhere."""
+
+    spec = MetricSpec("blind/test", "1", "clip", (Column("blind", "Blind", "higher"),))
+    code_modules = ("tests_toys",)
+
+    def score(self, clip: object, reference: object) -> dict[str, float]:
+        raise Unscored(Reason.NO_FACE, f"no face in {clip.path.name}")  # type: ignore[attr-defined]
+
+
+def test_what_went_wrong_with_a_file_names_the_users_file(
+    split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blind = Blind()
+    monkeypatch.setattr(catalogue, "metrics", lambda: {"blind/test": blind})
+    theirs = {s.id: tmp_path / f"Ünï {s.id}.mp4" for s in split.samples}
+    for sample in split.samples:
+        shutil.copy(sample.video, theirs[sample.id])  # type: ignore[arg-type]
+    job = plan_ingestion(split, "theirs", theirs, "audio")
+    details = rows(execute(job, [blind], Home(tmp_path / "home"), Execution("inline"), name="x"))["detail"]  # type: ignore[list-item]
+    assert sorted(details) == sorted(f"no face in {path.name}" for path in theirs.values())
+    made = rows(execute(plan(split, "Copy"), [blind], Home(tmp_path / "home"), Execution("inline"), name="y"))  # type: ignore[list-item]
+    assert sorted(made["detail"]) == sorted(f"no face in {s.id} by copy" for s in split.samples)
+
+
+def test_asking_again_changes_no_byte_of_a_finished_report(split: Split, tmp_path: Path) -> None:
+    def ask(command: str) -> dict[str, bytes]:
+        metrics, how = choose_metrics("real", METRICS), Execution("inline")
+        report = reporter("full", ("md", "csv", "html"))
+        found = execute(plan(split, "Still"), metrics, Home(tmp_path), how, command=command, report=report)
+        return {p.name: p.read_bytes() for p in found.folder.iterdir() if p.is_file()}
+
+    first = ask("bench run --split toy")
+    assert {"report.md", "report.csv", "report.html", "run.json", "rows.parquet"} <= first.keys()
+    assert b"bench run --split toy" in first["report.md"]
+    again = ask("bench run --split toy --json -j 1")
+    assert [name for name in first if first[name] != again[name]] == []

@@ -10,7 +10,7 @@ from bench.core.errors import UsageError
 from bench.media.encode import write_clip
 from bench.metrics import lpips, references
 from bench.metrics.networks import LPIPS_FILES
-from bench.metrics.precision import Precision
+from bench.metrics.precision import Precision, cpu_note
 from bench.run.drive import Execution, execute
 from bench.run.plan import plan_generation
 from bench.store.home import Home
@@ -57,6 +57,25 @@ def test_a_precision_without_effect_is_refused():
 def test_the_command_line_refuses_it_too(arguments, tmp_path, capsys):
     assert invoke(["score", str(toys_folder(tmp_path)), "--home", str(tmp_path / "home"), *arguments]) == 2
     assert "bf16" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("factor", "said"), [(8.0, "8.0 times"), (0.6, "")])
+def test_bf16_without_hardware_is_said_before_hours_are_spent(factor, said, monkeypatch):
+    import time
+
+    import torch
+
+    clock = [0.0]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+
+    def convolved(picture, kernel):
+        clock[0] += factor if picture.dtype is torch.bfloat16 else 1.0
+
+    monkeypatch.setattr(torch.nn.functional, "conv2d", convolved)
+    note = cpu_note(BF16)
+    assert (said in note and "no hardware" in note) if said else note == ""
+    assert cpu_note(Precision.FP32) == ""
 
 
 def toys_folder(tmp_path):

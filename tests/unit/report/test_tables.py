@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import html
 import io
@@ -342,6 +343,29 @@ def test_merging_different_results_of_one_method_keeps_both_apart() -> None:
     methods = set(merge([a, b]).rows["method"])
     assert {"actalker @ monday", "actalker @ tuesday"} <= methods
     assert "actalker" not in methods
+
+
+def test_two_versions_of_a_method_keep_apart_when_runs_are_joined() -> None:
+    """Also where they were run on different samples, so that no row holds two results."""
+    first = fakes.make(seed=1)
+    second = Results(first.rows.assign(split="other"), copy.deepcopy(first.provenance), name="new")
+    second.provenance["methods"]["actalker"]["version"] = "2"
+    joined = merge([first, second])
+    assert {"actalker 1", "actalker 2", "mouth-warp"} <= set(joined.rows["method"])
+    assert "actalker" not in set(joined.rows["method"])
+    assert joined.provenance["methods"]["actalker 2"]["version"] == "2"
+    same = merge([first, Results(second.rows, first.provenance, name="new")])
+    assert "actalker" in set(same.rows["method"])
+
+
+def test_a_floor_above_every_row_is_left_out() -> None:
+    results = fakes.make()
+    fid = results.rows["column"] == "fid"
+    said = "half against half: FID"
+    assert said in report.text_table(results, "summary", 200)
+    rows = results.rows.assign(floor=results.rows["floor"].where(~fid, results.rows["value"].max() + 1e6))
+    high = Results(rows, results.provenance)
+    assert said not in report.text_table(high, "summary", 200)
 
 
 def test_merging_other_weights_is_refused() -> None:
