@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +150,7 @@ class FaceReader:
                 for face in found.face_landmarks
             ]
             boxes = np.array([[*f[:, :2].min(axis=0), *f[:, :2].max(axis=0)] for f in faces]).reshape(-1, 4)
-            chosen = follower.pick(boxes, lambda b=boxes, w=width, h=height: at_place(b, w, h, wanted))
+            chosen = follower.pick(boxes, partial(at_place, boxes, width, height, wanted))
             count.append(len(faces))
             valid.append(chosen is not None)
             if chosen is not None:

@@ -84,7 +84,8 @@ def read_sound(path: Path, start: float = 0.0, end: float = math.inf) -> Sound |
         if _power(left) > _CANCELLED * _power(blocks):
             blocks = left
             notes.append("its two channels cancel each other and the left one is read")
-    clock = sound_clock(path, blocks.times, blocks.lengths, [run.first for run in blocks.runs[1:]])
+    heard_from = -math.inf if origin is None else origin
+    clock = sound_clock(path, blocks.times, blocks.lengths, [run.first for run in blocks.runs[1:]], heard_from)
     first = float(clock.stretches[0].placed[0])
     origin = first if origin is None else origin
     if first - origin > reach:

@@ -7,6 +7,7 @@ Here the time stamps win: sound whose clock drifts is stretched, what is missing
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -34,6 +35,7 @@ JUMP = 0.004
 _OUTLIER = 0.02  # seconds
 _NEAR = 0.2  # seconds on each side of a jump that decide whether it lasts
 _KNOT = 1.0  # seconds between two readings of the difference of the clocks
+_LONG = 0.02  # seconds of a block over which steady drift can look like a jump
 _DEAD = 0.003  # seconds the clocks may differ before sound is stretched
 _STEEPEST = 0.2
 
@@ -208,18 +210,25 @@ class SoundClock:
         return found
 
 
-def sound_clock(path: Path, times: Sequence[float], lengths: Sequence[float], breaks: Sequence[int]) -> SoundClock:
+def sound_clock(
+    path: Path,
+    times: Sequence[float],
+    lengths: Sequence[float],
+    breaks: Sequence[int],
+    begin: float = -math.inf,
+) -> SoundClock:
     """Lay decoded blocks of sound where their time stamps say.
 
     Jumps of the time stamps against the running sum of lengths split the sound; slow drift in between becomes a
-    piecewise linear stretch with a knot per second. Every rule looks a second ahead at most, so the beginning of a
-    sound is laid the same whether or not the rest was read.
+    piecewise linear stretch with a knot per second. Every rule looks a few blocks or a second ahead at most, so
+    the beginning of a sound is laid the same whether or not the rest was read.
 
     Args:
         path: the file, for messages.
         times: seconds on the container's clock; NaN where the block has no time stamp.
         lengths: seconds each block lasts.
         breaks: blocks at which the sound changes its format; sound is never stretched across them.
+        begin: time from which sound is heard; what is missing before does not count.
 
     Raises:
         DecodeError: sound is missing for more than a minute, or its samples and time stamps differ by a fifth.
@@ -236,6 +245,8 @@ def sound_clock(path: Path, times: Sequence[float], lengths: Sequence[float], br
         stretch = _stretch(ahead[first:end], heard[first : end + 1])
         if stretches:
             missing = float(stretch.placed[0] - stretches[-1].placed[-1])
+            if missing > 0:
+                missing = max(0.0, float(stretch.placed[0]) - max(begin, float(stretches[-1].placed[-1])))
             if abs(missing) > MAX_SILENCE:
                 raise _broken(path, f"its sound jumps by {_seconds(missing)}")
             if missing > JUMP / 2:
@@ -272,16 +283,21 @@ def _without_outliers(times: Floats, heard: Floats) -> Floats:
 
 def _jumps(ahead: Floats, heard: Floats, breaks: set[int]) -> list[int]:
     """Return the first block of every stretch of sound without a lasting jump."""
+    from scipy.ndimage import median_filter
+
     starts = [0]
     lengths = np.diff(heard)
-    steps = np.abs(np.diff(ahead, prepend=ahead[:1]))
+    steps = np.diff(ahead, prepend=ahead[:1])
+    # Over a long block steady drift alone adds up to more than a jump; over a short one rounding is all there is.
+    drift = np.where(lengths < _LONG, 0.0, median_filter(steps, size=7, mode="mirror"))
+    level = ahead - np.cumsum(drift)
     for k in range(1, len(ahead)):
         if k in breaks:
             starts.append(k)
-        elif steps[k] > max(JUMP, 0.1 * lengths[k - 1]):
+        elif abs(steps[k] - drift[k]) > JUMP:
             low = max(starts[-1], int(np.searchsorted(heard, heard[k] - _NEAR)))
             high = max(k + 1, int(np.searchsorted(heard, heard[k] + _NEAR)))
-            if abs(np.median(ahead[k:high]) - np.median(ahead[min(low, k - 1) : k])) > JUMP:
+            if abs(np.median(level[k:high]) - np.median(level[min(low, k - 1) : k])) > JUMP:
                 starts.append(k)
     return starts
 
@@ -291,22 +307,25 @@ def _stretch(ahead: Floats, heard: Floats) -> Stretch:
     begin, end = float(heard[0]), float(heard[-1])
     blocks = heard[:-1]
 
-    def reading(low: float, high: float) -> float:
-        inside = ahead[np.searchsorted(blocks, low) : np.searchsorted(blocks, high, "right")]
-        middle = (low + high) / 2
-        return float(np.median(inside)) if len(inside) else float(np.interp(middle, blocks, ahead))
+    def reading(moment: float) -> float:
+        """The line through the blocks of half a second around, at least three, at this moment."""
+        low = int(np.searchsorted(blocks, moment - _KNOT / 2))
+        high = int(np.searchsorted(blocks, moment + _KNOT / 2, "right"))
+        low, high = max(0, min(low, high - 3, len(blocks) - 3)), min(len(blocks), max(high, low + 3, 3))
+        times, leads = blocks[low:high], ahead[low:high]
+        half = len(times) // 2
+        early, late = (slice(0, half), slice(half, None))
+        apart = float(np.median(times[late]) - np.median(times[early])) if half else 0.0
+        # Over less time rounding would pass for drift.
+        rate = float(np.median(leads[late]) - np.median(leads[early])) / apart if apart >= _NEAR / 2 else 0.0
+        return float(np.median(leads - rate * (times - moment)))
 
-    usual = reading(begin, begin + _NEAR)
-    leads = [float(ahead[0]) if abs(ahead[0] - usual) <= JUMP else usual]
+    first = reading(begin)
+    leads = [float(ahead[0]) if abs(ahead[0] - first) <= JUMP else first]
     knots = np.concatenate([[begin], np.arange(begin + _KNOT, end - _KNOT / 2, _KNOT), [end]])
     for knot in knots[1:]:
-        found = reading(knot - _KNOT / 2, knot + _KNOT / 2) if knot < end else reading(end - _NEAR, end)
-        change = found - leads[-1] if abs(found - leads[-1]) > _DEAD else 0.0
-        since = end - _NEAR / 2 - knots[len(leads) - 1]
-        if knot == end and since > _NEAR:
-            # What the last blocks say holds for their middle; steady drift goes on from there to the end.
-            change *= 1 + _NEAR / 2 / since
-        leads.append(leads[-1] + change)
+        found = reading(float(knot))
+        leads.append(found if abs(found - leads[-1]) > _DEAD else leads[-1])
     return Stretch(knots, knots + np.array(leads), even=len(set(leads)) == 1)
 
 

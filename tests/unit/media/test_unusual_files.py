@@ -118,6 +118,30 @@ def losses(tmp_path: Path, mux: Mux) -> None:
     assert heard.notes == ("160 ms of missing sound filled with silence in 8 places",)
 
 
+def test_much_drift_over_long_blocks_is_drift_and_no_loss(tmp_path: Path) -> None:
+    for stretch in (1.12, 0.88):
+        sound = np.zeros(4 * 16000, np.int16)
+        for second in (1, 2, 3):
+            sound[second * 16000 :][:32] = 22000
+        for block in (1024, 8000):
+            times = np.arange(len(sound) // block) * block / 16000 * stretch
+            heard = read_sound(record(tmp_path / "much.mkv", sound, times, block))
+            assert heard is not None
+            assert clicks(heard.samples) == pytest.approx(np.array([1, 2, 3]) * stretch, abs=0.006)
+            assert [n.split(" by ")[1] for n in heard.notes] == ["12.0%"]
+
+
+def test_what_is_missing_before_the_first_picture_is_not_noted(tmp_path: Path) -> None:
+    """Fragmented MP4 files begin with a block of the encoder's own, and then wait for their pictures."""
+    sound = np.zeros(2 * 16000, np.int16)
+    sound[16000:16032] = 22000
+    times = np.arange(50) * 0.04 + 0.06
+    times[0] = 0.0
+    heard = read_sound(record(tmp_path / "x.mkv", sound, times, 640, ticks=lambda k: 9000 + 3600 * k))
+    assert heard is not None and heard.notes == ()
+    assert clicks(heard.samples) == pytest.approx([0.96], abs=0.002)
+
+
 @row("sound with one wrong time stamp")
 def outlier(tmp_path: Path, mux: Mux) -> None:
     sound = np.zeros(2 * 16000, np.int16)
@@ -412,8 +436,8 @@ def test_the_table_has_these_rows() -> None:
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rate=st.sampled_from([8000, 16000, 44100, 48000]),
-    block=st.sampled_from([160, 320, 1024, 2000]),
-    drift=st.floats(-0.02, 0.02),
+    block=st.sampled_from([160, 320, 1024, 2000, 8000]),
+    drift=st.floats(-0.02, 0.02) | st.floats(-0.15, 0.15),
     start=st.floats(-0.4, 0.5),
     lost=st.sets(st.integers(5, 80), max_size=6),
     jitter=st.floats(0, 0.0015),
