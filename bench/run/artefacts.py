@@ -219,7 +219,7 @@ class Artefacts:
         own = self.generated.get(base)
         if base not in self.swaps or own is None or own["status"] != "ok":
             return []
-        made = {name: ref.sha256 for name, ref in self.swapped(base).items()}
+        made = self.swapped(base)
         keys = []
         for metric in self.swap_metrics:
             names = self.remade(metric.spec, base)
@@ -230,10 +230,10 @@ class Artefacts:
                 "protocol": metric.spec.id,
                 "protocol_digest": self._protocol_digests[metric.spec.id],
                 "clip": own["clip"]["sha256"],
-                "swapped": {name: made[name] for name in names},
+                "swapped": {name: made[name].sha256 for name in names},
             }
             if _sees_picture(metric.spec):
-                fields["image"] = self.sample(next(iter(swaps.values()))).digests.get("image", "")
+                fields["image"] = made[names[0]].picture
             keys.append((metric.spec.id, digest(fields), fields))
         return keys
 
