@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from actalker.errors import CheckpointError
+from actalker.reading import read_tensors
 
 _NESTED = ("ema", "ema_state_dict", "state_dict", "model", "module")
 _PREFIXES = ("module.", "_orig_mod.")
@@ -81,10 +80,10 @@ def read_state(path: str | Path, note: Callable[[str], None] = lambda message: N
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist")
     if path.suffix == ".safetensors":
-        return unwrapped(load_file(path), path.name, note)
+        return unwrapped(read_tensors(path), path.name, note)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
-    except (UnpicklingError, RuntimeError, EOFError) as error:
+    except Exception as error:  # torch and its unpickler raise many kinds for damaged files
         raise CheckpointError(f"{path} is not a checkpoint of plain tensors: {error}") from error
     if not isinstance(state, dict):
         raise CheckpointError(f"{path} holds a {type(state).__name__}, not a state dict")

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from actalker.errors import ActalkerError, InputError
+from actalker.reading import shown
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -81,7 +82,7 @@ def generate(
     if audio is not None and gate != "visual":
         sound = media.read_audio(audio)
     written = media.write_video(out, clip, clip.fps, sound)
-    typer.echo(f"{out}: {written} frames of {clip.width}x{clip.height} at {clip.fps:g} fps")
+    say(f"{out}: {written} frames of {clip.width}x{clip.height} at {clip.fps:g} fps")
 
 
 @app.command()
@@ -122,9 +123,9 @@ def convert(
         dtype=getattr(torch, dtype),
         image_size=image_size,
         offline=offline,
-        report=lambda message: typer.echo(message, err=True),
+        report=lambda message: say(message, err=True),
     )
-    typer.echo(out)
+    say(str(out))
 
 
 _PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
@@ -196,6 +197,11 @@ def _mask_mode(name: str) -> str:
     return name
 
 
+def say(text: str, err: bool = False) -> None:
+    """Print text in which names can come from anybody."""
+    typer.echo(shown(text), err=err)
+
+
 def _progress(done: int, total: int) -> None:
     sys.stderr.write(f"\rdenoising {done}/{total}" + ("\n" if done == total else ""))
     sys.stderr.flush()
@@ -206,5 +212,5 @@ def main() -> None:
     try:
         app()
     except ActalkerError as error:
-        typer.echo(f"error: {error}", err=True)
+        say(f"error: {error}", err=True)
         raise SystemExit(2) from error

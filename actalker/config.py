@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar, get_type_hints
+from types import UnionType
+from typing import Any, ClassVar, Literal, Self, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 from actalker.checkpoints import load_strictly
 from actalker.errors import CheckpointError
+from actalker.reading import foreign, read_json, read_tensors
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -61,9 +63,9 @@ class Configured(nn.Module):
         for name in (CONFIG_FILE, WEIGHTS_FILE):
             if not (folder / name).is_file():
                 raise CheckpointError(f"{folder} holds no {name}, so it is not a stored {cls.__name__}")
-        with torch.device("meta"):
-            module = cls.from_config(json.loads((folder / CONFIG_FILE).read_text()))
-        load_strictly(module, load_file(folder / WEIGHTS_FILE), str(folder / WEIGHTS_FILE), dtype=dtype)
+        with foreign(folder / CONFIG_FILE), torch.device("meta"):
+            module = cls.from_config(read_json(folder / CONFIG_FILE))
+        load_strictly(module, read_tensors(folder / WEIGHTS_FILE), str(folder / WEIGHTS_FILE), dtype=dtype)
         return module.eval()
 
 
@@ -81,7 +83,29 @@ def from_json(cls: type[C], values: dict[str, Any]) -> C:
     if unknown:
         known = ", ".join(sorted(types))
         raise CheckpointError(f"{cls.__name__}: unknown config keys {', '.join(unknown)}; known: {known}")
-    return cls(**{key: _convert(types[key], value) for key, value in values.items()})
+    made = {key: _convert(types[key], value) for key, value in values.items()}
+    for key, value in made.items():
+        if not _fits(types[key], value):
+            raise CheckpointError(f"{cls.__name__}: {key} = {value!r} is of another type")
+    return cls(**made)
+
+
+def _fits(kind: Any, value: Any) -> bool:
+    """Whether a value is of a declared type, as far as JSON can get it wrong."""
+    origin = get_origin(kind)
+    if origin in (Union, UnionType):
+        return any(_fits(one, value) for one in get_args(kind))
+    if origin is Literal:
+        return value in get_args(kind)
+    if origin is tuple:
+        kinds = get_args(kind)
+        return isinstance(value, tuple) and all(_fits(kinds[0], item) for item in value)
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    expected = origin or kind
+    return not isinstance(expected, type) or isinstance(value, expected)
 
 
 def _convert(kind: Any, value: Any) -> Any:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from actalker.components import Face, FaceFinder
 from actalker.errors import InputError, MissingPackageError
 from actalker.masks import Box
+from actalker.reading import foreign
 
 MODEL_VARIABLE = "ACTALKER_FACE_LANDMARKER"
 MODEL_NAME = "face_landmarker_v2_with_blendshapes.task"
@@ -66,7 +67,8 @@ class MediaPipeFaces:
             output_face_blendshapes=expressions,
             output_facial_transformation_matrixes=expressions,
         )
-        self._landmarker: Any = vision.FaceLandmarker.create_from_options(options)
+        with foreign(model):
+            self._landmarker: Any = vision.FaceLandmarker.create_from_options(options)
 
     def find(self, image: npt.NDArray[np.uint8]) -> list[Face]:
         """Faces in an RGB picture (H, W, 3), largest first; empty when there is none."""

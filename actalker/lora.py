@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from actalker.errors import CheckpointError, MissingPackageError
+from actalker.reading import foreign, read_tensors
 
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "in_proj1", "in_proj2", "out_proj", "audio_proj", "exp_proj")
 """Layers that are adapted: attention, and the matrices of the control layers."""
@@ -80,19 +81,19 @@ def merge_lora(unet: nn.Module, folder: Path, scale: float = 1.0) -> None:
         MissingPackageError: peft is not installed.
         CheckpointError: no adaptation in the folder, or one of another model.
     """
-    from safetensors.torch import load_file
-
     peft = _peft()
     for name in (_CONFIG, _WEIGHTS):
         if not (folder / name).is_file():
             raise CheckpointError(f"{folder} holds no {name}, so it is not a low-rank adaptation")
-    config = peft.LoraConfig.from_pretrained(str(folder))
+    with foreign(folder / _CONFIG):
+        config = peft.LoraConfig.from_pretrained(str(folder))
     config.lora_alpha *= scale
     try:
         peft.inject_adapter_in_model(config, unet)
     except ValueError as error:
         raise CheckpointError(f"{folder} does not fit this model: {error}") from error
-    result = peft.set_peft_model_state_dict(unet, load_file(folder / _WEIGHTS))
+    with foreign(folder / _WEIGHTS):
+        result = peft.set_peft_model_state_dict(unet, read_tensors(folder / _WEIGHTS))
     unexpected = list(getattr(result, "unexpected_keys", []))
     if unexpected:
         fuse_lora(unet)

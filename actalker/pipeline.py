@@ -33,6 +33,7 @@ from actalker.generated import OUTPUTS, Generated, StepCallback, reporting
 from actalker.guidance import Guidance
 from actalker.hub import resolve
 from actalker.masks import Box, MaskMode
+from actalker.reading import foreign, read_json
 from actalker.request import (
     Picture,
     as_driving,
@@ -186,11 +187,13 @@ class ACTalkerPipeline(DiffusionPipeline):
                     "Convert released checkpoints with: python -m actalker convert --help",
                 )
             path = resolve(folder, **hub)
-        index = json.loads((path / INDEX_FILE).read_text())
-        parts = {name: load_component(path / name, target) for name, target in index["components"].items()}
-        pipeline = cls(
-            parts["unet"], parts["codec"], parts["conditioner"], from_json(PipelineConfig, index["config"])
-        )
+        index = read_json(path / INDEX_FILE)
+        with foreign(path / INDEX_FILE):
+            targets, config = index["components"], from_json(PipelineConfig, index["config"])
+            unet, codec, conditioner = (
+                load_component(path / name, targets[name]) for name in ("unet", "codec", "conditioner")
+            )
+            pipeline = cls(unet, codec, conditioner, config)
         if index.get(SCHEDULER):
             pipeline.scheduler = load_scheduler(path / SCHEDULER)
         chosen = choose_device(device)

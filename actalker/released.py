@@ -30,6 +30,7 @@ from actalker.control import cast
 from actalker.errors import CheckpointError
 from actalker.hub import resolve
 from actalker.pipeline import INDEX_FILE, PipelineConfig
+from actalker.reading import read_json
 from actalker.unet import ACTalkerUNet
 
 State = Mapping[str, Tensor]
@@ -359,8 +360,7 @@ def _loaded(cls: type[Configured], state: State, source: str) -> Configured:
 
 def _config_file(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
-    values = json.loads(path.read_text()) if path.is_file() else {}
-    return values if isinstance(values, dict) else {}
+    return read_json(path) if path.is_file() else {}
 
 
 def _multiple(svd: Path, sizes: Mapping[type[Configured], Any]) -> int:

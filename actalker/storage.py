@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import diffusers
 import torch
 
 from actalker.errors import CheckpointError, InputError
+from actalker.reading import foreign, read_json
 
 
 def choose_device(name: str | torch.device | None = None) -> torch.device:
@@ -46,14 +46,17 @@ def load_component(folder: Path, target: str) -> Any:
     Raises:
         CheckpointError: the class is not one of this package's.
     """
-    module, _, name = target.partition(":")
+    module, _, name = str(target).partition(":")
     if not module.startswith("actalker."):
         raise CheckpointError(f"{folder}: component class {target!r} does not belong to actalker")
     try:
         cls = getattr(import_module(module), name)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError) as error:
         raise CheckpointError(f"{folder}: component class {target!r} does not exist") from error
-    return cls.from_pretrained(folder)
+    if not isinstance(cls, type) or cls.__module__ != module or not hasattr(cls, "from_pretrained"):
+        raise CheckpointError(f"{folder}: {target!r} is no component class of actalker")
+    with foreign(folder):
+        return cls.from_pretrained(folder)
 
 
 def default_dtype(device: torch.device) -> torch.dtype:
@@ -67,8 +70,9 @@ def load_scheduler(folder: Path) -> Any:
     Raises:
         CheckpointError: not one of diffusers' schedulers.
     """
-    name = json.loads((folder / "scheduler_config.json").read_text()).get("_class_name", "")
+    name = str(read_json(folder / "scheduler_config.json").get("_class_name", ""))
     cls = getattr(diffusers, name, None) if name.endswith("Scheduler") else None
     if cls is None:
         raise CheckpointError(f"{folder} names {name!r}, which is no scheduler of diffusers")
-    return cls.from_pretrained(str(folder))
+    with foreign(folder):
+        return cls.from_pretrained(str(folder))

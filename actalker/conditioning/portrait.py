@@ -32,10 +32,11 @@ from actalker.conditioning.motion import MotionProjection
 from actalker.conditioning.pose_guider import PoseGuider
 from actalker.conditions import Conditions, Request
 from actalker.config import from_json
-from actalker.errors import InputError, MissingPackageError
+from actalker.errors import CheckpointError, InputError, MissingPackageError
 from actalker.faces import MediaPipeFaces, find_face, follow_faces
 from actalker.masks import control_masks
 from actalker.preprocess import Picture, head_crop, pose_box, resized, to_tensor, working_size
+from actalker.reading import foreign, read_json
 
 _BATCH = 16
 
@@ -108,9 +109,13 @@ class PortraitConditioner(nn.Module):
         from actalker.pipeline import load_component
 
         folder = Path(folder)
-        stored = json.loads((folder / "config.json").read_text())
-        parts = {name: load_component(folder / name, target) for name, target in stored.pop("parts").items()}
-        return cls(from_json(PortraitConditionerConfig, stored), **parts).eval()
+        stored = read_json(folder / "config.json")
+        with foreign(folder / "config.json"):
+            targets = stored.pop("parts")
+            if strange := sorted(name for name in targets if not name.isidentifier()):
+                raise CheckpointError(f"{folder} names a part {strange[0]!r}")
+            parts = {name: load_component(folder / name, target) for name, target in targets.items()}
+            return cls(from_json(PortraitConditionerConfig, stored), **parts).eval()
 
     def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = None) -> None:
         """Write what `from_pretrained` reads."""

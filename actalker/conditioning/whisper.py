@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from actalker.checkpoints import load_strictly, read_state
 from actalker.components import SAMPLE_RATE
 from actalker.errors import CheckpointError
+from actalker.reading import foreign, read_json
 
 _WINDOW, _HOP = 400, 160
 _PREFIXES = ("model.encoder.", "encoder.")
@@ -106,9 +107,10 @@ class WhisperEncoder(nn.Module):
         path = next((folder / name for name in _FILES if (folder / name).is_file()), None)
         if path is None or not (folder / "config.json").is_file():
             raise CheckpointError(f"{folder} holds no config.json with {' or '.join(_FILES)}; it is not Whisper")
-        values = json.loads((folder / "config.json").read_text())
+        values = read_json(folder / "config.json")
         known = {name: values[name] for name in asdict(WhisperConfig()) if name in values}
-        encoder = cls(WhisperConfig(**known))
+        with foreign(folder / "config.json"):
+            encoder = cls(WhisperConfig(**known))
         state = {
             key.removeprefix(prefix): value
             for key, value in read_state(path).items()

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from actalker.reading import shown
+
 _CONFIG = typer.Option(help="TOML file that describes the run; see `bench show doc training`.")
 
 
@@ -38,7 +40,7 @@ def train(
         return
     folder = run(settings)
     if folder.is_dir():  # not after a stop before the first checkpoint
-        typer.echo(folder)
+        typer.echo(shown(str(folder)))
 
 
 def export(
@@ -51,7 +53,7 @@ def export(
     from actalker.training.config import load_config
 
     made = store(load_config(config), out, step)
-    typer.echo(f"{out}: the model after step {made}")
+    typer.echo(shown(f"{out}: the model after step {made}"))
 
 
 def start(
@@ -66,4 +68,5 @@ def start(
     """Make a run from a folder of videos: manifest, configuration and, without a model, a toy to train."""
     from actalker.training.start import start as make
 
-    typer.echo(make(videos, out, model, seconds, steps, lambda message: typer.echo(message, err=True)))
+    made = make(videos, out, model, seconds, steps, lambda message: typer.echo(shown(message), err=True))
+    typer.echo(shown(str(made)))

@@ -5,13 +5,13 @@ Unknown keys are errors, with the known ones listed.
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
 from actalker.errors import InputError
 from actalker.masks import MaskMode
+from actalker.reading import foreign, read_toml
 from actalker.training.ablation import Ablation
 
 
@@ -199,11 +199,8 @@ def load_config(path: Path) -> TrainConfig:
     """
     if not path.is_file():
         raise InputError(f"no training config at {path}", "For a complete one: bench show doc training")
-    try:
-        values = tomllib.loads(path.read_text())
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{path} is not valid TOML: {error}") from error
-    config = _build(TrainConfig, values, str(path))
+    with foreign(path, InputError):
+        config = _build(TrainConfig, read_toml(path, InputError), str(path))
     if not config.phases or min(p.steps for p in config.phases) < 1:
         raise InputError(f"{path}: [[phases]] needs at least one entry with steps >= 1")
     for i, phase in enumerate(config.phases):

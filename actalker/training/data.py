@@ -26,6 +26,7 @@ from actalker import media
 from actalker.components import SAMPLE_RATE
 from actalker.errors import InputError
 from actalker.gates import Gates
+from actalker.reading import foreign, parse_json
 from actalker.training.features import FeatureStore, FileDigests
 
 FPS = 25
@@ -76,15 +77,18 @@ class Manifest:
             raise InputError(f"no training manifest at {path}", "One clip per line; see: bench show doc training")
         self.root = path.parent
         self.entries = []
-        for number, line in enumerate(path.read_text().splitlines(), start=1):
+        for number, line in enumerate(path.read_bytes().splitlines(), start=1):
             if not line.strip():
                 continue
-            try:
-                entry = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise InputError(f"{path}:{number} is not JSON: {error}") from error
-            if not isinstance(entry, dict) or not ({"clip", "video"} & set(entry)):
+            entry = parse_json(line, f"{path}:{number}", InputError)
+            if not ({"clip", "video"} & set(entry)):
                 raise InputError(f"{path}:{number} names neither a `clip` nor a `video`")
+            for key in ("clip", "video", "audio"):
+                if key in entry and not (isinstance(entry[key], str) and entry[key] and "\0" not in entry[key]):
+                    raise InputError(f"{path}:{number}: {key} must be the name of a file")
+            seconds = entry.get("seconds")
+            if seconds is not None and not (isinstance(seconds, int | float) and 0 < seconds < 1e6):
+                raise InputError(f"{path}:{number}: seconds must be a number above 0")
             self.entries.append(entry)
         if not self.entries:
             raise InputError(f"{path} lists no clip")
@@ -97,16 +101,17 @@ class Manifest:
         path = self.root / (entry.get("clip") or entry["video"])
         if not path.is_file():
             raise InputError(f"the manifest lists {path}, which does not exist")
-        if "clip" in entry:
-            with np.load(path) as data:
-                face = data.get("face_box")
-                frames, audio = data["frames"], data["audio"]
-        else:
-            sound = self.root / entry["audio"] if "audio" in entry else path
-            frames, audio = _read_files(path, sound, entry.get("seconds"))
-            face = None
-            if "face" in entry:
-                face = np.broadcast_to(np.asarray(entry["face"], np.float32), (len(frames), 4))
+        with foreign(path, InputError):
+            if "clip" in entry:
+                with np.load(path, allow_pickle=False) as data:
+                    face = data.get("face_box")
+                    frames, audio = data["frames"], data["audio"]
+            else:
+                sound = self.root / entry["audio"] if "audio" in entry else path
+                frames, audio = _read_files(path, sound, entry.get("seconds"))
+                face = None
+                if "face" in entry:
+                    face = np.broadcast_to(np.asarray(entry["face"], np.float32), (len(frames), 4))
         return TrainingClip(frames, audio, face, str(entry.get("identity", path.stem)))
 
     def digest(self, index: int, files: FileDigests) -> str:

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from actalker.errors import InputError
+from actalker.reading import foreign, read_json
 
 SHARD_BYTES = 256 * 2**20
 """Size at which a shard is written."""
@@ -34,10 +36,9 @@ class FileDigests:
         self._path = path
         self._known: dict[str, list[Any]] = {}
         if path.is_file():
-            try:
-                self._known = dict(json.loads(path.read_text()))
-            except (ValueError, TypeError):  # half-written or foreign: it only saves time
-                self._known = {}
+            with suppress(InputError):  # half-written or foreign: it only saves time
+                known = read_json(path, InputError)
+                self._known = {name: seen for name, seen in known.items() if isinstance(seen, list) and seen}
 
     def digest(self, file: Path) -> str:
         """SHA-256 of a file's bytes.
@@ -83,7 +84,8 @@ class FeatureStore(Sequence[Mapping[str, Tensor]]):
         for listing in sorted(self.folder.glob("*.json")):
             shard = listing.with_suffix(".safetensors")
             if shard.is_file():
-                self._shards.update(dict.fromkeys(json.loads(listing.read_text()), shard))
+                with foreign(listing, InputError):
+                    self._shards.update(dict.fromkeys(json.loads(listing.read_bytes()), shard))
 
     def missing(self) -> list[int]:
         """Positions whose clips are not there yet; of equal clips only the first."""
@@ -106,7 +108,7 @@ class FeatureStore(Sequence[Mapping[str, Tensor]]):
         self.folder.mkdir(parents=True, exist_ok=True)
         name = hashlib.sha256(" ".join(self._waiting).encode()).hexdigest()[:24]
         shard = self.folder / f"{name}.safetensors"
-        partial = self.folder / f"{name}.{os.getpid()}.partial"
+        partial = self.folder / f"{name}.{secrets.token_hex(8)}.partial"
         save_file(
             {f"{key}/{part}": value.contiguous() for key, f in self._waiting.items() for part, value in f.items()},
             partial,
@@ -129,7 +131,8 @@ class FeatureStore(Sequence[Mapping[str, Tensor]]):
         from safetensors import safe_open
 
         if shard not in self._open:
-            self._open[shard] = safe_open(shard, framework="pt")
+            with foreign(shard, InputError):
+                self._open[shard] = safe_open(shard, framework="pt")
         return self._open[shard]
 
 
@@ -155,6 +158,6 @@ class _Stored(Mapping[str, Tensor]):
 
 
 def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f"{path.name}.{secrets.token_hex(8)}.partial")
     partial.write_text(text)
     partial.replace(path)

@@ -9,7 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from actalker.errors import MissingPackageError
+from actalker.errors import ActalkerError, MissingPackageError
+from actalker.reading import parse_json
 from actalker.training.config import TrainConfig
 
 
@@ -56,10 +57,16 @@ class Log:
         if not self.path.is_file():
             return
         kept = []
-        for line in self.path.read_text().splitlines():
+        for line in self.path.read_text(errors="replace").splitlines():
             try:
-                made = int(json.loads(line)["step"])
-            except (ValueError, KeyError, TypeError):  # the last line of a killed process
+                made = int(parse_json(line, self.path)["step"])
+            except (
+                ActalkerError,
+                ValueError,
+                KeyError,
+                TypeError,
+                OverflowError,
+            ):  # the last of a killed process
                 continue
             if made <= step:
                 kept.append(line + "\n")

@@ -155,15 +155,22 @@ def _weights(home: object) -> Listing:
 
 
 def _runs(home: object) -> Listing:
-    import json
-
+    from bench.core.errors import UsageError
+    from bench.results.runs import PROVENANCE_FILE, read_provenance
     from bench.store.home import Home
 
     assert isinstance(home, Home)
     rows: Rows = []
-    for path in sorted(home.runs.glob("*/run.json"), key=lambda path: path.stat().st_mtime, reverse=True):
-        details = json.loads(path.read_text(encoding="utf-8"))
-        counts = details["counts"]
-        state = f"{counts['ok']} ok, {counts['unscored']} unscored, {counts['error']} error"
-        rows.append((path.parent.name, details["created"], details["split"], state, details["command"]))
+    found = (path for path in home.runs.glob(f"*/{PROVENANCE_FILE}") if path.is_file())
+    for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True):
+        try:
+            about = read_provenance(path)
+        except UsageError as error:
+            rows.append((path.parent.name, "", "", "damaged", error.message))
+            continue
+        counts = about.get("counts", {})
+        state = ", ".join(f"{counts.get(kind, 0)} {kind}" for kind in ("ok", "unscored", "error"))
+        rows.append(
+            (path.parent.name, about.get("created", ""), about.get("split", ""), state, about.get("command", ""))
+        )
     return ("run", "created", "split", "numbers", "command"), rows

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +28,32 @@ Home = Annotated[
         "--home",
         help="Folder for clips, records and runs (default: $BENCH_HOME or ./.bench).",
         callback=_remember,
+    ),
+]
+
+
+class SandboxMode(StrEnum):
+    """See `bench.systems.sandbox`."""
+
+    AUTO = "auto"
+    REQUIRE = "require"
+    OFF = "off"
+
+
+def _close_in(mode: SandboxMode | None) -> SandboxMode | None:
+    """Let every process of this command see how much is closed to outside systems."""
+    if mode is not None:
+        os.environ["BENCH_SANDBOX"] = mode.value
+    return mode
+
+
+Sandbox = Annotated[
+    SandboxMode | None,
+    typer.Option(
+        "--sandbox",
+        help="What is closed to outside systems with bubblewrap: whatever this machine can close (auto), files and"
+        " network or none is run (require), nothing (off). Default: $BENCH_SANDBOX or auto.",
+        callback=_close_in,
     ),
 ]
 Weights = Annotated[

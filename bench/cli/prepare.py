@@ -46,6 +46,7 @@ def prepare(
         typer.Option("--dry-run", help="Only say what would be done for --methods, and under which licences."),
     ] = False,
     workers: Annotated[int, typer.Option("--workers", "-j", min=1, help="Clips prepared at a time.")] = 1,
+    sandbox: options.Sandbox = None,
     home: options.Home = None,
     weights: options.Weights = None,
 ) -> int:

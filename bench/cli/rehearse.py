@@ -21,6 +21,7 @@ def rehearse(
         typer.Option("--pinned", help="Build the authors' environment even if the contract names another."),
     ] = False,
     once: Annotated[bool, typer.Option("--once", help="Do not repeat a gate to see what the seed does.")] = False,
+    sandbox: options.Sandbox = None,
     home: options.Home = None,
 ) -> int:
     """Run an outside system's own program with stand-in weights, and compare it with its contract.

@@ -37,6 +37,7 @@ def run(
     retry: Annotated[bool, typer.Option("--retry", help="Do jobs again whose result was an error.")] = False,
     max_failures: options.MaxFailures = 0,
     job_limit: options.Limit = 3600.0,
+    sandbox: options.Sandbox = None,
     home: options.Home = None,
     weights: options.Weights = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress; only the table.")] = False,

@@ -40,6 +40,7 @@ def score(
     workers: options.Workers = None,
     metric_gpus: options.MetricGpus = None,
     max_failures: options.MaxFailures = 0,
+    sandbox: options.Sandbox = None,
     home: options.Home = None,
     weights: options.Weights = None,
     json: options.Json = False,

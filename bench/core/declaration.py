@@ -13,8 +13,9 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Any, Literal, TypeVar, Union
 
 from bench.core.errors import UsageError, did_you_mean
 
@@ -31,16 +32,32 @@ def read(path: Path, kind: type[T]) -> T:
         UsageError: the file is not TOML, a field is unknown, missing or of the wrong type, or the
             dataclass itself refused the values (ValueError in `__post_init__`).
     """
+    text = _text(path)
+    return typing.cast(T, _Reader(path, text).build(kind, _parse_toml(text, path), ()))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file whose tables are then checked by hand, with the functions at the end.
+
+    Raises:
+        UsageError: it cannot be read or is not TOML.
+    """
+    return _parse_toml(_text(path), path)
+
+
+def _text(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8-sig")  # Windows editors write a mark first
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"Cannot read {path}: {error}.") from error
+        return _bytes(path).decode("utf-8-sig")  # Windows editors write a mark first
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not valid TOML: {error}.") from error
+
+
+def _parse_toml(text: str, path: Path) -> dict[str, Any]:
     try:
-        data = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # ValueError: also dates and numbers that do not exist
         said = "it is nested too deeply" if isinstance(error, RecursionError) else error
         raise UsageError(f"{path} is not valid TOML: {said}.") from error
-    return typing.cast(T, _Reader(path, text).build(kind, data, ()))
 
 
 def read_json(path: Path, kind: type[T]) -> T:
@@ -78,6 +95,11 @@ def parse_json(data: bytes | str, kind: type[T], where: Path | str) -> T:
     except (ValueError, RecursionError) as error:  # ValueError: also bytes that are no text, and numbers too long
         said = "it is nested too deeply" if isinstance(error, RecursionError) else error
         raise UsageError(f"{where} is not valid JSON: {said}.") from error
+    return as_type(value, kind, where)
+
+
+def as_type(value: object, kind: type[T], where: Path | str) -> T:
+    """Return a value that JSON text held as a type; see `read_json`."""
     return typing.cast(T, _Reader(where, "", "an object").convert(kind, value, ()))
 
 
@@ -98,6 +120,16 @@ def line_of(path: Path, *where: str) -> int:
     return _Reader(path, path.read_text(encoding="utf-8")).line_of(where)
 
 
+@lru_cache(maxsize=512)
+def _has_fields(hint: Any) -> bool:
+    return dataclasses.is_dataclass(hint) or typing.is_typeddict(hint)
+
+
+@lru_cache(maxsize=512)
+def _hints(kind: Any) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
 class _Reader:
     """Builds values of declared types.
 
@@ -114,7 +146,7 @@ class _Reader:
 
     def build(self, kind: type, data: Mapping[str, Any], where: tuple[str, ...]) -> Any:
         fields = {f.name: f for f in dataclasses.fields(kind)}
-        hints = typing.get_type_hints(kind)
+        hints = _hints(kind)
         for key in data:
             if key not in fields:
                 raise self.error(
@@ -133,13 +165,17 @@ class _Reader:
             raise self.error(where, f"{error}") from error
 
     def convert(self, hint: Any, value: Any, where: tuple[str, ...]) -> Any:
-        origin = get_origin(hint)
+        if type(value) is hint:  # most values are what they should be
+            return value
+        # Attributes, because `typing.get_origin` and `get_args` are slow and asked for every record of a run.
+        origin = types.UnionType if isinstance(hint, types.UnionType) else getattr(hint, "__origin__", None)
+        of = getattr(hint, "__args__", ())
         if origin in (Union, types.UnionType):
-            if value is None and type(None) in get_args(hint):
-                return None
-            return self.convert(next(a for a in get_args(hint) if a is not type(None)), value, where)
+            if type(value) in of:
+                return value
+            return self.convert(next(a for a in of if a is not type(None)), value, where)
         if origin is Literal:
-            allowed = get_args(hint)
+            allowed = of
             if value not in allowed:
                 guess = did_you_mean(str(value), [str(a) for a in allowed])
                 raise self.error(
@@ -149,12 +185,16 @@ class _Reader:
         if origin in (tuple, list):
             if not isinstance(value, list):
                 raise self.error(where, f"must be a list, not {self.name(value)}.")
-            return origin(self.convert(get_args(hint)[0], item, (*where, str(i))) for i, item in enumerate(value))
+            return origin(self.convert(of[0], item, (*where, str(i))) for i, item in enumerate(value))
         if origin is not None and issubclass(origin, Mapping):
             if not isinstance(value, dict):
                 raise self.error(where, f"must be {self.table}, not {self.name(value)}.")
-            return {key: self.convert(get_args(hint)[1], item, (*where, key)) for key, item in value.items()}
-        if dataclasses.is_dataclass(hint) or typing.is_typeddict(hint):
+            inner = of[1]
+            return {
+                key: item if type(item) is inner else self.convert(inner, item, (*where, key))
+                for key, item in value.items()
+            }
+        if _has_fields(hint):
             if not isinstance(value, dict):
                 raise self.error(where, f"must be {self.table}, not {self.name(value)}.")
             if dataclasses.is_dataclass(hint):
@@ -174,8 +214,9 @@ class _Reader:
 
     def checked(self, kind: Any, data: Mapping[str, Any], where: tuple[str, ...]) -> dict[str, Any]:
         """Return a mapping whose declared keys have their types; others stay as they are."""
-        hints = typing.get_type_hints(kind)
-        for key in sorted(kind.__required_keys__ - set(data)):
+        hints = _hints(kind)
+        if not kind.__required_keys__ <= data.keys():
+            key = sorted(kind.__required_keys__ - set(data))[0]
             raise self.error(where, f"field '{key}' is missing.")
         return {k: self.convert(hints[k], v, (*where, k)) if k in hints else v for k, v in data.items()}
 

@@ -10,6 +10,7 @@ import fcntl
 import http.client
 import os
 import re
+import stat
 import time
 import urllib.error
 import urllib.request
@@ -78,12 +79,16 @@ def download(
         raise UsageError(f"{target} does not lie in {within}; nothing is downloaded.")
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f"{target.name}.part")
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
         descriptor = os.open(part, flags, 0o600)
     except OSError as error:
         raise UsageError(f"{part} cannot be written: {error.strerror}.", "Remove it.") from error
     with os.fdopen(descriptor, "r+b") as handle:
+        found = os.fstat(descriptor)
+        if found.st_uid != os.getuid() or found.st_nlink != 1 or not stat.S_ISREG(found.st_mode):
+            # Whoever made it can write to it still, also when it has its final name.
+            raise UsageError(f"{part} was made by somebody else.", "Remove it.")
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -20,6 +20,17 @@ def printable_lines(raw: str) -> str:
     return "\n".join(map(printable, raw.split("\n")))
 
 
+_UNSEEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def visible(document: str) -> str:
+    """Return a whole document in which text from files can neither reorder what is read nor break the encoding.
+
+    Control and direction characters and bytes that are no UTF-8 become U+FFFD; its own spaces stay.
+    """
+    return _UNSEEN.sub("\ufffd", document)
+
+
 def printable_json(text: str) -> str:
     """Return JSON text with everything that is not printable written as escapes: the same value, safe to show."""
 

@@ -327,12 +327,17 @@ class _Crop(TypedDict):
     rule: str
 
 
+class _Digests(TypedDict):
+    image: str
+    video: str
+
+
 class _Line(TypedDict):
     clip_id: str
     folder: str
     identity: str
     frames: int
-    digests: dict[str, str]
+    digests: _Digests
     crop: _Crop
     filters: list[dict[str, Any]]
 

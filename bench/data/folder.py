@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.core.declaration import known_json
 from bench.core.errors import BenchError, UsageError, unforeseen
 from bench.core.keys import digest, file_digest
 from bench.core.spec import Rejected, Sample, Split
@@ -291,11 +292,13 @@ def _cached(item: _Item, digests: dict[str, str], cache: Path) -> tuple[Path, _N
 
 
 def _read_result(folder: Path) -> _Normalised | None:
+    result = known_json(folder / "result.json", _Normalised)
+    if result is None or Path(result.reference).name != result.reference:
+        return None
     try:
-        result = _Normalised(**json.loads((folder / "result.json").read_text()))
         files = _FILES | {_REFERENCE: result.reference}
         whole = all((folder / files[role]).stat().st_size == size for role, size in result.sizes.items())
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (OSError, KeyError):
         return None
     return result if whole else None
 
@@ -450,11 +453,7 @@ class _SourceHashes:
     def __init__(self, index: Path) -> None:
         self._index = index
         self._changed = False
-        try:
-            known = json.loads(index.read_text())
-            self._known: dict[str, list[Any]] = known if isinstance(known, dict) else {}
-        except (OSError, ValueError):
-            self._known = {}
+        self._known = known_json(index, dict[str, list[Any]]) or {}
 
     def of(self, path: Path) -> str:
         """Return the file's sha256.

@@ -16,6 +16,7 @@ SECONDS = 5.0
 DELAY = 1.0
 """The window begins this long after the interval, whose start is a whole second and may show a cut."""
 
+_NUMBER = re.compile(r"[0-9]{1,6}")
 _ID = re.compile(r"(?:v=|youtu\.be/)([\w-]{11})")
 
 
@@ -58,8 +59,8 @@ def _candidate(
     video = _ID.search(urls.get(name, ""))
     if video is None:
         problem = problem or "no url"
-    height = int(heights.get(name, "0") or 0)
-    numbers = [int(n) for n in crop.split()] if re.fullmatch(r"[\d ]+", crop) else []
+    height = int(found) if _NUMBER.fullmatch(found := heights.get(name, "")) else 0
+    numbers = [int(n) for n in crop.split()] if all(map(_NUMBER.fullmatch, crop.split())) else []
     box = None
     if len(numbers) != 4:
         problem = problem or "no crop"
@@ -108,7 +109,7 @@ def _united(found: list[Candidate]) -> list[Candidate]:
 def _rows(path: Path) -> list[tuple[str, str]]:
     """Return (name without .mp4, rest of the line) of every line; one file begins with a byte-order mark."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     except OSError as error:
         raise UsageError(
             f"HDTF's annotation file {path} cannot be read: {error.strerror}.",
@@ -125,7 +126,7 @@ def _rows(path: Path) -> list[tuple[str, str]]:
 def _seconds(interval: str) -> tuple[float, float]:
     """Return (start, end) of `MM:SS-MM:SS` or `HH:MM:SS-HH:MM:SS`; (0, 0) when it is neither."""
     parts = interval.split("-")
-    if len(parts) != 2 or not all(re.fullmatch(r"\d+(:\d\d){1,2}", p) for p in parts):
+    if len(parts) != 2 or not all(re.fullmatch(r"[0-9]{1,4}(:[0-9]{2}){1,2}", p) for p in parts):
         return 0.0, 0.0
 
     def value(text: str) -> float:

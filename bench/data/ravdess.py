@@ -108,6 +108,10 @@ def draw(count: int, actors: int | None = None) -> list[str]:
     return round_robin(NAME, clip_ids(order), emotion, count, order)
 
 
+_LARGEST = 200 * 2**20
+"""Bytes; the published clips of four seconds have some five million."""
+
+
 class Place(NamedTuple):
     """Where a clip is: a file, or a member of a zip; `size` in bytes."""
 
@@ -146,6 +150,9 @@ class Files:
                 continue
             if name.is_absolute() or ".." in name.parts or (member.external_attr >> 28) == 0xA:
                 self.refused.append((f"{path.name}:{member.filename}", "unsafe path"))
+                continue
+            if member.file_size > _LARGEST:
+                self.refused.append((f"{path.name}:{member.filename}", "far larger than any clip"))
                 continue
             self._add(name.name, name.parent.name or path.stem, Place(path, member.filename, member.file_size))
 

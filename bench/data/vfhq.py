@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.core.errors import in_words
 from bench.data.candidates import BadAnnotation, Box, Candidate
 
 NAME = "vfhq"
@@ -89,9 +90,14 @@ def find_test_clips(root: Path) -> tuple[list[FrameFolder], list[tuple[str, str]
         if not pictures:
             continue
         numbers = sorted(pictures)
-        with Image.open(pictures[numbers[0]]) as first:
-            if first.size != (SIZE, SIZE):
-                continue
+        try:
+            with Image.open(pictures[numbers[0]]) as first:
+                size = first.size
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            refused.append((folder.name, f"its first picture cannot be read: {in_words(error)}"))
+            continue
+        if size != (SIZE, SIZE):
+            continue
         if numbers != list(range(numbers[0], numbers[0] + len(numbers))):
             refused.append((folder.name, "frames are missing between its first and last"))
             continue

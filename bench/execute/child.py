@@ -17,6 +17,7 @@ from bench.core import numerics
 from bench.core.spec import Cause
 from bench.execute.reaper import Reaper
 from bench.execute.tasks import GenerateTask, Outcome, Task
+from bench.store.files import append_to
 
 MARK = "BENCH_WORKER"
 _LOG_LIMIT = 16 * 2**20  # bytes after which a log begins anew
@@ -56,16 +57,14 @@ class Child:
 
     def _start(self) -> None:
         self._talk, theirs = Pipe()
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        if self.log.exists() and self.log.stat().st_size > _LOG_LIMIT:
-            self.log.write_bytes(b"")
+        full = self.log.exists() and self.log.stat().st_size > _LOG_LIMIT
         environment = {
             **os.environ,
             **numerics.ENVIRONMENT,
             "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
         }
         arguments = [str(theirs.fileno()), str(self._home), str(self._weights or "")]
-        with self.log.open("ab") as log:
+        with append_to(self.log, fresh=full) as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "bench.execute.child", *arguments],
                 stdin=subprocess.DEVNULL,

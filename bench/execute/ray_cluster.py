@@ -10,12 +10,15 @@ from __future__ import annotations
 import math
 import os
 import platform
+import shutil
 import socket
+import stat
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +99,7 @@ class RayCluster:
     def __init__(self, ray: Any, home: Path, weights: Path | None, marker: Path, own: bool) -> None:
         self._ray = ray
         self._own = own
-        self._arguments = (home, weights, marker, package_digest())
+        self._arguments = (home, weights, marker, package_digest(), os.environ.get(_SANDBOX, ""))
         self._actor = ray.remote(_RayWorker)
         self._run = uuid.uuid4().hex[:6]
         self._count = 0
@@ -254,8 +257,9 @@ def _scales(ray: Any) -> bool:
 class _RayWorker:
     """The actor: watches over the process that does the work."""
 
-    def __init__(self, home: Path, weights: Path | None, marker: Path, code: str, lane: Lane) -> None:
+    def __init__(self, home: Path, weights: Path | None, marker: Path, code: str, closed: str, lane: Lane) -> None:
         ray_token.hide()
+        os.environ[_SANDBOX] = closed  # what the user asked for, on whatever node this is
         if not lane.gpus:
             # Ray leaves the variable unset for actors without a GPU, and they would take GPU 0.
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
@@ -322,6 +326,8 @@ def connected(address: str | None, workers: int | None = None) -> Iterator[Any]:
             ray_token.user_token()
             ray_token.require_accepted(address)
         else:
+            folder = _own_folder()
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
             # Nothing of Ray started here may outlive this process, not even when it is killed.
             stack.callback(Reaper().close)
             stack.enter_context(ray_token.own_token())
@@ -336,6 +342,7 @@ def connected(address: str | None, workers: int | None = None) -> Iterator[Any]:
                     address="local",
                     num_cpus=workers or usable_cpus(),
                     include_dashboard=False,
+                    _temp_dir=str(folder),
                     object_store_memory=200 * 1024**2,
                     **quiet,
                 )
@@ -348,6 +355,27 @@ def connected(address: str | None, workers: int | None = None) -> Iterator[Any]:
                 "Check --ray-address, or run without a cluster: --executor inline",
             ) from error
         yield ray
+
+
+_FOLDERS = "bench-ray-"
+_SANDBOX = "BENCH_SANDBOX"  # see `bench.systems.sandbox`
+
+
+def _own_folder() -> Path:
+    """Make the folder of a Ray of ours, which only this user can enter; remove those that dead processes left.
+
+    Ray's own, `/tmp/ray`, belongs to whoever came first, is read by everybody, and keeps every session's logs. The
+    path is short because sockets lie in it, whose names are limited to some hundred bytes.
+    """
+    root = Path("/tmp" if Path("/tmp").is_dir() else tempfile.gettempdir())
+    for old in root.glob(f"{_FOLDERS}*-*"):
+        owner = old.name.removeprefix(_FOLDERS).partition("-")[0]
+        if owner.isdigit() and Path("/proc/self").exists() and not Path(f"/proc/{owner}").exists():
+            with suppress(OSError):
+                found = old.lstat()
+                if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid():
+                    shutil.rmtree(old, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"{_FOLDERS}{os.getpid()}-", dir=root))
 
 
 @contextmanager

@@ -7,7 +7,7 @@ results are compared by decoded content across versions, never by file.)
 
 from __future__ import annotations
 
-import os
+import uuid
 import wave
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -209,9 +209,9 @@ def _check(path: Path, frame: npt.NDArray[np.uint8], shape: tuple[int, ...], ind
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside `path` and rename it when the block succeeded."""
+    """Give a temporary name beside `path` that nobody can guess, and rename it when the block succeeded."""
     path = Path(path).absolute()
-    part = path.with_name(f".{path.name[:100]}.{os.getpid()}.part")
+    part = path.with_name(f".{path.name[:100]}.{uuid.uuid4().hex}.part")
     try:
         yield part
         part.replace(path)

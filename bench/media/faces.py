@@ -89,6 +89,13 @@ class FaceTrack:
     switches: int
 
 
+def _model() -> bytes:
+    from bench.weights import opened
+
+    with opened(WEIGHT) as file:
+        return file.read()
+
+
 class FaceReader:
     """Finds faces and follows one person (`bench.media.follow`).
 
@@ -104,10 +111,7 @@ class FaceReader:
     MAX_FACES = 4
 
     def __init__(self, model_path: Path | None = None) -> None:
-        if model_path is None:
-            from bench.weights import locate
-
-            model_path = locate(WEIGHT)
+        model = _model() if model_path is None else Path(model_path).read_bytes()
         try:
             import mediapipe
             from mediapipe.tasks.python import BaseOptions, vision
@@ -120,14 +124,20 @@ class FaceReader:
             image_format=mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(frame)
         )
         options = vision.FaceLandmarkerOptions(
-            base_options=BaseOptions(model_asset_buffer=Path(model_path).read_bytes()),
+            base_options=BaseOptions(model_asset_buffer=model),
             running_mode=vision.RunningMode.IMAGE,
             num_faces=self.MAX_FACES,
             output_face_blendshapes=True,
             output_facial_transformation_matrixes=True,
         )
-        with _quiet_stderr():
-            self._landmarker: Any = vision.FaceLandmarker.create_from_options(options)
+        try:
+            with _quiet_stderr():
+                self._landmarker: Any = vision.FaceLandmarker.create_from_options(options)
+        except (RuntimeError, ValueError) as error:
+            said = str(error).partition("\n")[0]
+            raise Unscored(
+                Reason.MISSING_WEIGHTS, f"{model_path or WEIGHT} is no face landmarker: {said}"
+            ) from error
         weakref.finalize(self, _release, self._landmarker)
 
     def read(

@@ -126,7 +126,7 @@ def _read(path: Path, model: Model) -> Array:
     try:
         loaded = np.load(path, allow_pickle=False)
         values = np.asarray(loaded["expression"] if path.suffix == ".npz" else loaded, np.float64)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # NumPy and its zip files raise many kinds for damaged ones
         raise Unscored(Reason.DECODE_ERROR, f"{path} holds no coefficients: {error}") from error
     if model == "deep3d" and values.ndim == 2 and values.shape[1] == 257:
         values = values[:, 80:144]

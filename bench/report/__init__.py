@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bench.core.declaration import one_of
 from bench.core.errors import UsageError, did_you_mean
+from bench.core.printable import visible
 from bench.store.files import write_bytes
 
 if TYPE_CHECKING:
@@ -144,7 +145,8 @@ def _render(
         return latex.document(tables, results.provenance).encode()
     from bench.report import html
 
-    return html.document(title, summary, tables, out, media_root or results.folder, copy_media).encode()
+    page = html.document(title, summary, tables, out, media_root or results.folder, copy_media)
+    return visible(page).encode()
 
 
 def text_table(results: Results, recipe: str | Path = "full", width: int = 120, intersection: bool = False) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,10 +15,10 @@ from urllib.parse import quote
 
 from bench.report import decide, sheets
 from bench.report.table import Column, told
+from bench.results.media import may_copy
 from bench.results.runs import Results, gate_order
 from bench.results.summary import Summary
 from bench.store.files import staged
-from bench.store.home import Home
 
 EXTRA_BYTES = 1_000_000
 """How much of the page may be curves and spectrograms, so that a thousand clips stay below 2 MB."""
@@ -54,7 +53,7 @@ class Media:
     def _link(self, raw: str) -> str:
         path = Path(raw) if self.root is None else self.root / raw
         if self.copy:
-            if not path.is_file() or not self.may_copy(path):
+            if not may_copy(path, self.root):
                 return ""
             # Blobs are named by content; other files may share a name, so their folder's name goes along.
             target = self.out / "media" / f"{path.parent.name}-{path.name}".lstrip(".-")
@@ -63,36 +62,6 @@ class Media:
                     shutil.copyfile(path, part)
             path = target
         return quote(os.fsencode(Path(os.path.relpath(path.resolve(), self.out.resolve())).as_posix()))
-
-    def may_copy(self, path: Path) -> bool:
-        """Tell whether a file may be taken into a folder that is sent on.
-
-        Rows can come from anybody and name any file of the user. Those of a run in the user's own home are
-        believed; others may name what lies in their own folder, and in the store and the data beside a `runs`
-        folder it is in.
-        Whatever it is called, it has to be a picture, a sound or a video.
-        """
-        place = path.resolve()
-        if self.root is not None:
-            root = self.root.resolve()
-            beside = root.parent.parent
-            own = [root, *((beside / "blobs", beside / "data") if root.parent.name == "runs" else ())]
-            if root.parent != Home().runs and not any(place.is_relative_to(folder) for folder in own):
-                return False
-        with place.open("rb") as file:
-            return _is_media(file.read(12))
-
-
-_MEDIA = (
-    rb"\x89PNG\r\n", rb"\xff\xd8\xff", rb"GIF8", rb"BM", rb"II\*\x00", rb"MM\x00\*", rb"RIFF....(WAVE|WEBP|AVI )",
-    rb"....(ftyp|moov|mdat|free|wide)", rb"\x1aE\xdf\xa3", rb"OggS", rb"fLaC", rb"ID3", rb"\xff[\xe2-\xfb]",
-    rb"\x00\x00\x01\xba",
-)  # fmt: skip
-"""How files of pictures, sounds and videos begin."""
-
-
-def _is_media(head: bytes) -> bool:
-    return any(re.match(begin, head, re.DOTALL) for begin in _MEDIA)
 
 
 def rows_of(summary: Summary) -> list[tuple[str, str, bool]]:

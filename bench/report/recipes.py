@@ -7,13 +7,12 @@ synthetic domain; a leading `!` excludes.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.core.declaration import check_keys, one_of, strings, tables, texts
+from bench.core.declaration import check_keys, one_of, read_toml, strings, tables, texts
 from bench.core.errors import UsageError, did_you_mean
 from bench.core.resources import data_folder
 
@@ -123,13 +122,7 @@ def load(recipe: str | Path) -> Recipe:
                 f"Recipes: {', '.join(names())}; or give the path of your own .toml file.",
             )
         path = data_folder("reports") / "recipes" / f"{recipe}.toml"
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise UsageError(f"The recipe {path} cannot be read: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"The recipe {path} is not valid TOML: {error}.") from error
-    return parse(data, path.stem, str(path))
+    return parse(read_toml(path), path.stem, str(path))
 
 
 def parse(data: Mapping[str, Any], name: str, origin: str = "recipe") -> Recipe:

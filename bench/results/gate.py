@@ -17,13 +17,12 @@ noise floor of these very clips, or, without a floor, the clustered t interval.
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench.core.declaration import check_keys, matches, one_of, strings
+from bench.core.declaration import check_keys, matches, one_of, read_toml, strings
 from bench.core.errors import ExitCode, MissingError, UsageError, did_you_mean
 from bench.results import statistics
 from bench.results.compare import Difference, compare
@@ -145,16 +144,12 @@ def load_rules(path: Path) -> Rules:
         MissingError: there is no such file.
         UsageError: broken TOML, unknown keys or impossible values.
     """
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError as error:
+    if not path.exists():
         raise MissingError(
             f"There is no rules file {path}.",
             "`bench new ci` writes first ones, `bench show doc gate` explains them; or give --rules PATH.",
-        ) from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"The rules file {path} is not readable TOML: {error}.") from error
-    return parse_rules(data, str(path))
+        )
+    return parse_rules(read_toml(path), str(path))
 
 
 def parse_rules(data: Mapping[str, Any], origin: str = "gate.toml") -> Rules:

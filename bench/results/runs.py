@@ -66,8 +66,14 @@ class _Method(TypedDict, total=False):
     kind: str
     gates: list[str]
     summary: str
+    note: str
     settings: dict[str, Any]
     weights: dict[str, str]
+
+
+class _Floor(TypedDict):
+    same: float
+    cross: float
 
 
 class Provenance(TypedDict, total=False):
@@ -90,6 +96,7 @@ class Provenance(TypedDict, total=False):
     rejected: list[dict[str, Any]]
     counts: dict[str, int]
     runs: list[dict[str, Any]]
+    floors: dict[str, _Floor]
 
 
 @dataclass(frozen=True)
@@ -279,12 +286,17 @@ def load(run: str | Path, home: Path | None = None) -> Results:
         raise
     except Exception as error:  # pyarrow and pandas raise many kinds for damaged files, some of them their own
         raise UsageError(f"{path} cannot be read as Parquet rows: {error}") from error
-    provenance = _read_provenance(folder / PROVENANCE_FILE)
+    provenance = read_provenance(folder / PROVENANCE_FILE)
     clips = read_json(folder / CLIPS_FILE, dict[str, dict[str, Any]]) if (folder / CLIPS_FILE).is_file() else {}
     return Results(rows, provenance, name=folder.name, folder=folder.resolve(), clips=clips)
 
 
-def _read_provenance(path: Path) -> Mapping[str, Any]:
+def read_provenance(path: Path) -> Provenance:
+    """Read the `run.json` of a run folder, empty where there is none.
+
+    Raises:
+        UsageError: it is damaged.
+    """
     if not path.is_file():
         return {}
     found = read_json(path, Provenance)

@@ -13,10 +13,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
+from bench.core.declaration import known_json
 from bench.results import statistics
 from bench.results.runs import Results
 from bench.results.statistics import Array, Clusters
@@ -486,8 +487,10 @@ def floors(home: Home, split: str, protocols: Mapping[str, Any]) -> dict[str, An
 
 
 def _kept(home: Home, split: str) -> dict[str, Any]:
-    try:
-        data = json.loads((folder(home, split) / FLOORS_FILE).read_bytes())
-        return dict(data["floors"]) if data.get("schema") == SCHEMA else {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}
+    found = known_json(folder(home, split) / FLOORS_FILE, _Kept)
+    return found["floors"] if found is not None and found["schema"] == SCHEMA else {}
+
+
+class _Kept(TypedDict):
+    schema: int
+    floors: dict[str, dict[str, Any]]

@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from bench.core.declaration import parse_json
+from bench.core.errors import UsageError
 from bench.results import statistics
 
 
@@ -39,9 +41,8 @@ class Halves:
 def read(text: str) -> Halves | None:
     """Return what `Halves.text` wrote, None for anything else (rows may come from anywhere)."""
     try:
-        data = json.loads(text)
-        found = Halves(str(data["of"]), int(data["identities"]), tuple(float(v) for v in data["values"]))
-    except (ValueError, KeyError, TypeError):
+        found = parse_json(text, Halves, "a value")
+    except UsageError:
         return None
     return found if len(found.values) > 1 and all(math.isfinite(v) for v in found.values) else None
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from bench import __version__
 from bench.catalogue import HERE, Unavailable, unavailable
+from bench.core.declaration import known_json
 from bench.core.errors import UsageError, did_you_mean
 from bench.core.keys import digest
 from bench.core.spec import MetricSpec
@@ -338,12 +339,12 @@ def _made_before(folder: Path, rows: pd.DataFrame) -> dict[str, Any] | None:
     """Return the folder's provenance if its rows are these."""
     import pandas as pd
 
+    details = known_json(folder / PROVENANCE_FILE, dict[str, Any])
     try:
         known = pd.read_parquet(folder / ROWS_FILE)
-        details = json.loads((folder / PROVENANCE_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except Exception:  # pyarrow and pandas raise many kinds for damaged files, some of them their own
         return None
-    return details if isinstance(details, dict) and known.equals(rows) else None
+    return details if known.equals(rows) else None
 
 
 def _lasting(details: Mapping[str, Any]) -> dict[str, Any]:

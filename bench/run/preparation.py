@@ -20,6 +20,7 @@ from bench.data.preparation import Layout, Result, known, read_results, record_p
 from bench.execute.interrupt import Interrupt
 from bench.execute.scheduler import Scheduler
 from bench.execute.tasks import Outcome, PrepareTask, Task
+from bench.store.files import append_to
 from bench.store.home import Home
 
 
@@ -73,8 +74,7 @@ class Preparer:
         self.tried: list[Result] = []
 
     def __enter__(self) -> Preparer:
-        self._root.mkdir(parents=True, exist_ok=True)
-        lock = self._stack.enter_context((self._root / "prepare.lock").open("w"))
+        lock = self._stack.enter_context(append_to(self._root / "prepare.lock"))
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

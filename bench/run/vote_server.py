@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from bench.core.declaration import parse_json
 from bench.core.errors import UsageError
 from bench.core.resources import data_folder
 from bench.run.voting import MEDIA, Desk
@@ -79,14 +80,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._say(HTTPStatus.FORBIDDEN, "Not taken.")
             return
         try:
-            data = json.loads(body)
-            if not isinstance(data, dict):
-                raise ValueError
-            taken = self.desk.take(data)
+            taken = self.desk.take(parse_json(body, dict[str, Any], "the answer"))
         except UsageError as error:
             self._say(HTTPStatus.BAD_REQUEST, error.message)
-        except ValueError:
-            self._say(HTTPStatus.BAD_REQUEST, "Not JSON.")
         else:
             self._say(HTTPStatus.OK if taken else HTTPStatus.GONE, "Stored." if taken else "That trial is over.")
 

@@ -17,11 +17,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bench.core.declaration import as_type, parse_json, read_json
 from bench.core.errors import MissingError, UsageError, did_you_mean
 from bench.core.keys import digest
+from bench.results.media import may_copy
 from bench.results.runs import Results
 from bench.results.votes import Vote
-from bench.store.files import write_bytes
+from bench.store.files import append_to, make_folder, require_inside, write_bytes
 
 STUDY_FILE, VOTES_FILE, MEDIA = "study.json", "votes.jsonl", "media"
 SCHEMA = 1
@@ -125,7 +127,8 @@ def make_study(
     names = iter(rng.permutation(10**6)[: 4 * len(shown) + 16])
     clips: list[Clip] = []
     pictures: dict[str, str] = {}
-    (folder / MEDIA).mkdir(parents=True, exist_ok=True)
+    make_folder(folder / MEDIA)
+    require_inside(folder / MEDIA / "file", folder)
     for sample in sorted({s for s, _ in shown}):
         mine = {method: path for (s, method), path in shown.items() if s == sample}
         reference, picture = _files_of(results, sample)
@@ -178,7 +181,7 @@ def _clips_of(results: Results, samples: int | None) -> dict[tuple[str, str], Pa
         .drop_duplicates(["sample", "method", "gate"])
         .itertuples(index=False, name=None)
     }
-    found = {key: path for key, path in found.items() if path.is_file()}
+    found = {key: path for key, path in found.items() if may_copy(path, results.folder)}
     if samples is not None:
         kept = sorted({s for s, _ in found})[:samples]
         found = {key: path for key, path in found.items() if key[0] in kept}
@@ -194,7 +197,7 @@ def _files_of(results: Results, sample: str) -> tuple[Path | None, Path | None]:
     row = results.rows[results.rows["sample"] == sample].iloc[0]
     base = results.folder or Path()
     files = [base / str(row[k]) if row[k] else None for k in ("reference_path", "image_path")]
-    reference, picture = (f if f is not None and f.is_file() else None for f in files)
+    reference, picture = (f if f is not None and may_copy(f, results.folder) else None for f in files)
     return reference, picture
 
 
@@ -243,16 +246,18 @@ def load_study(folder: Path) -> Study:
         UsageError: the file is no study of this version.
     """
     path = folder / STUDY_FILE
+    if not path.exists():
+        raise MissingError(f"There is no study in {folder}.", "Make one: bench vote serve RUN")
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        if data.pop("schema") != SCHEMA:
-            raise ValueError("another version")
-        clips = tuple(Clip(**c) for c in data.pop("clips"))
-        return Study(clips=clips, questions=tuple(data.pop("questions")), **data)
-    except FileNotFoundError as error:
-        raise MissingError(f"There is no study in {folder}.", "Make one: bench vote serve RUN") from error
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UsageError(f"{path} is not a study: {error}.", "Make a new one in another folder.") from error
+        data = read_json(path, dict[str, Any])
+        if data.pop("schema", None) != SCHEMA:
+            raise UsageError(f"{path} is of another version.")
+        study = as_type(data, Study, path)
+        if unknown := [q for q in study.questions if q not in QUESTIONS]:
+            raise UsageError(f"{path}: questions: {unknown[0]!r} is none of {', '.join(QUESTIONS)}.")
+        return study
+    except UsageError as error:
+        raise UsageError(f"Not a study: {error.message}", "Make a new one in another folder.") from error
 
 
 def read_votes(folder: Path, study: Study) -> tuple[list[Vote], list[str]]:
@@ -270,7 +275,7 @@ def read_votes(folder: Path, study: Study) -> tuple[list[Vote], list[str]]:
         return [], []
     for number, line in enumerate(lines, 1):
         try:
-            data = json.loads(line)
+            data = parse_json(line, dict[str, Any], "a vote")
             vote = Vote(**{k: str(data[k]) for k in Vote.__slots__})
             if data["study"] != study.digest:
                 problems.append(f"line {number} is about another study")
@@ -280,8 +285,8 @@ def read_votes(folder: Path, study: Study) -> tuple[list[Vote], list[str]]:
                 problems.append(f"line {number} answers {vote.answer!r}")
             elif vote.answer != "broken":
                 votes.append(vote)
-        except (ValueError, KeyError, TypeError) as error:
-            problems.append(f"line {number} is no vote ({type(error).__name__})")
+        except (UsageError, KeyError):
+            problems.append(f"line {number} is no vote")
     return votes, problems
 
 
@@ -383,8 +388,8 @@ class Desk:
             del self._open[str(data["trial"])]
             shown = trial.pop("shown")
             record = {"study": self.study.digest, **trial, "answer": answer, **numbers, "time": int(shown)}
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(record, sort_keys=True) + "\n")
+            with append_to(self._path) as file:
+                file.write(json.dumps(record, sort_keys=True).encode() + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
             vote = Vote(**{k: str(record[k]) for k in Vote.__slots__})

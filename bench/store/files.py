@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from bench.core.errors import BenchError, UsageError
 
@@ -77,6 +78,32 @@ def write_bytes(final: Path, data: bytes, within: Path | None = None) -> None:
     """Write a whole file atomically; see `staged`."""
     with staged(final, within) as temporary:
         temporary.write_bytes(data)
+
+
+def append_to(path: Path, fresh: bool = False) -> IO[bytes]:
+    """Open a file that grows (a log, answers) or is held (a lock), never through a link, as private as its folder.
+
+    Args:
+        path: its folder is made when missing.
+        fresh: begin with an empty file, in place of whatever has the name.
+
+    Raises:
+        UsageError: the name is a link's or a folder's.
+    """
+    make_folder(path.parent)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK  # a pipe without reader: ENXIO
+    try:
+        if fresh:
+            path.unlink(missing_ok=True)
+        descriptor = os.open(path, flags, 0o600)
+    except OSError as error:
+        # In folders like /tmp, kernels refuse to follow others' links by themselves.
+        if error.errno not in (errno.ELOOP, errno.EISDIR, errno.ENXIO) and not path.is_symlink():
+            raise
+        raise UsageError(f"{path} is a link or no file; nothing is written to it.", "Remove it.") from error
+    with suppress(PermissionError):  # a colleague's, in a home that is shared
+        os.fchmod(descriptor, file_mode(path.parent))
+    return os.fdopen(descriptor, "ab")
 
 
 def require_inside(path: Path, folder: Path) -> None:

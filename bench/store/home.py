@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import tempfile
 from pathlib import Path
 
 from bench.core.errors import UsageError
@@ -51,9 +52,8 @@ class Home:
             self.path.mkdir(mode=0o700, exist_ok=True)
             for folder in (self.blobs.root, self.records.root, self.runs, self.data, self.logs, self.methods):
                 self._close(folder)
-            probe = self.path / f".probe-{os.getpid()}"
-            probe.write_bytes(b"")
-            probe.unlink()
+            with tempfile.TemporaryFile(dir=self.path):
+                pass
         except OSError as error:
             raise UsageError(
                 f"Cannot write to {self.path}: {error.strerror}.",

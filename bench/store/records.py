@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
-from bench.core.declaration import known_json
+from bench.core.declaration import known_json, parse_json
+from bench.core.errors import UsageError
 from bench.store.files import write_bytes
 
 Kind = Literal["gen", "score", "set", "feature"]
@@ -67,6 +69,19 @@ _NEEDED: Mapping[tuple[Kind, str], tuple[str, ...]] = {
 }
 
 
+def _whole(kind: Kind, found: Any) -> Record | None:
+    """Return a record that holds what its status promises, else None."""
+    if found is None or not all(name in found for name in _NEEDED.get((kind, found["status"]), ())):
+        return None
+    return found if all(_names_a_blob(found[k]) for k in ("clip", "blob") if k in found) else None
+
+
+def _names_a_blob(value: Mapping[str, Any]) -> bool:
+    """Tell whether this can only name a file of the store: a record can come with somebody's folder."""
+    proper = re.fullmatch(r"[0-9a-f]{64}", value["sha256"]) and re.fullmatch(r"[^/\0]{0,40}", value["suffix"])
+    return bool(proper) and value.keys() == _Blob.__required_keys__
+
+
 class Records:
     """The record folder.
 
@@ -89,9 +104,7 @@ class Records:
 
     def get(self, kind: Kind, key: str) -> Record | None:
         """Return a record, or None when there is none; one that a failing disk damaged counts as none."""
-        found: Any = known_json(self.path(kind, key), _SHAPES[kind])
-        whole = found is not None and all(name in found for name in _NEEDED.get((kind, found["status"]), ()))
-        return found if whole else None
+        return _whole(kind, known_json(self.path(kind, key), _SHAPES[kind]))
 
     def drop(self, kind: Kind, key: str) -> None:
         """Forget a record, so that its job is done again."""
@@ -129,9 +142,11 @@ class Records:
                 continue
             known = journal.get(key)
             if known is not None and known[0] == stamp:
-                with suppress(ValueError, RecursionError):  # else its own file is read
-                    found[key] = json.loads(known[1])
-                    continue
+                with suppress(UsageError):  # else its own file is read
+                    record = _whole(kind, parse_json(known[1], _SHAPES[kind], key))
+                    if record is not None:
+                        found[key] = record
+                        continue
             record = self.get(kind, key)
             if record is not None:
                 found[key] = record

@@ -37,16 +37,25 @@ def load(name: str) -> Any:
     Raises:
         Unscored: the file is missing, or is not the one that was trained with this version.
     """
-    return load_file(name, weights.locate(f"synthetic_{name}"))
+    return _verified(name, weights.locate(f"synthetic_{name}"))
 
 
 @cache
+def _verified(name: str, _path: Path) -> Any:
+    with weights.opened(f"synthetic_{name}") as file:
+        return _network(name, file.read())
+
+
 def load_file(name: str, path: Path) -> Any:
-    """Return the named network with the weights of a file, in float32, in evaluation mode."""
-    from safetensors.torch import load_file as read
+    """Return the named network with the weights of a file just trained, in float32, in evaluation mode."""
+    return _network(name, path.read_bytes())
+
+
+def _network(name: str, data: bytes) -> Any:
+    from safetensors.torch import load as read
 
     from bench.synthetic import networks
 
     network = getattr(networks, NETWORKS[name])()
-    network.load_state_dict(read(path))
+    network.load_state_dict(read(data))
     return network.eval().requires_grad_(False)

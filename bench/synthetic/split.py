@@ -11,9 +11,11 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from bench.core.declaration import known_json
 from bench.core.errors import UsageError, did_you_mean
 from bench.core.spec import Sample, Split
 from bench.media.decode import chunks
@@ -127,12 +129,12 @@ def _make(folder: Path, partition: Partition, index: int, identity: int) -> dict
 
 def _verified(folder: Path) -> dict[str, str] | None:
     """Return the recorded digests if every file is there and unchanged."""
+    record = known_json(folder / _RECORD, dict[str, Any]) or {}
+    if record.pop("version", None) != VERSION or set(record) != set(_FILES):
+        return None
     try:
-        record = json.loads((folder / _RECORD).read_bytes())
-        if record.pop("version") != VERSION or set(record) != set(_FILES):
-            return None
         intact = all(_digest(folder / file) == record[key] for key, file in _FILES.items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except OSError:
         return None
     return record if intact else None
 

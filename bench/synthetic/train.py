@@ -26,6 +26,7 @@ from rich.progress import (
 )
 from safetensors.torch import save_file
 
+from bench.core.declaration import read_json
 from bench.synthetic import embedded
 from bench.synthetic.stages import STAGES, Stage
 
@@ -142,7 +143,7 @@ def _write(stage: Stage, out: Path, steps: int, scale: float, seed: int, seconds
     part.chmod(0o644)
     part.replace(path)
     manifest = out / embedded.MANIFEST
-    entries = json.loads(manifest.read_text()) if manifest.is_file() else {}
+    entries = read_json(manifest, dict[str, dict[str, object]]) if manifest.is_file() else {}
     entries[name] = {
         "file": path.name,
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),

@@ -25,7 +25,7 @@ import numpy.typing as npt
 from bench.core.errors import BenchError, MissingError
 from bench.core.spec import Cause, Gate, MethodSpec, Sample, Unscored, WeightRef
 from bench.methods.base import GenerationFailed, Video
-from bench.store.files import make_folder, require_inside, staged
+from bench.store.files import append_to, require_inside, staged
 from bench.store.home import Home
 from bench.systems.contract import Contract, Output, find
 from bench.systems.environment import (
@@ -170,8 +170,7 @@ class ExternalMethod:
     def _log(self, name: str) -> Path:
         """Return an empty log file."""
         log = self.home.logs / self.contract.name / f"{re.sub(r'[^A-Za-z0-9._-]', '_', name)}.log"
-        make_folder(log.parent)
-        log.write_bytes(b"")
+        append_to(log, fresh=True).close()
         return log
 
     def close_job(self) -> None:
@@ -261,8 +260,8 @@ class ExternalMethod:
 
     def _run(self, state: State, inputs: Inputs, argv: list[str], cwd: Path, log: Path, limit: float) -> Ended:
         start = self._launch(state, inputs, argv, cwd, inputs.job)
-        with log.open("a", encoding="utf-8") as file:
-            file.write(f"$ {' '.join(argv)}\n")
+        with append_to(log) as file:
+            file.write(f"$ {' '.join(argv)}\n".encode(errors="surrogateescape"))
         ended = run(start.argv, cwd, start.env, log, limit, start.stop)
         self.process_seconds += ended.seconds
         return ended
@@ -283,8 +282,8 @@ class ExternalMethod:
                 self._runner = Runner(start.argv, checkout, start.env, job, limit)
             except RunnerFailed as error:
                 self._use_runner = False
-                with log.open("a", encoding="utf-8") as file:
-                    file.write(f"The runner did not start, one process per sample instead: {error}\n")
+                with append_to(log) as file:
+                    file.write(f"The runner did not start, one process per sample instead: {error}\n".encode())
                 return None
         # The words after the program and its script are what the script would have been called with.
         ended = self._runner.do(argv[2:], cwd, log, limit)
@@ -333,8 +332,7 @@ class ExternalMethod:
         if not self.contract.run.serial:
             yield
             return
-        self.place.root.mkdir(parents=True, exist_ok=True)
-        with (self.place.root / "turn.lock").open("w") as file:
+        with append_to(self.place.root / "turn.lock") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 

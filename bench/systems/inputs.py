@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from bench.core.declaration import as_type
+from bench.core.errors import UsageError
 from bench.core.spec import Cause, Gate, Sample
 from bench.media.decode import SAMPLE_RATE, chunks, read_audio, read_image
 from bench.media.encode import write_clip, write_image, write_wav
@@ -215,8 +217,8 @@ class Inputs:
         if config.base:
             file = Path(self.value("checkout")) / config.base
             try:
-                base = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-            except (OSError, yaml.YAMLError) as error:
+                base = as_type(yaml.safe_load(file.read_text(encoding="utf-8")) or {}, dict[str, Any], file)
+            except (OSError, ValueError, RecursionError, yaml.YAMLError, UsageError) as error:
                 raise GenerationFailed(
                     Cause.ENVIRONMENT,
                     f"{self.contract.name}: the configuration it starts from cannot be read: {file}: {error}.",

@@ -18,7 +18,7 @@ from typing import Literal
 
 from bench.core.errors import BenchError, MissingError, UsageError
 from bench.core.keys import digest, file_digest
-from bench.store.files import make_folder, require_inside
+from bench.store.files import append_to, make_folder, require_inside
 from bench.store.home import Home
 from bench.systems.contract import Contract, Weight, find
 from bench.systems.environment import (
@@ -281,8 +281,7 @@ class Builder:
             context = Path(temporary)
             archive = context / "repository.tar"
             self._step(["git", "-C", str(checkout), "archive", "-o", str(archive), "HEAD"], context)
-            with tarfile.open(archive) as tar:
-                tar.extractall(context / "repository", filter="data")
+            unpack(archive, context / "repository")
             archive.unlink()
             (context / "Dockerfile").write_text(dockerfile(self.contract), encoding="utf-8")
             self._step(["docker", "build", "--tag", tag, str(context)], context)
@@ -305,16 +304,28 @@ class Builder:
     def _step(self, argv: Sequence[str], cwd: Path, env: Mapping[str, str] | None = None) -> None:
         """Run a step with `env` for its whole environment; None, for git and the like, is the user's own."""
         own = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VIRTUAL_ENV", "CONDA"))}
-        make_folder(self.log.parent)
         make_folder(self.where.user)
-        with self.log.open("a", encoding="utf-8") as file:
-            file.write(f"$ {' '.join(argv)}\n")
+        with append_to(self.log) as file:
+            file.write(f"$ {' '.join(argv)}\n".encode(errors="surrogateescape"))
         ended = run(argv, cwd, own if env is None else env, self.log, _STEP_LIMIT)
         if ended.returncode != 0:
             raise BenchError(
                 f"Preparing {self.contract.name} stopped at: {' '.join(argv)}\n{last_lines(self.log)}",
                 f"The whole log: {self.log}. The same command goes on from here.",
             )
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Unpack a tar archive of a repository into a folder and nowhere else.
+
+    Raises:
+        BenchError: it is none, or holds a path, a link or a device that leads out of the folder.
+    """
+    try:
+        with tarfile.open(archive) as tar:
+            tar.extractall(folder, filter="data")
+    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+        raise BenchError(f"The repository cannot be unpacked: {error}") from error
 
 
 def _settings() -> dict[str, str]:

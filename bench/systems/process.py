@@ -11,6 +11,11 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from bench.core.declaration import parse_json
+from bench.core.errors import UsageError
+from bench.store.files import append_to
 
 _WATCHDOG = Path(__file__).with_name("watchdog.py")
 _LOG_LIMIT = 4 * 2**20
@@ -36,6 +41,14 @@ class Ended:
     failed: str = ""
 
 
+def _status(text: bytes) -> dict[str, Any]:
+    """Return what a watchdog said at the end, which is nothing when it was killed over it."""
+    try:
+        return parse_json(text or b"{}", dict[str, Any], "the watchdog's answer")
+    except UsageError:
+        return {}
+
+
 class Command:
     """A running command.
 
@@ -58,7 +71,7 @@ class Command:
         talk: bool = False,
         stop: Sequence[str] = (),
     ) -> None:
-        log.parent.mkdir(parents=True, exist_ok=True)
+        append_to(log).close()
         liveness, self._liveness = os.pipe()
         self._status, status = os.pipe()
         passed = [liveness, status]
@@ -114,7 +127,7 @@ class Command:
             if not text:
                 text = self._read_status(_KILL_TIME)
             self._close(self._status, self.stdin, self.stdout)
-            status = json.loads(text) if text else {}
+            status = _status(text)
             returncode = status.get("returncode")
             if self._closed_in and returncode is not None and returncode > 128:
                 returncode = 128 - returncode  # bubblewrap passes a signal on as a status

@@ -7,8 +7,10 @@ samples under every gate, and compares what happened with what the contract says
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import os
 import re
 import shutil
 import subprocess
@@ -17,9 +19,9 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
-from bench.core.declaration import line_of
+from bench.core.declaration import line_of, parse_json
 from bench.core.errors import BenchError, MissingError, UsageError
 from bench.core.spec import GATES, Gate, Sample
 from bench.media.decode import chunks, read_audio
@@ -27,6 +29,7 @@ from bench.media.encode import write_clip, write_image
 from bench.media.probe import resample_plan
 from bench.media.scale import Resizer
 from bench.methods.base import GenerationFailed
+from bench.store.files import append_to
 from bench.store.home import Home
 from bench.systems import contract as contracts
 from bench.systems.contract import Contract, Environment
@@ -83,7 +86,7 @@ class Rehearsal:
         self.place = place(contract.name, self.home)
         self.log = self.home.logs / contract.name / "rehearsal.log"
         self.differences: list[str] = []
-        self.about: dict[str, Any] = {}
+        self.about: _About = {}
         self.record: Record | None = None
 
     def run(self, checkout: Path, python: Path | None, pinned: bool, once: bool) -> Iterator[str]:
@@ -110,8 +113,7 @@ class Rehearsal:
             raise UsageError(f"There is no folder {checkout}.", "--checkout takes the system's repository.")
         shutil.rmtree(self.place.checkout, ignore_errors=True)
         self.place.root.mkdir(parents=True, exist_ok=True)
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        self.log.write_bytes(b"")
+        append_to(self.log, fresh=True).close()
         commit = checkout_commit(checkout)
         yield f"copying {checkout} ({commit[:12] or 'no git checkout'})"
         copy_checkout(checkout, self.place.checkout, [w.path for w in contract.weights])
@@ -213,15 +215,16 @@ class Rehearsal:
         if method.refused:
             self._differ(("run", "runner"), method.refused)
         take.seconds, take.log, take.raw = method.seconds, method.printed(), method.raw or GateRecord()
-        for line in trace.read_text(encoding="utf-8").splitlines() if trace.exists() else ():
-            event = json.loads(line)
-            if event["kind"] != "ended":
-                take.events.add((event["kind"], event["text"]))
-                continue
-            found = json.loads(event["text"])
-            take.memory_mb = max(take.memory_mb, found["memory_mb"])
-            if len(found["packages"]) >= len(self.about.get("packages", ())):
-                self.about = found
+        for line in trace.read_bytes().splitlines() if trace.exists() else ():
+            with contextlib.suppress(UsageError):  # the system could write into it, too
+                event = parse_json(line, _Event, "an event")
+                if event["kind"] != "ended":
+                    take.events.add((event["kind"], event["text"]))
+                    continue
+                found = parse_json(event["text"], _About, "what it says of itself")
+                take.memory_mb = max(take.memory_mb, found.get("memory_mb", 0))
+                if len(found.get("packages", ())) >= len(self.about.get("packages", ())):
+                    self.about = found
         return take, problem
 
     def _samples(self) -> tuple[Sample, Sample]:
@@ -394,14 +397,28 @@ class _Watched(ExternalMethod):
         return path
 
 
+class _Event(TypedDict):
+    """A line that `bench.systems.inside.bench_trace` writes."""
+
+    kind: str
+    text: str
+
+
+class _About(TypedDict, total=False):
+    memory_mb: int
+    python: str
+    packages: dict[str, str]
+    gpu: bool
+
+
 def copy_checkout(source: Path, target: Path, left_out: Sequence[str]) -> None:
     """Copy what git knows of a repository, or, where it is no git checkout, all of it but its weights."""
     if checkout_commit(source):
         listed = subprocess.run(["git", "-C", str(source), "ls-files", "-z"], capture_output=True, check=True)
-        for name in filter(None, listed.stdout.decode().split("\0")):
+        for name in filter(None, os.fsdecode(listed.stdout).split("\0")):
             if (source / name).is_file():
                 (target / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(source / name, target / name)
+                shutil.copy(source / name, target / name, follow_symlinks=False)
     else:
         skipped = {source / name for name in left_out} | {source / ".git"}
 
@@ -409,6 +426,9 @@ def copy_checkout(source: Path, target: Path, left_out: Sequence[str]) -> None:
             return [name for name in names if Path(folder) / name in skipped]
 
         shutil.copytree(source, target, ignore=ignored, symlinks=True)
+    for path in target.rglob("*"):  # through such a link, stand-ins would be written to, and weights removed from,
+        if path.is_symlink() and not path.resolve().is_relative_to(target.resolve()):  # a place that is no copy
+            path.unlink()
     for name in left_out:
         path = target / name
         # What a repository commits in place of its weights: notes, pointers of large-file stores.

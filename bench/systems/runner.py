@@ -13,6 +13,7 @@ file. Whether the sample succeeded is judged by the video, as always.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -22,6 +23,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.core.declaration import parse_json
+from bench.core.errors import UsageError
+from bench.store.files import append_to
 from bench.systems.process import Command, Ended, last_lines
 
 _START_LIMIT = 600.0
@@ -48,7 +52,7 @@ class Runner:
     ) -> None:
         self._job = job
         self._log = job / "runner.log"
-        self._log.write_bytes(b"")
+        append_to(self._log, fresh=True).close()
         self._command = Command(argv, cwd, env, self._log, talk=True)
         self._buffer = b""
         self._count = 0
@@ -92,8 +96,8 @@ class Runner:
         if answer is None:
             return Ended(ended.returncode, hung, ended.left, seconds, ended.failed)
         if not answer.get("ok"):
-            with log.open("a", encoding="utf-8") as file:
-                file.write(f"{answer.get('error', 'no reason given')}\n")
+            with append_to(log) as file:
+                file.write(f"{answer.get('error', 'no reason given')}\n".encode(errors="replace"))
         return Ended(0 if answer.get("ok") else 1, seconds=seconds)
 
     def close(self) -> None:
@@ -110,13 +114,11 @@ class Runner:
             line, newline, rest = self._buffer.partition(b"\n")
             if newline:
                 self._buffer = rest
-                try:
-                    message = json.loads(line)
-                except ValueError:
-                    message = None
-                if isinstance(message, dict) and wanted(message):
-                    return message
-                with self._log.open("ab") as file:
+                with contextlib.suppress(UsageError):  # else it is something the system prints
+                    message = parse_json(line, dict[str, Any], "an answer")
+                    if wanted(message):
+                        return message
+                with append_to(self._log) as file:
                     file.write(line + b"\n")
                 continue
             if not select.select([self._command.stdout], [], [], max(0.0, end - time.monotonic()))[0]:
@@ -128,6 +130,6 @@ class Runner:
             self._buffer = (self._buffer + data)[-(1 << 22) :]
 
     def _copy_log(self, began: int, log: Path) -> None:
-        with self._log.open("rb") as source, log.open("ab") as target:
+        with self._log.open("rb") as source, append_to(log) as target:
             source.seek(began)
             shutil.copyfileobj(source, target)

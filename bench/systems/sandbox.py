@@ -5,7 +5,8 @@ libraries of the machine, its environment and contract to read, its checkout and
 that does not work, or the user pointed to an interpreter of which nobody knows what it needs, network and foreign
 processes are closed and files stay open. What was in force is in every record.
 
-`$BENCH_SANDBOX`: `auto` (the default) closes what it can; `require` closes files, too, or refuses; `off` nothing.
+`--sandbox` or `$BENCH_SANDBOX`: `auto` (the default) closes what it can; `require` closes files, too, or refuses;
+`off` nothing.
 """
 
 from __future__ import annotations
@@ -116,7 +117,7 @@ def _find(
     mode: str, probe: Sequence[str], env: Mapping[str, str], cwd: Path, readable: Sequence[Path], given: bool
 ) -> Sandbox:
     if mode == "off":
-        return Sandbox(OPEN, f"switched off by ${VARIABLE}")
+        return Sandbox(OPEN, "switched off by the user")
     said = "the interpreter is one the user pointed to"
     if mode == "require" or not given:
         why = _trial(Sandbox(CLOSED).wrap(probe, cwd, [cwd], readable), env, cwd)
@@ -125,7 +126,7 @@ def _find(
         if mode == "require":
             raise MissingError(
                 f"bubblewrap does not close this system in: {why}.",
-                f"Install bubblewrap and allow user namespaces, or set {VARIABLE}=auto.",
+                "Install bubblewrap and allow user namespaces, or pass --sandbox auto.",
             )
         said = f"bubblewrap: {why}"
     half = _trial(Sandbox(HALF).wrap(probe, cwd, [cwd], readable), env, cwd)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bench.core.errors import UsageError
 from bench.core.resources import data_folder
+from bench.store.files import write_bytes
 from bench.systems.contract import FILE
 
 _CONTRACT = """\
@@ -215,6 +216,5 @@ def _write(files: dict[Path, str]) -> list[Path]:
         if path.exists():
             raise UsageError(f"{path} is already there; nothing was written.", "Choose another name or folder.")
     for path, text in files.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        write_bytes(path, text.encode())
     return list(files)

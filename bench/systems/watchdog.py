@@ -97,7 +97,8 @@ class _Log(threading.Thread):
     def run(self) -> None:
         tail: deque[bytes] = deque()
         kept = skipped = 0
-        with Path(self.path).open("ab", buffering=0) as file:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+        with os.fdopen(os.open(self.path, flags, 0o600), "ab", buffering=0) as file:
             while True:
                 try:
                     data = os.read(self.source, 65536)

@@ -7,7 +7,7 @@ Files are searched in `$BENCH_WEIGHTS` (`--weights DIR`), then in `<home>/weight
 
 from bench.weights.digests import content
 from bench.weights.fetching import WrongContent, fetch
-from bench.weights.finding import WeightStatus, folders, locate, ref, use_folder, verify
+from bench.weights.finding import WeightStatus, folders, locate, opened, ref, use_folder, verify
 from bench.weights.locked import LockedWeight, entry, lock, needed, use_lock
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "locate",
     "lock",
     "needed",
+    "opened",
     "ref",
     "use_folder",
     "use_lock",

@@ -59,7 +59,8 @@ def _fetch_member(weight: LockedWeight, folder: Path, progress: Progress | None)
     """Download a zip, take every locked file it holds, and drop the zip."""
 
     def archive_differs(path: Path) -> str:
-        found = hash_of(path, "sha256", 0)
+        with path.open("rb") as file:
+            found = hash_of(file, "sha256", 0)
         return (
             "" if found == weight.archive_sha256 else f"has digest {found}, the lock says {weight.archive_sha256}"
         )
@@ -73,6 +74,10 @@ def _fetch_member(weight: LockedWeight, folder: Path, progress: Progress | None)
             require_name(other.file)
             # Written under the lock's name, never under the zip's own path.
             with staged(folder / other.file, within=folder) as temporary:
+                if other.member not in archive.namelist():
+                    raise WrongContent(
+                        f"{weight.archive} has no {other.member}.", "The source is not the locked one."
+                    )
                 with archive.open(other.member) as member, temporary.open("wb") as sink:
                     while (block := member.read(_CHUNK)) and sink.tell() <= (other.size or sink.tell()):
                         sink.write(block)

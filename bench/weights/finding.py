@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 from bench.core.spec import Reason, Unscored, WeightRef
+from bench.store.files import identity
 from bench.store.home import Home
 from bench.weights.digests import digest_of
 from bench.weights.locked import EMBEDDED, LockedWeight, entry
@@ -69,6 +71,27 @@ def locate(name: str) -> Path:
     raise Unscored(Reason.MISSING_WEIGHTS, status.remedy)
 
 
+@contextmanager
+def opened(name: str) -> Iterator[IO[bytes]]:
+    """Yield the verified file, open: what is read from it is what was compared with the lock.
+
+    Another file that takes its name in between is not read, and one that is changed in between is refused.
+
+    Raises:
+        Unscored: as `locate` does, or the file changed while it was read.
+    """
+    weight = entry(name)
+    path = locate(name)
+    with path.open("rb") as file:
+        before = identity(os.fstat(file.fileno()))
+        if differs := difference(weight, path, file):
+            raise Unscored(Reason.MISSING_WEIGHTS, f"{path} {differs}; delete it. Run: {weight.command}")
+        file.seek(0)
+        yield file
+        if identity(os.fstat(file.fileno())) != before:
+            raise Unscored(Reason.MISSING_WEIGHTS, f"{path} changed while it was read.")
+
+
 def verify(names: Iterable[str]) -> list[WeightStatus]:
     """Look at files without downloading anything."""
     return [inspect(entry(name)) for name in names]
@@ -92,17 +115,17 @@ def inspect(weight: LockedWeight) -> WeightStatus:
     return WeightStatus(weight, "ok", path)
 
 
-def difference(weight: LockedWeight, path: Path) -> str:
-    """Say how a file differs from the lock, or return an empty string."""
-    size = path.stat().st_size
+def difference(weight: LockedWeight, path: Path, file: IO[bytes] | None = None) -> str:
+    """Say how a file, which may be open already, differs from the lock, or return an empty string."""
+    size = (path.stat() if file is None else os.fstat(file.fileno())).st_size
     if weight.size is not None and size != weight.size:
         return f"has {size} bytes, the lock says {weight.size}"
     if weight.sha256:
-        found, expected = digest_of(path, "sha256"), weight.sha256
+        found, expected = digest_of(path, "sha256", file), weight.sha256
     elif weight.sha256_prefix:
-        found, expected = digest_of(path, "sha256")[: len(weight.sha256_prefix)], weight.sha256_prefix
+        found, expected = digest_of(path, "sha256", file)[: len(weight.sha256_prefix)], weight.sha256_prefix
     elif weight.git_blob:
-        found, expected = digest_of(path, "git"), weight.git_blob
+        found, expected = digest_of(path, "git", file), weight.git_blob
     else:
         return ""
     return "" if found == expected else f"has digest {found}, the lock says {expected}"

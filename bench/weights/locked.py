@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from bench.core.declaration import read_json, read_toml
 from bench.core.download import require_name
 from bench.core.errors import UsageError, did_you_mean
 
@@ -79,7 +78,7 @@ def _read_lock(path: Path, _modified: int) -> Mapping[str, LockedWeight]:
     known = {f.name for f in fields(LockedWeight)}
     kinds = get_type_hints(LockedWeight)
     entries = {}
-    for name, table in tomllib.loads(path.read_text(encoding="utf-8-sig")).items():
+    for name, table in read_toml(path).items():
         if unknown := set(table) - known:
             raise TypeError(f"[{name}] has unknown fields {sorted(unknown)}")
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in table.items()}
@@ -97,7 +96,7 @@ def _embedded() -> dict[str, LockedWeight]:
     """Return the files that come with the package, as their training recorded them."""
     if not EMBEDDED_MANIFEST.is_file():
         return {}
-    made = json.loads(EMBEDDED_MANIFEST.read_text(encoding="utf-8"))
+    made = read_json(EMBEDDED_MANIFEST, dict[str, dict[str, Any]])
     return {
         name: LockedWeight(
             name=name,

@@ -53,7 +53,7 @@ def session(name: str) -> Any:
     Raises:
         Unscored: onnxruntime or the file is missing.
     """
-    path = weights.locate(name)
+    weights.locate(name)  # what is not there is said before a package is asked for
     try:
         import onnxruntime
     except ImportError as error:
@@ -62,7 +62,8 @@ def session(name: str) -> Any:
         ) from error
     wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
     providers = [p for p in wanted if p in onnxruntime.get_available_providers()]
-    return onnxruntime.InferenceSession(str(path), providers=providers)
+    with weights.opened(name) as file:
+        return onnxruntime.InferenceSession(file.read(), providers=providers)
 
 
 class Embedder:

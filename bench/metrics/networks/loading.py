@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +12,8 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from bench import weights
+from bench.core.errors import in_words
+from bench.core.spec import Reason, Unscored
 from bench.core.views import ClipView, resident
 from bench.metrics.precision import Precision
 
@@ -96,19 +97,27 @@ def official(name: str) -> dict[str, Tensor]:
     Raises:
         Unscored: the file is missing or not what the lock says.
     """
-    return read_state(weights.locate(name))
+    with weights.opened(name) as file:
+        return read_state(file)
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
-    """Read a state dict without executing anything stored in the file."""
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
+def read_state(file: IO[bytes]) -> dict[str, Tensor]:
+    """Read the state dict of an open file without executing anything stored in it.
 
-        return load_file(path)
-    content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    if "state_dict" in content:
-        content = content["state_dict"]
-    return {key.removeprefix("module."): value for key, value in content.items()}
+    Raises:
+        Unscored: it is none. A pinned file never is, but the lock does not pin every one.
+    """
+    try:
+        if file.name.endswith(".safetensors"):
+            from safetensors.torch import load
+
+            return load(file.read())
+        content: Any = torch.load(file, map_location="cpu", weights_only=True)
+        if "state_dict" in content:
+            content = content["state_dict"]
+        return {key.removeprefix("module."): value for key, value in content.items()}
+    except Exception as error:  # the formats' readers raise many kinds for damaged files
+        raise Unscored(Reason.MISSING_WEIGHTS, f"{file.name} holds no weights: {in_words(error)}") from error
 
 
 def ready(network: Network, state: State) -> Network:

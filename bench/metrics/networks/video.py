@@ -87,7 +87,8 @@ class FirstFrames:
 
     def __init__(self, precision: Precision = Precision.FP32) -> None:
         self._half = precision is Precision.BF16
-        self.graph = torch.jit.load(weights.locate("i3d_torchscript"), map_location=device()).eval()
+        with weights.opened("i3d_torchscript") as file:
+            self.graph = torch.jit.load(file, map_location=device()).eval()
 
     @torch.inference_mode()
     def __call__(self, frames: Frames) -> npt.NDArray[np.float32]:
