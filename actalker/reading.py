@@ -36,8 +36,10 @@ def parse_json(text: str | bytes, where: object, error: type[ActalkerError] = Ch
     Raises:
         ActalkerError: it is none.
     """
-    with foreign(where, error):
+    try:
         values = json.loads(text)
+    except (ValueError, RecursionError) as cause:
+        raise error(f"{where} is not JSON: {type(cause).__name__}: {cause}") from cause
     if not isinstance(values, dict):
         raise error(f"{where} holds {type(values).__name__} where a JSON object is expected")
     return values
@@ -57,7 +59,11 @@ def read_toml(path: Path, error: type[ActalkerError] = CheckpointError) -> dict[
         ActalkerError: it cannot be read or is not TOML.
     """
     with foreign(path, error):
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        data = path.read_bytes()
+    try:
+        return tomllib.loads(data.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as cause:
+        raise error(f"{path} is not valid TOML: {cause}") from cause
 
 
 def read_tensors(path: Path) -> dict[str, Any]:

@@ -169,7 +169,7 @@ class _Reader:
             return value
         # Attributes, because `typing.get_origin` and `get_args` are slow and asked for every record of a run.
         origin = types.UnionType if isinstance(hint, types.UnionType) else getattr(hint, "__origin__", None)
-        of = getattr(hint, "__args__", ())
+        of: tuple[Any, ...] = getattr(hint, "__args__", ())
         if origin in (Union, types.UnionType):
             if type(value) in of:
                 return value

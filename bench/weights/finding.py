@@ -75,7 +75,7 @@ def locate(name: str) -> Path:
 def opened(name: str) -> Iterator[IO[bytes]]:
     """Yield the verified file, open: what is read from it is what was compared with the lock.
 
-    Another file that takes its name in between is not read, and one that is changed in between is refused.
+    Another file that takes its name in between is not read, and what was done to the file in between is noticed.
 
     Raises:
         Unscored: as `locate` does, or the file changed while it was read.

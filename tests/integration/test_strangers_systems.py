@@ -143,6 +143,23 @@ def test_without_bubblewrap_it_runs_and_says_so_or_is_refused(nosy, tmp_path, mo
         nosy()
 
 
+def test_the_sandbox_is_chosen_on_the_command_line(monkeypatch, capsys) -> None:
+    monkeypatch.setenv("BENCH_SANDBOX", "auto")
+    split = "folder:/nonexistent"
+    for command in (
+        f"run --split {split}",
+        "score /nonexistent",
+        "prepare --methods none",
+        "rehearse none --checkout .",
+    ):
+        assert invoke([*command.split(), "--sandbox", "require"]) in (2, 4)
+        assert sandbox.chosen() == "require"
+        monkeypatch.setenv("BENCH_SANDBOX", "auto")
+        capsys.readouterr()
+        assert invoke([*command.split(), "--sandbox", "maybe"]) == 2
+        assert "'maybe'" in capsys.readouterr().err
+
+
 def test_a_video_from_elsewhere_is_no_result(nosy, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("BENCH_SANDBOX", "off")
     write_clip(tmp_path / "truth.mp4", [np.full((64, 64, 3), 90, np.uint8)] * 20)

@@ -14,7 +14,7 @@ import tests_toys as toys
 from bench.catalogue import choose_metrics, find_method
 from bench.core.errors import MissingError
 from bench.core.spec import Split
-from bench.execute import ray_cluster
+from bench.execute import ray_cluster, ray_token
 from bench.run.drive import Execution, RunResult, execute
 from bench.run.plan import plan_generation
 from bench.store.home import Home
@@ -33,7 +33,10 @@ def cluster(markers: Path) -> Iterator[object]:
     from ray.cluster_utils import Cluster
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_AUTH_MODE", "disabled")
+        # With a token, as a run's own Ray has: within a process, Ray cannot go from asking for one to asking for none.
+        patch.setenv("RAY_AUTH_MODE", "token")
+        patch.setenv("RAY_AUTH_TOKEN", "f" * 64)
+        ray_token._read_anew()
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("TOY_MARKERS", str(markers))
         patch.setenv("OMP_NUM_THREADS", "1")

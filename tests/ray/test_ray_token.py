@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -34,6 +35,48 @@ def client(address: str, home: Path, **variables: str) -> subprocess.CompletedPr
     environment = kept | {"HOME": str(home)} | variables
     command = [sys.executable, "-c", CLIENT, address]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+
+
+SECOND_USER = """import json, os, sys
+from pathlib import Path
+import ray  # what it consists of may lie where the other user cannot read
+import ray._raylet
+from bench.core.errors import MissingError
+from bench.execute import ray_token
+address, token, session = sys.argv[1:]
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+def accepted(given):
+    os.environ.update(given)
+    ray_token.user_token()
+    try:
+        ray_token.require_accepted(address)
+    except MissingError:
+        return False
+    return True
+def can(what):
+    try:
+        what()
+        return True
+    except OSError:
+        return False
+seen = []
+for path in Path("/proc").glob("[0-9]*/environ"):
+    own = int(path.parts[2]) == os.getpid()
+    can(lambda: seen.append(path) if not own and token.encode() in path.read_bytes() else None)
+print(json.dumps({
+    "without": accepted({}), "environments": len(seen), "session": can(lambda: os.listdir(session)),
+    "with": accepted({"RAY_AUTH_TOKEN": token}),
+}))
+"""
+
+
+def second_user(address: str, token: str, session: str) -> str:
+    """What another user of this machine finds out about a run's Ray, as JSON."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("RAY_AUTH")} | {"HOME": "/nonexistent"}
+    command = [sys.executable, "-c", SECOND_USER, address, token, session]
+    done = subprocess.run(command, env=kept, cwd="/", capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 class Spy(_RayWorker):
@@ -70,4 +113,8 @@ def test_only_who_has_the_runs_token_can_use_its_ray(tmp_path: Path, monkeypatch
 
         friend = client(address, tmp_path, RAY_AUTH_TOKEN=token)  # the mode need not be set
         assert friend.stdout == "1\n", friend.stderr
+        if os.getuid() == 0:
+            said = json.loads(second_user(address, token, ray._private.worker._global_node.get_session_dir_path()))
+            assert said == {"without": False, "with": True, "environments": 0, "session": False}
+    assert not list(Path("/tmp").glob(f"bench-ray-{os.getpid()}-*"))
     assert not [name for name in os.environ if name.startswith("RAY_AUTH")]

@@ -154,3 +154,35 @@ def test_swapped_content_with_the_old_time_is_seen(tmp_path: Path) -> None:
     file.write_bytes(b"other")
     os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert content(file) != first
+
+
+@pytest.mark.parametrize("trick", ["none", "another file takes its name", "it is written to"])
+def test_what_is_read_is_what_was_compared(trick: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import hashlib
+    import os
+
+    from bench import weights
+    from bench.core.spec import Unscored
+
+    right, wrong = b"right" * 99, b"WRONG" * 99
+    digest = hashlib.sha256(right).hexdigest()
+    (tmp_path / "w.lock").write_text(
+        f'[net]\nfile = "net.pth"\nurls = []\nlicence = "l"\nmetrics = ["fvd"]\nsize = 495\nsha256 = "{digest}"\n'
+    )
+    monkeypatch.setenv("BENCH_WEIGHTS_LOCK", str(tmp_path / "w.lock"))
+    monkeypatch.setenv("BENCH_WEIGHTS", str(tmp_path))
+    file = tmp_path / "net.pth"
+    file.write_bytes(right)
+    os.utime(file, ns=(1, 1))
+    if trick == "none":
+        with weights.opened("net") as opened:
+            assert opened.read() == right
+        return
+    with pytest.raises(Unscored, match="changed while it was read"), weights.opened("net") as opened:
+        if trick == "another file takes its name":
+            (tmp_path / "other").write_bytes(wrong)
+            (tmp_path / "other").replace(file)
+            assert opened.read() == right
+        else:
+            file.write_bytes(wrong)
+            os.utime(file, ns=(1, 1))

@@ -12,10 +12,11 @@ import pytest
 
 from bench import report
 from bench.core.errors import UsageError
-from bench.media.encode import write_image
+from bench.media.encode import write_clip, write_image
 from bench.results import reference
 from bench.results.runs import Results
-from bench.store.files import staged, write_bytes
+from bench.run.voting import make_study
+from bench.store.files import append_to, staged, write_bytes
 from bench.store.home import Home
 
 
@@ -158,3 +159,38 @@ def test_a_file_outside_the_home_follows_its_folder_and_the_umask(tmp_path: Path
     write_bytes(tmp_path / "public" / "report.md", b"x")
     assert mode(tmp_path / "public" / "report.md") & 0o022 == 0
     assert mode(tmp_path / "public" / "report.md") & 0o444 == 0o444
+
+
+def test_a_log_and_a_lock_are_never_a_links_target(tmp_path: Path, precious: Path) -> None:
+    log = tmp_path / "log"
+    for trap in (precious, tmp_path / "missing"):
+        log.symlink_to(trap)
+        with pytest.raises(UsageError, match="is a link or no file"):
+            append_to(log)
+        with append_to(log, fresh=True) as file:
+            file.write(b"a")
+        with append_to(log) as file:
+            file.write(b"b")
+        assert log.read_bytes() == b"ab"
+        assert not log.is_symlink()
+        log.unlink()
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("pipe", "outside"):
+        with pytest.raises(UsageError, match="is a link or no file"):
+            append_to(tmp_path / name)
+    assert precious.read_text() == "precious"
+    assert not (tmp_path / "missing").exists()
+
+
+def test_a_strangers_run_shows_raters_only_what_came_with_it(tmp_path: Path) -> None:
+    """Raters may be anybody on the network, and rows can name any video of the user."""
+    (run := tmp_path / "sent").mkdir()
+    private = tmp_path / "private.mp4"
+    for path in (private, run / "a.mp4", run / "b.mp4"):
+        write_clip(path, [np.full((16, 16, 3), 90, np.uint8)] * 3)
+    rows = [("a", "a.mp4"), ("b", "b.mp4"), ("c", str(private)), ("d", "../private.mp4")]
+    parts = [results(run, method=m, clip_path=p, image_path="/etc/passwd").rows for m, p in rows]
+    found = Results.from_rows(pd.concat(parts), {}, name="sent", folder=run)
+    study = make_study(found, tmp_path / "study", ["realism", "identity"])
+    assert {clip.method for clip in study.clips} == {"a", "b"}
+    assert study.pictures == {}
