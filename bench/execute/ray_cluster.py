@@ -342,7 +342,7 @@ def connected(address: str | None, workers: int | None = None) -> Iterator[Any]:
                     address="local",
                     num_cpus=workers or usable_cpus(),
                     include_dashboard=False,
-                    _temp_dir=str(folder),
+                    _temp_dir=str(folder / "r"),  # Ray opens it to everybody
                     object_store_memory=200 * 1024**2,
                     **quiet,
                 )
