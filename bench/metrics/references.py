@@ -18,6 +18,7 @@ from typing import Any
 
 from bench import weights
 from bench.core.spec import Reason, Unscored
+from bench.store.files import write_bytes
 
 # Import name -> what to install, without dependencies they declare but never import.
 PACKAGES = {
@@ -143,5 +144,5 @@ def write_random_weights(folder: Path, names: Iterable[str]) -> Path:
         lines += [f'["{entry.name}"]', f'file = "{entry.file}"', "urls = []", f"metrics = [{metrics}]"]
         lines += [f'sha256 = "{digest}"', f'licence = "{entry.licence}"']
     lock = folder / "weights.lock"
-    lock.write_text("\n".join(lines), encoding="utf-8")
+    write_bytes(lock, "\n".join(lines).encode())
     return lock

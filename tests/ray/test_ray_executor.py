@@ -33,7 +33,7 @@ def cluster(markers: Path) -> Iterator[object]:
     from ray.cluster_utils import Cluster
 
     with pytest.MonkeyPatch.context() as patch:
-        # With a token, as a run's own Ray has: in one process, Ray cannot go from asking for one to asking for none.
+        # With a token, as a run has: in one process, Ray cannot go from asking for one to asking for none.
         patch.setenv("RAY_AUTH_MODE", "token")
         patch.setenv("RAY_AUTH_TOKEN", "f" * 64)
         ray_token._read_anew()
