@@ -52,6 +52,9 @@ def rows(found: Sensitivity, directed: bool = False) -> list[list[str]]:
         def named(*verdicts: str, curves: Sequence[Curve] = curves) -> str:
             return ", ".join(f"{c.ladder}{_from(c)}" for c in curves if c.verdict in verdicts) or "–"
 
+        inverted, lost = named("inverted"), named("breaks")
+        worse = "; ".join(text for text in (inverted, f"no value under {lost}") if not text.endswith("–")) or "–"
+
         lines.append(
             [
                 column.label,
@@ -62,7 +65,7 @@ def rows(found: Sensitivity, directed: bool = False) -> list[list[str]]:
                 named("reacts"),
                 named("noise-bound", "not monotone"),
                 named("blind"),
-                named("inverted", "breaks"),
+                worse,
             ]
         )
     return lines
