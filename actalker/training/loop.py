@@ -26,6 +26,7 @@ from actalker.training.model import TrainedParts
 
 _DATA, _NOISE = 2, 3
 """Streams of random numbers, see `data.step_generator`."""
+_MOMENTS = ("exp_avg", "exp_avg_sq")
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 Callback = Callable[[int, Mapping[str, float]], None]
@@ -151,7 +152,8 @@ class Trainer:
             parts.unet.compile_blocks()
         self.call = wrap(parts) if wrap else parts
         self.sharded = hasattr(self.call, "set_requires_gradient_sync")
-        self.parameters = [p for p in parts.parameters() if p.requires_grad]
+        trained = {name: p for name, p in parts.named_parameters() if p.requires_grad}
+        self.names, self.parameters = list(trained), list(trained.values())
         decaying = [p for p in self.parameters if p.ndim > 1]
         constant = [p for p in self.parameters if p.ndim <= 1]
         self.optimiser = torch.optim.AdamW(
@@ -273,9 +275,13 @@ class Trainer:
         run, scaler = self.config.run, self.scaler.state_dict()
         state = {f"parts.{name}": value for name, value in self.parts.state_dict().items()}
         state |= {f"ema.{name}": value for name, value in self.ema.shadow.items()}
-        for name, parameter in self.parts.named_parameters():
-            for key, value in self.optimiser.state.get(parameter, {}).items():
-                state[f"optimiser.{name}.{key}"] = value
+        # One vector instead of a number per tensor: what a checkpoint costs goes by the number of entries.
+        steps = torch.zeros(len(self.names))
+        for i, name in enumerate(self.names):
+            made = self.optimiser.state.get(self.parameters[i], {})
+            steps[i] = made.get("step", 0.0)
+            state |= {f"optimiser.{name}.{key}": made[key] for key in _MOMENTS if key in made}
+        state["optimiser_steps"] = steps
         state["run"] = torch.tensor([self.step, run.seed, self.ema.updates])
         if scaler:
             state["scaler"] = torch.tensor([scaler["scale"], scaler["_growth_tracker"]], dtype=torch.float64)
@@ -297,36 +303,31 @@ class Trainer:
             return False
         step = there[-1] if step is None else step
         names = checkpoints.names(step)
-        run = torch.zeros(3, dtype=torch.int64)
-        checkpoints.load(step, {"run": run})
+        run, steps = torch.zeros(3, dtype=torch.int64), torch.zeros(len(self.names))
+        kept = {name: value for name, value in self.state().items() if not name.startswith(("optimiser", "run"))}
+        if "scaler" not in names:
+            kept.pop("scaler", None)
+        moments = {
+            f"optimiser.{name}.{key}": torch.zeros_like(parameter.detach())
+            for name, parameter in zip(self.names, self.parameters, strict=True)
+            for key in _MOMENTS
+            if f"optimiser.{name}.{key}" in names
+        }
+        with torch.no_grad():
+            checkpoints.load(step, {**kept, **moments, "optimiser_steps": steps, "run": run})
         made, seed, updates = run.tolist()
         if seed != self.config.run.seed:
             raise CheckpointError(
                 f"{checkpoints.path(step)} was made with seed {seed}, the config says {self.config.run.seed}",
                 "Use another [run] out folder, or the same seed.",
             )
-        state = {name: value for name, value in self.state().items() if not name.startswith(("optimiser.", "run"))}
-        scaler = {name: state.pop(name) for name in ("scaler",) if name in state and name in names}
-        moments = {}
-        for name, parameter in self.parts.named_parameters():
-            for key in ("step", "exp_avg", "exp_avg_sq"):
-                if f"optimiser.{name}.{key}" in names:
-                    blank = torch.zeros(()) if key == "step" else torch.zeros_like(parameter.detach())
-                    moments[f"optimiser.{name}.{key}"] = blank
-        with torch.no_grad():
-            checkpoints.load(step, {**state, **moments, **scaler})
-        for name, parameter in self.parts.named_parameters():
-            mine = {
-                key: moments[f"optimiser.{name}.{key}"]
-                for key in ("step", "exp_avg", "exp_avg_sq")
-                if f"optimiser.{name}.{key}" in moments
-            }
-            if mine:
-                if self.device.type == "cuda":
-                    mine["step"] = mine["step"].to(self.device)
-                self.optimiser.state[parameter] = mine
-        if scaler:
-            scale, growth = scaler["scaler"].tolist()
+        for i, (name, parameter) in enumerate(zip(self.names, self.parameters, strict=True)):
+            mine = {key: moments.get(f"optimiser.{name}.{key}") for key in _MOMENTS}
+            if None not in mine.values():
+                at = self.device if self.device.type == "cuda" else None  # where the fused optimiser wants it
+                self.optimiser.state[parameter] = {"step": steps[i].clone().to(at), **mine}
+        if "scaler" in kept:
+            scale, growth = kept["scaler"].tolist()
             self.scaler.load_state_dict(
                 {**self.scaler.state_dict(), "scale": scale, "_growth_tracker": int(growth)}
             )

@@ -1,4 +1,4 @@
-"""Ray Train: two CPU workers share one model, survive a death, and hand over to one."""
+"""Ray Train: two CPU workers share one model, survive a death, and hand over to one process."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,53 +19,41 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "actalker_training")
 import tiny_system as tiny  # noqa: E402
 
 from actalker.training.command import train  # noqa: E402
-from actalker.training.config import PhaseConfig  # noqa: E402
+from actalker.training.config import PhaseConfig, TrainConfig  # noqa: E402
 
-pytestmark = [
-    pytest.mark.ray,
-    pytest.mark.slow,
-    pytest.mark.skip(reason="two Ray workers have not been seen to finish a step yet"),
-]
-
-
-def build(_config):
-    return tiny.TinySystem()
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.xdist_group("ray")]
 
 
 @pytest.fixture
-def cluster():
-    started = not ray.is_initialized()
-    if started:
-        ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False)
-    ray.cloudpickle.register_pickle_by_value(tiny)
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A Ray of its own with two CPUs; the classes of these tests travel to its workers by value."""
+    if ray.is_initialized():
+        pytest.skip("another test's Ray is running in this process")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    ray.init(
+        address="local", num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level="ERROR",
+        object_store_memory=100 * 2**20,
+    )  # fmt: skip
+    modules = (tiny, sys.modules[__name__])
+    for module in modules:
+        ray.cloudpickle.register_pickle_by_value(module)
     yield
-    if started:
-        ray.shutdown()
-
-
-def losses(folder):
-    return {
-        line["step"]: line["loss"]
-        for line in map(json.loads, (folder / "log.jsonl").read_text().splitlines())
-        if "loss" in line
-    }
-
-
-def settings(out, **run):
-    config = tiny.config(out, steps=6, log_every=1, checkpoint_every=2, **run)
-    return replace(config, phases=(PhaseConfig(steps=6, batch=2, frames=2, accumulation=2, lr=1e-2),))
+    for module in modules:
+        ray.cloudpickle.unregister_pickle_by_value(module)
+    ray.shutdown()
 
 
 class DiesOnce(tiny.TinySystem):
     """The second worker is killed as soon as the first checkpoint is whole."""
 
-    def __init__(self, folder):
+    def __init__(self, folder: Path) -> None:
         super().__init__()
         forward, mark = self.parts.forward, folder / "died"
 
-        def watched(*args):
-            second = torch.distributed.get_rank() == 1
+        def watched(*args: object) -> torch.Tensor:
+            second = torch.distributed.is_initialized() and torch.distributed.get_rank() == 1
             if second and list((folder / "checkpoints").glob("*/.metadata")) and not mark.exists():
                 mark.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -73,21 +62,27 @@ class DiesOnce(tiny.TinySystem):
         self.parts.forward = watched
 
 
-def test_a_killed_worker_costs_a_few_steps_and_changes_nothing(tmp_path, cluster):
-    """Two workers, one killed with SIGKILL, end with the losses of one that nothing happened to."""
-    undisturbed = settings(tmp_path / "alone")
-    train(undisturbed, tiny.clips(), build)
-    disturbed = settings(tmp_path / "killed", workers=2)
+def settings(out: Path, **run: object) -> TrainConfig:
+    config = tiny.config(out, log_every=1, checkpoint_every=2, **run)
+    return replace(config, phases=(PhaseConfig(steps=5, batch=2, frames=2, accumulation=2, lr=1e-2),))
+
+
+def logged(folder: Path) -> dict[int, float]:
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    steps = [line["step"] for line in lines]
+    assert steps == sorted(set(steps))  # none was written twice
+    return {line["step"]: line["loss"] for line in lines}
+
+
+def test_a_killed_worker_changes_nothing_and_one_process_continues(tmp_path: Path, cluster: None) -> None:
+    """Two workers, one of them killed with SIGKILL, then one process: the losses of an undisturbed run."""
+    train(settings(tmp_path / "alone"), tiny.clips(), lambda config: tiny.TinySystem())
+    disturbed = settings(tmp_path / "killed", workers=2, max_steps=4)
     train(disturbed, tiny.clips(), lambda config: DiesOnce(config.run.out))
+    undisturbed = logged(tmp_path / "alone")
     assert (tmp_path / "killed" / "died").exists()
     assert (tmp_path / "killed" / "model" / "unet" / "model.safetensors").is_file()
-    assert losses(tmp_path / "killed") == pytest.approx(losses(tmp_path / "alone"), rel=1e-6, abs=1e-6)
-
-
-def test_a_single_process_continues_what_two_workers_began(tmp_path, cluster):
-    undisturbed = settings(tmp_path / "alone")
-    train(undisturbed, tiny.clips(), build)
-    train(settings(tmp_path / "two", workers=2, max_steps=4), tiny.clips(), build)
-    assert max(losses(tmp_path / "two")) == 4
-    train(settings(tmp_path / "two"), tiny.clips(), build)
-    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "alone"), rel=1e-6, abs=1e-6)
+    before = logged(tmp_path / "killed")
+    assert before == pytest.approx({step: undisturbed[step] for step in (1, 2, 3, 4)}, rel=1e-6, abs=1e-6)
+    train(settings(tmp_path / "killed"), tiny.clips(), lambda config: tiny.TinySystem())
+    assert logged(tmp_path / "killed") == pytest.approx(undisturbed, rel=1e-6, abs=1e-6)

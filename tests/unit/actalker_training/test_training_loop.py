@@ -212,11 +212,16 @@ def test_two_workers_train_what_one_does_and_one_continues(tmp_path, losses_of_o
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port),
-         str(script), str(tmp_path / "two"), how],
-        check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+    workers = []
+    try:
+        for rank in ("0", "1"):
+            own = {**os.environ, **shared, "RANK": rank, "LOCAL_RANK": rank}  # as torchrun sets them
+            workers.append(subprocess.Popen([sys.executable, str(script), str(tmp_path / "two"), how], env=own))
+        assert [worker.wait(300) for worker in workers] == [0, 0]
+    finally:
+        for worker in workers:
+            worker.kill()
     assert (tmp_path / "two" / "model" / "unet" / "model.safetensors").is_file()
     assert [line["step"] for line in losses(tmp_path / "two")] == [1, 2, 3, 4]
     two = train_alone(tmp_path / "two")

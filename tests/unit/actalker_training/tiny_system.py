@@ -29,10 +29,10 @@ def parts(kind: str = "flow", dropout: Dropout | None = None, masks: str = "pape
     unet = UNetConfig(
         in_channels=6,
         out_channels=3,
-        channels=(8, 8),
-        layers=1,
-        heads=(1, 1),
-        attention=(True, False),
+        channels=(8,),
+        layers=0,  # one layer on the way up, with everything the large ones have
+        heads=(1,),
+        attention=(True,),
         mid_attention=False,
         condition=CONDITION,
         time_ids=0,
