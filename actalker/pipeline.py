@@ -348,6 +348,7 @@ class ACTalkerPipeline(DiffusionPipeline):
         sigmas: Sequence[float] | None = None,
         guidance: Guidance | None = None,
         guidance_interval: tuple[float, float] | None = None,
+        cache_interval: int | None = None,
         items_per_call: int | None = None,
         progress: Progress | None = None,
         callback_on_step_end: StepCallback | None = None,
@@ -373,6 +374,7 @@ class ACTalkerPipeline(DiffusionPipeline):
             guidance: override the guidance scales.
             guidance_interval: lowest and highest noise level σ at which guidance is computed; elsewhere the model
                 runs on the full conditions alone, at a third or quarter of the work.
+            cache_interval: compute the whole UNet at every so manieth step only, see `SamplerConfig`.
             items_per_call: override the sampler's setting.
             progress: called with (UNet calls done, all calls) of each segment.
             callback_on_step_end: called as `callback(pipeline, step, timestep, {"latents": ...})` after each step
@@ -416,7 +418,7 @@ class ACTalkerPipeline(DiffusionPipeline):
         )
         sampler = with_options(
             self.config.sampler, steps if num_inference_steps is None else num_inference_steps, sigmas, guidance,
-            guidance_interval, items_per_call,
+            guidance_interval, cache_interval, items_per_call,
         )  # fmt: skip
         if generator is None:
             generator = torch.Generator("cpu").manual_seed(seed)

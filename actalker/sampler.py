@@ -21,7 +21,7 @@ from actalker.schedule import (
     circular_windows,
     window_shift,
 )
-from actalker.unet import ACTalkerUNet
+from actalker.unet import ACTalkerUNet, InnerFeatures
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,8 @@ class SamplerConfig:
         time_ids: numbers added to the time embedding: frame rate, motion bucket, expression bucket.
         guidance_interval: lowest and highest noise level at which guidance is computed; elsewhere one row with
             all conditions runs. None guides at every level.
+        cache_interval: at every so manieth step the whole UNet runs; at the others its inner levels' features are
+            those of the last whole one, frame by frame. 1 computes everything.
         items_per_call: (row, window) pairs per UNet call; None takes all rows of one window. Fewer need less
             memory, more keep a fast device busy.
     """
@@ -49,6 +51,7 @@ class SamplerConfig:
     circular: bool = True
     time_ids: tuple[float, ...] = (12.5, 12.0, 20.0)
     guidance_interval: tuple[float, float] | None = None
+    cache_interval: int = 1
     items_per_call: int | None = None
 
 
@@ -63,6 +66,7 @@ def with_options(
     sigmas: Sequence[float] | None,
     guidance: Guidance | None,
     interval: tuple[float, float] | None,
+    cache_interval: int | None,
     items: int | None,
 ) -> SamplerConfig:
     """The sampler's settings with those of one call.
@@ -70,7 +74,7 @@ def with_options(
     Raises:
         InputError: a setting out of range.
     """
-    for name, value in (("steps", steps), ("items_per_call", items)):
+    for name, value in (("steps", steps), ("cache_interval", cache_interval), ("items_per_call", items)):
         if value is not None and value < 1:
             raise InputError(f"{name}={value}: at least 1 is needed")
     if steps is not None:
@@ -89,6 +93,8 @@ def with_options(
         if not 0 <= interval[0] <= interval[1]:
             raise InputError(f"guidance_interval={interval}: give (lowest, highest) noise level")
         sampler = replace(sampler, guidance_interval=(float(interval[0]), float(interval[1])))
+    if cache_interval is not None:
+        sampler = replace(sampler, cache_interval=cache_interval)
     if items is not None:
         sampler = replace(sampler, items_per_call=items)
     return sampler
@@ -147,10 +153,13 @@ def denoise(
         time_ids = torch.tensor([config.time_ids], dtype=torch.float32, device=weight.device)
     steps = len(levels) - 1
     make_windows = circular_windows if config.circular else bounded_windows
+    cache = InnerCache(total) if config.cache_interval > 1 else None
     for step in range(steps):
         level, following = levels[step], levels[step + 1]
         rows = guided if _inside(float(level), config.guidance_interval) else plain
         windows = make_windows(total, config.window, window_shift(step, config.window, config.shift))
+        if cache is not None and step % config.cache_interval == 0:
+            cache.clear()
         inputs = schedule.scale(latents, level)
         summed = torch.zeros_like(latents)
         hits = latents.new_zeros(total)
@@ -160,7 +169,10 @@ def denoise(
             size = min(size, len(rows))
         for done in range(0, len(items), size):
             part = items[done : done + size]
-            predicted = _predict(unet, conditions, inputs, part, schedule.time(level), time_ids)
+            inner = None if cache is None else cache.recall(part)
+            predicted = _predict(unet, conditions, inputs, part, schedule.time(level), time_ids, inner)
+            if cache is not None and inner is not None:
+                cache.keep(part, inner)
             for (row, window), prediction in zip(part, predicted.to(wide), strict=True):
                 summed[0].index_add_(0, window.to(summed.device), prediction * row.weight)
             if progress is not None:
@@ -171,6 +183,43 @@ def denoise(
         if on_step is not None:
             latents = on_step(step, schedule.time(level), latents)
     return latents[:, :frames]
+
+
+class InnerCache:
+    """The UNet's inner features of every frame and guidance row at the last step that computed them.
+
+    Args:
+        frames: frames that are denoised, padding included.
+    """
+
+    def __init__(self, frames: int) -> None:
+        self._frames = frames
+        self._features: dict[Row, Tensor] = {}
+        self._there: dict[Row, Tensor] = {}
+
+    def clear(self) -> None:
+        """Forget everything: the next step computes the whole UNet."""
+        self._there.clear()
+
+    def recall(self, items: Sequence[tuple[Row, Tensor]]) -> InnerFeatures:
+        """Features of some (row, window) items; empty unless all of their frames are there."""
+        for row, window in items:
+            if row not in self._there or not bool(self._there[row][window.cpu()].all()):
+                return InnerFeatures()
+        return InnerFeatures(
+            torch.cat([self._features[row][window.to(self._features[row].device)] for row, window in items])
+        )
+
+    def keep(self, items: Sequence[tuple[Row, Tensor]], inner: InnerFeatures) -> None:
+        """Remember what a call computed."""
+        assert inner.value is not None, "the UNet fills them"
+        for (row, window), value in zip(items, inner.value.chunk(len(items)), strict=True):
+            if row not in self._there:
+                self._there[row] = torch.zeros(self._frames, dtype=torch.bool)
+                if row not in self._features:
+                    self._features[row] = value.new_empty(self._frames, *value.shape[1:])
+            self._features[row][window.to(value.device)] = value
+            self._there[row][window.cpu()] = True
 
 
 def _inside(level: float, interval: tuple[float, float] | None) -> bool:
@@ -184,6 +233,7 @@ def _predict(
     items: list[tuple[Row, Tensor]],
     time: Tensor,
     time_ids: Tensor | None,
+    inner: InnerFeatures | None,
 ) -> Tensor:
     """One UNet call for several (row, window) items: (items, frames, c, h, w)."""
     weight = unet.conv_in.weight
@@ -205,7 +255,7 @@ def _predict(
     if spatials:
         spatial = spatials[0] if spatials[0].shape[1] == 1 else torch.cat(spatials)
     try:
-        return unet(torch.cat(samples).to(weight.dtype), time, context, masks, time_ids, spatial)
+        return unet(torch.cat(samples).to(weight.dtype), time, context, masks, time_ids, spatial, inner)
     except torch.OutOfMemoryError as error:
         raise OutOfMemoryError(
             f"{weight.device} ran out of memory in a UNet call over {len(items)} guidance rows of "

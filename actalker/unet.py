@@ -72,6 +72,16 @@ class UNetConfig:
             raise ValueError("channels, heads and attention need one entry per level")
 
 
+@dataclass(slots=True)
+class InnerFeatures:
+    """What the last stage takes from the levels below it (batch·frames, width, h, w); None: not computed yet.
+
+    It changes slowly from one noise level to the next, so it may be used again (Ma et al., DeepCache, CVPR 2024).
+    """
+
+    value: Tensor | None = None
+
+
 class ACTalkerUNet(Configured):
     """Predict the denoising target of a clip's latents from its conditions."""
 
@@ -165,6 +175,7 @@ class ACTalkerUNet(Configured):
         masks: ControlMasks | None = None,
         time_ids: Tensor | None = None,
         spatial: Tensor | None = None,
+        inner: InnerFeatures | None = None,
     ) -> Tensor:
         """Predict the target for every frame.
 
@@ -177,6 +188,7 @@ class ACTalkerUNet(Configured):
             time_ids: (batch or 1, time_ids) numbers, required when the config has any.
             spatial: pose-guider features added after the first convolution, (batch or 1, frames or 1,
                 channels[0], h, w).
+            inner: of an earlier call, whose inner levels then are not computed; empty ones are filled.
 
         Returns:
             (batch, frames, out_channels, h, w).
@@ -199,12 +211,19 @@ class ACTalkerUNet(Configured):
         if spatial is not None:
             x = x + spatial.to(x.dtype).expand(batch, frames, -1, -1, -1).flatten(0, 1)
         skips = [x]
-        for stage in self.down_blocks:
+        known = None if inner is None else inner.value
+        for stage in self.down_blocks if known is None else self.down_blocks[:1]:
             x, made = stage(x, embedding, conditioning)
             skips += made
-        x = self.mid_block(x, embedding, conditioning)
-        for stage in self.up_blocks:
-            x = stage(x, skips, embedding, conditioning)
+        if known is None:
+            x = self.mid_block(x, embedding, conditioning)
+            for stage in self.up_blocks[:-1]:
+                x = stage(x, skips, embedding, conditioning)
+            if inner is not None:
+                inner.value = x
+        else:
+            x, skips = known, skips[: self.config.layers + 1]
+        x = self.up_blocks[-1](x, skips, embedding, conditioning)
         x = self.conv_out(F.silu(self.conv_norm_out(x)))
         x = x.unflatten(0, (batch, frames))
         if self.config.reference_skip:

@@ -218,6 +218,42 @@ def test_guidance_may_be_limited_to_an_interval(tiny_pipeline, portrait, speech)
     assert len(calls) < guided and not np.array_equal(part, everywhere)
 
 
+def test_inner_features_may_be_used_again(tiny_pipeline, portrait, speech):
+    inner_calls = []
+    tiny_pipeline.unet.mid_block.register_forward_hook(lambda *_: inner_calls.append(1))
+    options = {"steps": 4, "frames": 6}
+    everything = clip(tiny_pipeline, portrait, speech, **options)
+    calls = len(inner_calls)
+    assert np.array_equal(clip(tiny_pipeline, portrait, speech, cache_interval=1, **options), everything)
+    inner_calls.clear()
+    cached = clip(tiny_pipeline, portrait, speech, cache_interval=2, **options)
+    assert 2 * len(inner_calls) == calls
+    assert not np.array_equal(cached, everything)
+    one_row_a_call = clip(tiny_pipeline, portrait, speech, cache_interval=2, items_per_call=1, **options)
+    assert np.abs(one_row_a_call.astype(int) - cached).max() <= 1
+    # A level of guidance that comes in between has nothing to use again.
+    clip(tiny_pipeline, portrait, speech, cache_interval=4, guidance_interval=(1, 100), **options)
+    with pytest.raises(InputError, match="cache_interval=0"):
+        tiny_pipeline(portrait, speech, cache_interval=0)
+
+
+@torch.no_grad()
+def test_inner_features_of_the_same_input_change_no_bit(tiny_unet):
+    from actalker.attention import Context
+    from actalker.unet import InnerFeatures
+
+    torch.manual_seed(0)
+    ids = torch.tensor([[12.5, 12, 20]])
+    context = Context(torch.randn(1, 1, 1, 24), torch.randn(1, 2, 3, 24), torch.randn(1, 2, 1, 24))
+    first, second = torch.randn(2, 1, 2, 8, 8, 8)
+    inner = InnerFeatures()
+    wanted = tiny_unet(first, 0.3, context, time_ids=ids)
+    assert torch.equal(tiny_unet(first, 0.3, context, time_ids=ids, inner=inner), wanted)
+    assert torch.equal(tiny_unet(first, 0.3, context, time_ids=ids, inner=inner), wanted)
+    other = tiny_unet(second, 0.3, context, time_ids=ids)
+    assert not torch.equal(tiny_unet(second, 0.3, context, time_ids=ids, inner=inner), other)
+
+
 class Enlarge:
     """A decoder that works on every cell by itself: three channels, twice the size."""
 

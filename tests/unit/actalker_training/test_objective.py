@@ -75,7 +75,7 @@ def test_joint_control_masks_separate_the_signals():
         for p in parts.parameters():  # the control layer and guider start at zero
             p.add_(0.05 * torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel())))
     window = tiny.sampler().draw(1, 1, GATES["audio+visual"], torch.Generator().manual_seed(0))
-    control = parts.unet.down_blocks[0].attentions[0].mamba_blocks[0]  # type: ignore[union-attr,index]
+    control = parts.unet.up_blocks[0].attentions[0].mamba_blocks[0]  # type: ignore[union-attr,index]
     from actalker.masks import control_masks
 
     masks = control_masks(window.face, window.mouth, audio=True, visual=True, mode="paper")

@@ -48,10 +48,10 @@ def test_a_run_logs_validates_and_stores(tmp_path, capsys):
 
 
 def test_a_stopped_run_continues_and_ends_like_an_unbroken_one(tmp_path):
-    whole = tiny.config(tmp_path / "whole", steps=3)
+    whole = tiny.config(tmp_path / "whole", steps=2)
     train(whole, tiny.clips(), build)
-    broken = tiny.config(tmp_path / "broken", steps=3, max_minutes=1e-9)
-    for _ in range(3):
+    broken = tiny.config(tmp_path / "broken", steps=2, max_minutes=1e-9)
+    for _ in range(2):
         train(broken, tiny.clips(), build)
     paths = [tmp_path / name / "model" / "unet" / "model.safetensors" for name in ("whole", "broken")]
     assert paths[0].read_bytes() == paths[1].read_bytes()
@@ -81,7 +81,7 @@ def lines(folder):
 
 def test_a_killed_run_continues_and_repeats_no_step_of_the_log(tmp_path):
     """Killed between two checkpoints, after it had logged more than it had stored."""
-    whole = tiny.config(tmp_path / "whole", log_every=1, checkpoint_every=2)
+    whole = tiny.config(tmp_path / "whole", steps=4, log_every=1, checkpoint_every=2)
     train(whole, tiny.clips(), build)
     script = f"""
 import os, sys; sys.path[:0] = {sys.path!r}
@@ -91,16 +91,16 @@ from actalker.training import command, log
 write = log.Log.write
 def die(self, step, numbers):
     write(self, step, numbers)
-    if step == 5: os.kill(os.getpid(), 9)
+    if step == 3: os.kill(os.getpid(), 9)
 log.Log.write = die
 config = tiny.config(
-    Path({str(tmp_path / "killed")!r}), log_every=1, checkpoint_every=2
+    Path({str(tmp_path / "killed")!r}), steps=4, log_every=1, checkpoint_every=2
 )
 command.train(config, tiny.clips(), lambda _: tiny.TinySystem())
 """
     done = subprocess.run([sys.executable, "-c", script], check=False)
     assert done.returncode == -9
-    assert [line["step"] for line in lines(tmp_path / "killed")] == [1, 2, 3, 4, 5]
+    assert [line["step"] for line in lines(tmp_path / "killed")] == [1, 2, 3]
     train(replace(whole, run=replace(whole.run, out=tmp_path / "killed")), tiny.clips(), build)
     logs = [
         [{k: v for k, v in line.items() if k != "seconds"} for line in lines(tmp_path / name)]
@@ -113,27 +113,27 @@ command.train(config, tiny.clips(), lambda _: tiny.TinySystem())
 
 def test_few_checkpoints_are_kept(tmp_path):
     train(
-        tiny.config(tmp_path, steps=4, checkpoint_every=1, keep_checkpoints=2, background_checkpoints=True),
+        tiny.config(tmp_path, steps=3, checkpoint_every=1, keep_checkpoints=2, background_checkpoints=True),
         tiny.clips(),
         build,
     )
-    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["00000003", "00000004"]
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["00000002", "00000003"]
 
 
 def test_a_run_stops_at_max_steps_with_a_model_and_goes_on(tmp_path):
-    config = tiny.config(tmp_path, max_steps=2)
+    config = tiny.config(tmp_path, steps=3, max_steps=2)
     model = train(config, tiny.clips(), build)
     halfway = (model / "unet" / "model.safetensors").read_bytes()
     train(replace(config, run=replace(config.run, max_steps=0)), tiny.clips(), build)
     assert (model / "unet" / "model.safetensors").read_bytes() != halfway
-    assert lines(tmp_path)[-1]["step"] == 6
+    assert lines(tmp_path)[-1]["step"] == 3
 
 
 def test_the_model_of_any_checkpoint_can_be_exported(tmp_path):
-    config = tiny.config(tmp_path / "run", checkpoint_every=3)
+    config = tiny.config(tmp_path / "run", steps=3, checkpoint_every=2)
     train(config, tiny.clips(), build)
-    assert export(config, tmp_path / "last", build=build) == 6
-    assert export(config, tmp_path / "early", 3, build) == 3
+    assert export(config, tmp_path / "last", build=build) == 3
+    assert export(config, tmp_path / "early", 2, build) == 2
     stored = [
         (folder / "unet" / "model.safetensors").read_bytes()
         for folder in (tmp_path / "run" / "model", tmp_path / "last", tmp_path / "early")

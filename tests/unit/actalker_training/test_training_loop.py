@@ -179,8 +179,8 @@ import tiny_system as tiny
 from actalker.training import command
 from actalker.training.config import PhaseConfig
 torch.set_num_threads(1)
-config = tiny.config(Path(sys.argv[1]), log_every=1, checkpoint_every=2, shard=sys.argv[2] == "shard", max_steps=4)
-config = replace(config, phases=(PhaseConfig(steps=6, batch=2, frames=2, accumulation=3, lr=1e-2),))
+config = tiny.config(Path(sys.argv[1]), log_every=1, checkpoint_every=2, shard=sys.argv[2] == "shard", max_steps=2)
+config = replace(config, phases=(PhaseConfig(steps=3, batch=2, frames=2, accumulation=3, lr=1e-2),))
 command.train(config, tiny.clips(), lambda _: tiny.TinySystem())
 """
 
@@ -194,7 +194,7 @@ def losses(folder):
 
 def train_alone(folder):
     config = tiny.config(folder, log_every=1, checkpoint_every=2)
-    phases = (PhaseConfig(steps=6, batch=2, frames=2, accumulation=3, lr=1e-2),)
+    phases = (PhaseConfig(steps=3, batch=2, frames=2, accumulation=3, lr=1e-2),)
     train(replace(config, phases=phases), tiny.clips(), lambda _: tiny.TinySystem())
     return losses(folder)
 
@@ -223,9 +223,9 @@ def test_two_workers_train_what_one_does_and_one_continues(tmp_path, losses_of_o
         for worker in workers:
             worker.kill()
     assert (tmp_path / "two" / "model" / "unet" / "model.safetensors").is_file()
-    assert [line["step"] for line in losses(tmp_path / "two")] == [1, 2, 3, 4]
+    assert [line["step"] for line in losses(tmp_path / "two")] == [1, 2]
     two = train_alone(tmp_path / "two")
-    assert [line["step"] for line in two] == [1, 2, 3, 4, 5, 6]
+    assert [line["step"] for line in two] == [1, 2, 3]
     for mine, theirs in zip(losses_of_one, two, strict=True):
         assert mine == pytest.approx(theirs, rel=1e-6, abs=1e-6)
 
