@@ -1,9 +1,10 @@
 """Fused selective scan for CUDA: Triton kernels, forward and backward.
 
-One warp owns a batch row and 32 channels, a channel per lane, and walks through time with the channel's states
-in registers. Bias, softplus, skip weight and conversion happen on the way, so that activations are read once and
-written once, in the precision they have, and (length, channels, state) tensors never exist. What the next step
-needs is loaded before the present step is computed.
+One warp owns a batch row and 32 channels and walks through time with the channels' states in registers. Which lane
+holds which of them is the compiler's choice: with the model's alignment a few lanes share a channel, and the sum
+over its states is an exchange between them. Bias, softplus, skip weight and conversion happen on the way, so that
+activations are read once and written once, in the precision they have, and (length, channels, state) tensors never
+exist. What the next step needs is loaded before the present step is computed.
 
 The forward pass stores the state at every chunk border. The backward pass recomputes the states of one chunk at a
 time into a scratch buffer and walks back over it. Sums over channels (for B and C) and over rows (for A, D and the
@@ -56,7 +57,7 @@ def _forward_kernel(
     n = tl.arange(0, PADDED)
     on_d, on_n = d < channels, n < STATE
     on = on_n[:, None] & on_d[None, :]
-    # (state, channels): a lane then holds all states of its channel, and sums over states stay in the lane.
+    # (state, channels): the contiguous channels last, as they lie in memory.
     a = tl.load(a_ptr + n[:, None] * channels + d[None, :], mask=on, other=0.0) * _LOG2_E
     skip = tl.load(skip_ptr + d, mask=on_d, other=0.0)
     bias = tl.load(bias_ptr + d, mask=on_d, other=0.0)

@@ -167,6 +167,27 @@ class ACTalkerUNet(Configured):
             if isinstance(module, SpatioTemporalResBlock | SpatialBlock | TemporalBlock):
                 module.compile(fullgraph=True, dynamic=False, **options)
 
+    def enable_layerwise_casting(
+        self, storage_dtype: torch.dtype = torch.float8_e4m3fn, compute_dtype: torch.dtype | None = None
+    ) -> None:
+        """Keep the large matrices in a smaller precision and widen each while it works: memory, not speed.
+
+        Norms, the first and the last convolution, convolutions over time and the scans' own parameters stay.
+
+        Args:
+            storage_dtype: what weights are kept in.
+            compute_dtype: what they are widened to; default their present precision.
+        """
+        from diffusers.hooks import apply_layerwise_casting
+
+        apply_layerwise_casting(
+            self,
+            storage_dtype,
+            compute_dtype or self.conv_in.weight.dtype,
+            skip_modules_pattern=("norm", "^conv_in$", "^conv_out$"),
+            skip_modules_classes=(nn.Conv3d,),
+        )
+
     def forward(
         self,
         sample: Tensor,

@@ -19,11 +19,13 @@ numerics.pin()
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# tests/toys.py is loaded by path, as a user's own method file would be; this makes it importable too.
+# tests/toys.py is loaded by path, as a user's own method file would be; this makes it importable too. tests/gpu
+# needs no toys and runs on a machine without a media library.
 _spec = importlib.util.spec_from_file_location("tests_toys", ROOT / "tests" / "toys.py")
 assert _spec is not None and _spec.loader is not None
-sys.modules["tests_toys"] = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(sys.modules["tests_toys"])
+if importlib.util.find_spec("av") is not None:
+    sys.modules["tests_toys"] = importlib.util.module_from_spec(_spec)
+    _spec.loader.exec_module(sys.modules["tests_toys"])
 
 
 @pytest.fixture(scope="session")

@@ -34,7 +34,7 @@ from actalker.control import ControlConfig, cast
 from actalker.gates import GATES
 from actalker.guidance import Guidance, guidance_rows, row_context, stack_contexts
 from actalker.masks import box_mask, control_masks
-from actalker.unet import ACTalkerUNet, UNetConfig
+from actalker.unet import ACTalkerUNet, InnerFeatures, UNetConfig
 
 SMALL = UNetConfig(
     channels=(64, 128, 128), heads=(1, 2, 2), attention=(True, True, False), condition=256,
@@ -63,7 +63,13 @@ def conditions_for(gate: str, config: UNetConfig, frames: int, side: int, tokens
 
 
 def calls(
-    unet: ACTalkerUNet, gate: str, frames: int, side: int, tokens: int, device: str
+    unet: ACTalkerUNet,
+    gate: str,
+    frames: int,
+    side: int,
+    tokens: int,
+    device: str,
+    inner: InnerFeatures | None = None,
 ) -> tuple[Callable[[], torch.Tensor], Callable[[], torch.Tensor]]:
     """(straightforward, ours): functions that return the guided prediction."""
     dtype = unet.conv_in.weight.dtype
@@ -78,7 +84,7 @@ def calls(
         sample = torch.cat([noisy.expand(rows, -1, -1, -1, -1), references.expand(-1, frames, -1, -1, -1)], 2)
         tokens = (context.identity, context.audio, context.motion)
         context = Context(*(None if t is None else t.to(dtype) for t in tokens))  # type: ignore[arg-type]
-        out = unet(sample.to(dtype), 0.5, context, conditions.masks, ids)
+        out = unet(sample.to(dtype), 0.5, context, conditions.masks, ids, inner=inner)
         return sum(weight * row for weight, row in zip(weights, out.float(), strict=True))  # type: ignore[return-value]
 
     z = conditions.reference
@@ -206,6 +212,9 @@ def run(device: str, only_count: bool, repeats: int, dtype: torch.dtype, compile
         for name, unit, digits in (("tflop", "TFLOP", 3), ("kernels", "kernels", 0), ("terabytes", "TB", 3)):
             a, b = getattr(before, name), getattr(after, name)
             line += f"   {unit} {a:.{digits}f} -> {b:.{digits}f} ({a / b:.2f}x less)"
+        _, again = calls(meta, gate, frames, side, tokens, "meta", InnerFeatures())
+        count(again, False)
+        line += f"   inner features known: TFLOP {count(again, False).tflop:.3f}"
         if unet is not None:
             plain, ours = calls(unet, gate, frames, side, tokens, device)
             slow, slow_gib, expected = seconds(plain, True, device, repeats)

@@ -254,6 +254,17 @@ def test_inner_features_of_the_same_input_change_no_bit(tiny_unet):
     assert not torch.equal(tiny_unet(second, 0.3, context, time_ids=ids, inner=inner), other)
 
 
+def test_weights_may_be_kept_in_eight_bits(tiny_pipeline, portrait, speech):
+    wanted = clip(tiny_pipeline, portrait, speech)
+    size = sum(p.nbytes for p in tiny_pipeline.unet.parameters())
+    tiny_pipeline.unet.enable_layerwise_casting()
+    assert sum(p.nbytes for p in tiny_pipeline.unet.parameters()) < 0.5 * size
+    assert tiny_pipeline.dtype == torch.float32
+    made = clip(tiny_pipeline, portrait, speech)
+    change = np.abs(made.astype(float) - wanted).mean()
+    assert 0 < change < 0.5 * np.abs(wanted - wanted.mean()).mean()
+
+
 class Enlarge:
     """A decoder that works on every cell by itself: three channels, twice the size."""
 

@@ -28,10 +28,11 @@ from actalker.pipeline import ACTalkerPipeline, PipelineConfig
 from actalker.sampler import SamplerConfig
 from actalker.schedule import ScheduleConfig
 from actalker.training.command import train
-from actalker.training.config import PhaseConfig
+from actalker.training.config import LoraConfig, PhaseConfig
 from actalker.training.data import TrainingClip
 from actalker.training.full import FullPreparation, FullSystem, motion_buckets
 from actalker.training.objective import Dropout
+from actalker.training.start import toy
 from actalker.unet import ACTalkerUNet, UNetConfig
 
 
@@ -127,6 +128,31 @@ def test_training_moves_exactly_the_trained_parts(tmp_path):
         k.split(".")[0] for k, v in made.pipeline.conditioner.state_dict().items() if not torch.equal(v, before[k])
     }
     assert moved == {"audio_projection", "motion_projection", "identity_projection", "pose_guider"}
+
+
+def test_a_low_rank_adaptation_is_trained_stored_and_loaded(tmp_path):
+    """The run's model has it in its weights; added to the model it started from it gives the same weights."""
+    pytest.importorskip("peft", reason="the peft package is not installed")
+
+    class Expressive(Faces):
+        def find(self, image):
+            return [replace(face, blendshapes=(0.1,) * 52, head=(0.0,) * 6) for face in super().find(image)]
+
+    toy().save_pretrained(tmp_path / "start")
+    made = FullSystem(toy(), Dropout(), "paper", 0.0, LoraConfig(rank=2))
+    made.preparation.conditioner._finder = Expressive()
+    config = tiny.config(tmp_path / "run", steps=2)
+    config = replace(config, phases=(PhaseConfig(steps=2, batch=1, frames=5, accumulation=1, lr=1e-2),))
+    model = train(config, [clip(face=False), clip(face=False)], lambda _: made)
+    start = ACTalkerPipeline.from_pretrained(tmp_path / "start", "cpu")
+    before = {name: value.clone() for name, value in start.unet.state_dict().items()}
+    start.load_lora_weights(model / "lora")
+    trained = ACTalkerPipeline.from_pretrained(model, "cpu").unet.state_dict()
+    half = 2e-3  # models are stored in half precision
+    moved = [n for n, value in trained.items() if (value - before[n]).abs().max() > half * before[n].abs().max()]
+    assert moved and all("attn" in name or "mamba" in name for name in moved)
+    for name, value in start.unet.state_dict().items():
+        torch.testing.assert_close(value, trained[name], rtol=half, atol=half)
 
 
 def test_a_model_is_stored_with_the_masks_it_was_trained_with():
