@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -171,7 +172,8 @@ def _work(
     system = build(config)
     system.parts.to(device)
     clips = source if source is not None else Manifest(data.train)
-    workers = {"rank": rank, "world": world}
+    first = rank == 0
+    workers: dict[str, Any] = {"rank": rank, "world": world, "report": _Patience() if first else _say_nothing}
     features = prepare_all(clips, system.preparation, config.cache, variants=data.variants, **workers)
     validation = None
     if run.validate_every and data.validation != Path():
@@ -180,7 +182,6 @@ def _work(
     sampler = WindowSampler(features, system.preparation)
     trainer = Trainer(config, system.parts, sampler, device, rank, wrap, world)
     continued = trainer.load(run.out)
-    first = rank == 0
     log = Log(run.out, trainer.step, config) if first else None
     if continued and first:
         print(f"continuing {run.out} from step {trainer.step}", flush=True)
@@ -210,6 +211,24 @@ def _work(
         on_checkpoint(trainer.step)
     if log is not None:
         log.close()
+
+
+class _Patience:
+    """Says every few seconds how far the preparation of the clips is."""
+
+    seconds = 10.0
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def __call__(self, done: int, total: int) -> None:
+        if time.monotonic() - self._last >= self.seconds:
+            self._last = time.monotonic()
+            print(f"preparing clips: {done} of {total} done", flush=True)
+
+
+def _say_nothing(done: int, total: int) -> None:
+    pass
 
 
 def _export_present(config: TrainConfig, system: System, trainer: Trainer, build: Build, first: bool) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import bisect
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import islice
 from pathlib import Path
@@ -267,6 +267,7 @@ def prepare_all(
     variants: int = 1,
     rank: int = 0,
     world: int = 1,
+    report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Sequence[Features]:
     """Run the frozen encoders over every clip that the cache does not hold yet.
 
@@ -279,6 +280,7 @@ def prepare_all(
         cache: folder that keeps the results, or None to keep them in memory.
         variants: copies of each clip; all but the first are augmented.
         rank, world: number of this worker and of all: each prepares its share, and all wait for each other.
+        report: called with (done, total) of this worker's share before each clip that the cache does not hold.
 
     Returns:
         Features of every clip, variant after variant, read from the cache when they are looked at.
@@ -298,7 +300,9 @@ def prepare_all(
     name = getattr(preparation, "key", "") or f"{kind.__module__}.{kind.__qualname__}"
     store = FeatureStore(cache / hashlib.sha256(name.encode()).hexdigest()[:16], keys)
     # By position: another worker may have written part of its share already, and what is missing differs then.
-    for i in [i for i in store.missing() if i % world == rank]:
+    mine = [i for i in store.missing() if i % world == rank]
+    for done, i in enumerate(mine):
+        report(done, len(mine))
         store.add(i, preparation.prepare(_variant(source[i % len(source)], i // len(source))))
     store.flush()
     if world > 1:
