@@ -80,16 +80,20 @@ def load(paper: str, table: str = "", folder: Path | None = None) -> list[Publis
             f"Known papers: {', '.join(known) or 'none'}.",
         )
     cells = []
-    with path.open(encoding="utf-8", newline="") as stream:
-        reader = csv.DictReader(stream)
-        if tuple(reader.fieldnames or ()) != FIELDS:
-            raise UsageError(f"{path} must have the columns {', '.join(FIELDS)}, in this order.")
-        for number, line in enumerate(reader, start=2):
-            try:
-                float(line["value"])
-                cells.append(PublishedCell(**{**line, "scale": float(line["scale"])}))  # type: ignore[arg-type]
-            except (TypeError, ValueError) as error:
-                raise UsageError(f"{path}, line {number}: {error}") from error
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            reader = csv.DictReader(stream)
+            names, lines = tuple(reader.fieldnames or ()), list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"{path} cannot be read: {error}.") from error
+    if names != FIELDS:
+        raise UsageError(f"{path} must have the columns {', '.join(FIELDS)}, in this order.")
+    for number, line in enumerate(lines, start=2):
+        try:
+            float(line["value"])
+            cells.append(PublishedCell(**{**line, "scale": float(line["scale"])}))  # type: ignore[arg-type]
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"{path}, line {number}: {error}") from error
     return [c for c in cells if not table or c.table == table]
 
 
