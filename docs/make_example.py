@@ -22,8 +22,9 @@ def main(name: str) -> None:
     run.report(FOLDER, formats=("html",), copy_media=True)
     media = Media(FOLDER, run.folder, copy=True)
     rows = run.rows.copy()
-    for column in ("clip_path", "reference_path", "image_path", "audio_path"):
+    for column in ("clip_path", "reference_path", "image_path"):
         rows[column] = [unquote(media.link(path)) for path in rows[column]]
+    rows["audio_path"] = ""  # nobody needs it: the speech is heard in the clips
     rows.to_parquet(FOLDER / ROWS_FILE, index=False)
     shutil.copyfile(run.folder / PROVENANCE_FILE, FOLDER / PROVENANCE_FILE)
 

@@ -281,7 +281,7 @@ def _notes(
     if counts and counts[0] < statistics.MIN_CLUSTERS:
         notes.append(
             f"Too few identities for an interval ({counts[0]}, fewer than {statistics.MIN_CLUSTERS}): "
-            "brackets give the range of the identity means, and nothing is marked unless it is a set metric."
+            "brackets give the range of the identity means, and nothing is marked."
         )
     sets = [e for e in estimates if e.kind == "set" and math.isfinite(e.value)]
     if any(math.isfinite(e.half) for e in sets):

@@ -108,7 +108,6 @@ def payload(summary: Summary, media: Media, first: Sequence[tuple[str, str]] = (
             "set": f"{dataset}/{split}" if several else "",
             "image": media.link(media_of["image_path"].get((dataset, split, sample), "")),
             "video": media.link(media_of["reference_path"].get((dataset, split, sample), "")),
-            "audio": media.link(media_of["audio_path"].get((dataset, split, sample), "")),
         }
         for (dataset, split, sample), identity in zip(order, firsts["identity"], strict=True)
     ]
@@ -129,7 +128,7 @@ def payload(summary: Summary, media: Media, first: Sequence[tuple[str, str]] = (
 
 def _sample_media(clips: Any, key: Sequence[str]) -> dict[str, dict[SampleKey, str]]:
     found: dict[str, dict[SampleKey, str]] = {}
-    for name in ("image_path", "reference_path", "audio_path"):
+    for name in ("image_path", "reference_path"):
         given = clips[clips[name] != ""].drop_duplicates(key)
         found[name] = {
             (str(d), str(s), str(i)): str(p)
