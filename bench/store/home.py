@@ -49,7 +49,10 @@ class Home:
         """Make the folder and check that it can be written; return self."""
         try:
             make_folder(self.path.parent)
+            is_new = not self.path.exists()
             self.path.mkdir(mode=0o700, exist_ok=True)
+            if is_new:  # clips and weights belong into nobody's repository
+                (self.path / ".gitignore").write_text("*\n", encoding="utf-8")
             for folder in (self.blobs.root, self.records.root, self.runs, self.data, self.logs, self.methods):
                 self._close(folder)
             with tempfile.TemporaryFile(dir=self.path):

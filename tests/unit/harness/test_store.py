@@ -96,3 +96,11 @@ def test_a_damaged_record_counts_as_missing(tmp_path: Path) -> None:
     home.records.put("set", "ab" * 32, {"status": "ok"})
     home.records.path("set", "ab" * 32).write_text('{"status": "o')
     assert home.records.get("set", "ab" * 32) is None
+
+
+def test_a_new_store_stays_out_of_its_users_repository(tmp_path: Path) -> None:
+    assert (Home(tmp_path / "new").ready().path / ".gitignore").read_text() == "*\n"
+    (tmp_path / "old").mkdir()
+    assert not (Home(tmp_path / "old").ready().path / ".gitignore").exists(), (
+        "a folder of the user's is left as it is"
+    )
