@@ -11,8 +11,6 @@ from bench.cli import options
 from bench.cli.verb import verb
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from bench.store.blobs import Blob
     from bench.store.home import Home
     from bench.store.records import Kind
@@ -29,13 +27,16 @@ def stats(home: options.Home = None, json: options.Json = False) -> None:
     from bench.store.records import Kind
 
     store = Home(home)
-    counts = {kind: len(store.records.stamps(kind)) for kind in get_args(Kind)}
-    sizes = {"clips and features": _size(store.blobs.root), "records": _size(store.records.root)}
+    counts = {kind: len(list(store.records.keys(kind))) for kind in get_args(Kind)}
+    sizes = {
+        what: sum(file.size for file in store.storage.names(folder))
+        for what, folder in (("clips and features", "blobs/"), ("records", "records/"))
+    }
     if json:
-        emit_json({"home": store.path, "records": counts, "bytes": sizes})
+        emit_json({"home": store.address, "records": counts, "bytes": sizes})
         return
     rows = [(f"{kind} records", str(count)) for kind, count in counts.items()]
-    table(("what", "how much"), rows + [(k, f"{v / 1e6:.1f} MB") for k, v in sizes.items()], title=str(store.path))
+    table(("what", "how much"), rows + [(k, f"{v / 1e6:.1f} MB") for k, v in sizes.items()], title=store.address)
 
 
 @app.command()
@@ -73,7 +74,7 @@ def explain(
     from bench.store.records import Kind
 
     store = Home(home)
-    found = [(kind, k) for kind in get_args(Kind) for k in store.records.stamps(kind) if k.startswith(key)]
+    found = [(kind, k) for kind in get_args(Kind) for k in store.records.keys(kind) if k.startswith(key)]
     if len(found) != 1:
         raise UsageError(
             f"{len(found)} records start with '{key}'.", "Keys are in the `digest` column of a run's rows.parquet."
@@ -88,7 +89,6 @@ def clean(
     home: options.Home = None,
 ) -> None:
     """Remove files no record names, and what killed processes left behind, when older than an hour."""
-    import contextlib
     import time
 
     from bench.cli.display import output
@@ -100,25 +100,20 @@ def clean(
     if errors_too:
         kinds: tuple[Kind, ...] = ("gen", "score", "set")
         for kind in kinds:
-            for key, record in store.records.read(kind, store.records.stamps(kind)).items():
+            for key, record in store.records.read(kind, store.records.keys(kind)).items():
                 if record["status"] == "error":
                     store.records.drop(kind, key)
                     forgotten += 1
     # What is young may belong to a run that goes on: a clip lies in the store before its record does.
     abandoned = time.time() - 3600
     parts = sweep(store.path, older_than=abandoned)
-    named = {store.blobs.path(blob) for _, _, blob in _named_blobs(store)}
+    named = {blob.name for _, _, blob in _named_blobs(store)}
     removed = 0
-    for path in [p for p in store.blobs.root.rglob("*") if p.is_file() and p not in named]:
-        with contextlib.suppress(FileNotFoundError):
-            if path.stat().st_mtime < abandoned:
-                path.unlink()
-                removed += 1
+    for file in list(store.storage.names("blobs/")):
+        if file.name not in named and file.modified < abandoned:
+            store.storage.drop(file.name)
+            removed += 1
     output.print(f"Removed {removed} unnamed files and {parts} leftovers; forgot {forgotten} errors.")
-
-
-def _size(root: Path) -> int:
-    return sum(p.stat().st_size for p in root.rglob("*") if p.is_file())
 
 
 def _named_blobs(store: Home) -> Iterator[tuple[Kind, str, Blob]]:
@@ -126,6 +121,6 @@ def _named_blobs(store: Home) -> Iterator[tuple[Kind, str, Blob]]:
 
     fields: dict[Kind, str] = {"gen": "clip", "feature": "blob"}
     for kind, field in fields.items():
-        for key, record in store.records.read(kind, store.records.stamps(kind)).items():
+        for key, record in store.records.read(kind, store.records.keys(kind)).items():
             if field in record:
                 yield kind, key, Blob(**record[field])

@@ -44,7 +44,7 @@ def list_things(
     if json:
         emit_json([dict(zip(columns, row, strict=True)) for row in rows])
     elif not rows:
-        errors.print(f"No {kind} under {store.path} yet. Make one: bench run", soft_wrap=True)
+        errors.print(f"No {kind} under {store.address} yet. Make one: bench run", soft_wrap=True)
     elif kind is Kind.METHODS:
         _show_methods(rows)
     else:
@@ -156,21 +156,18 @@ def _weights(home: object) -> Listing:
 
 def _runs(home: object) -> Listing:
     from bench.core.errors import UsageError
-    from bench.results.runs import PROVENANCE_FILE, read_provenance
+    from bench.results.runs import PROVENANCE_FILE, read_provenance, run_names
     from bench.store.home import Home
 
     assert isinstance(home, Home)
     rows: Rows = []
-    found = (path for path in home.runs.glob(f"*/{PROVENANCE_FILE}") if path.is_file())
-    for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True):
+    for name in reversed(run_names(home.address)):
         try:
-            about = read_provenance(path)
+            about = read_provenance(home.runs / name / PROVENANCE_FILE)
         except UsageError as error:
-            rows.append((path.parent.name, "", "", "damaged", error.message))
+            rows.append((name, "", "", "damaged", error.message))
             continue
         counts = about.get("counts", {})
         state = ", ".join(f"{counts.get(kind, 0)} {kind}" for kind in ("ok", "unscored", "error"))
-        rows.append(
-            (path.parent.name, about.get("created", ""), about.get("split", ""), state, about.get("command", ""))
-        )
+        rows.append((name, about.get("created", ""), about.get("split", ""), state, about.get("command", "")))
     return ("run", "created", "split", "numbers", "command"), rows

@@ -10,15 +10,14 @@ from typing import Annotated
 
 import typer
 
-from bench.core.keys import is_address
 from bench.metrics.precision import Precision as Arithmetic
+from bench.store.bucket import address_of
 
 
 def _remember(home: Path | None) -> Path | None:
     """Let everything that is found by name under the home (weights, outside systems) see the same one."""
     if home is not None:
-        # An address stays as it is, so that the store can say what it thinks of it.
-        os.environ["BENCH_HOME"] = str(home if is_address(str(home)) else home.expanduser().resolve())
+        os.environ["BENCH_HOME"] = address_of(str(home)) or str(home.expanduser().resolve())
     return home
 
 
@@ -26,7 +25,8 @@ Home = Annotated[
     Path | None,
     typer.Option(
         "--home",
-        help="Folder for clips, records and runs (default: $BENCH_HOME or ./.bench).",
+        help="Folder, or s3://BUCKET/PREFIX (gs://, az://), for clips, records and runs"
+        " (default: $BENCH_HOME or ./.bench).",
         callback=_remember,
     ),
 ]

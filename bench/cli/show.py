@@ -132,4 +132,4 @@ def _split(name: str, home: Any) -> dict[str, Any]:
 def _run(name: str, home: Any) -> dict[str, Any]:
     from bench.results.runs import load
 
-    return dict(load(name, home.path).provenance)
+    return dict(load(name, home.address).provenance)

@@ -18,9 +18,8 @@ def status(
     """Show a run's numbers by status, its failures by cause, and the command that resumes it."""
     from bench.cli.display import emit_json, output, table
     from bench.results.runs import load
-    from bench.store.home import Home
 
-    results = load(run, Home(home).path)
+    results = load(run, home)
     rows = results.rows
     counts = Counter(rows["status"])
     cells: dict[tuple[str, str], Counter[str]] = {}

@@ -163,6 +163,8 @@ def load(name: str, home: Home, subset: str | None = None, media: bool = True) -
     """
     dataset = declared.declared(name)
     chosen, rule = declared.subset_of(dataset, subset)
+    if media:
+        home.bring_folder(data_root(home, name))
     frozen = frozen_list(dataset, chosen, home)
     ready = _manifest(home, dataset)
     entries = frozen.entries if frozen else ()

@@ -31,7 +31,7 @@ class Child:
         log: file that everything it prints is appended to.
     """
 
-    def __init__(self, home: Path, weights: Path | None, log: Path) -> None:
+    def __init__(self, home: str | Path, weights: Path | None, log: Path) -> None:
         self._home, self._weights, self.log = home, weights, log
         self._guard = Reaper(MARK)  # its children's children end with it, however this process ends
         self._process: subprocess.Popen[bytes] | None = None
@@ -105,7 +105,7 @@ def _kernel_kills() -> int:
     return 0
 
 
-def serve(descriptor: int, home: Path, weights: Path | None) -> None:
+def serve(descriptor: int, home: str, weights: Path | None) -> None:
     """Do tasks until the parent is gone."""
     talk = Connection(descriptor)
     from bench.execute.worker import Worker
@@ -120,4 +120,4 @@ def serve(descriptor: int, home: Path, weights: Path | None) -> None:
 
 
 if __name__ == "__main__":
-    serve(int(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]) if sys.argv[3] else None)
+    serve(int(sys.argv[1]), sys.argv[2], Path(sys.argv[3]) if sys.argv[3] else None)

@@ -13,7 +13,7 @@ from bench.execute.tasks import Outcome, Task
 
 def run_inline(
     scheduler: Scheduler,
-    home: Path,
+    home: str | Path,
     weights: Path | None,
     observe: Callable[[Task, Outcome], None],
     interrupt: Interrupt,

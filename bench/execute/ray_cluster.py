@@ -22,7 +22,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from bench.core.errors import MissingError
+from bench.core.errors import BenchError, MissingError
 from bench.core.keys import package_digest
 from bench.core.spec import Cause
 from bench.execute import ray_token
@@ -32,6 +32,7 @@ from bench.execute.reaper import Reaper
 from bench.execute.scheduler import Scheduler
 from bench.execute.tasks import Lane, Outcome, Task
 from bench.store.home import Home
+from bench.store.travel import Luggage
 
 _HEAD_GRACE = 30.0  # seconds the head may be silent; Ray itself ends this process after 60
 _PATIENCE = 60.0  # seconds a cluster of fixed size may take to get a node that is large enough
@@ -41,34 +42,36 @@ _SCALING = 1800.0  # the same for a cluster that says it starts nodes when they 
 def run_on_ray(
     ray: Any,
     scheduler: Scheduler,
-    home: Path,
+    home: Home,
     weights: Path | None,
     observe: Callable[[Task, Outcome], None],
     interrupt: Interrupt,
     own: bool = False,
     workers: int | None = None,
     notice: Callable[[str], None] = lambda text: None,
+    inputs: Iterable[Any] = (),
 ) -> None:
     """Run tasks on a cluster until none is left or a stop was asked for.
 
     Args:
         ray: what `connected` yields.
         scheduler: what to do.
-        home, weights: folders every node sees under the same path.
+        home: the store, which every node sees: a folder under the same path, or a bucket.
+        weights: folder searched first for weight files, under the same path on every node.
         observe: called after every task.
         interrupt: asked about once a second.
         own: see `RayCluster`.
         workers: CPUs to use; None for all.
         notice: told what a user should know while it goes on.
+        inputs: samples and tasks that name the files all tasks begin with.
 
     Raises:
         StoreFull: the disk is full.
         MissingError: a node lacks the store or the package, and there is no other.
         HeadLost: the cluster's head no longer answers.
     """
-    with Home(home).blobs.scratch(".run") as marker:
-        marker.touch()
-        cluster = RayCluster(ray, home, weights, marker, own)
+    with home.witness() as marker:
+        cluster = RayCluster(ray, home, weights, marker, own, inputs)
         pool = Pool(cluster, scheduler, observe, notice, workers or math.inf)
         try:
             pool.run(interrupt)
@@ -89,17 +92,23 @@ class RayCluster:
     Args:
         ray: the module, connected.
         home, weights: see `run_on_ray`.
-        marker: file whose presence shows a node that it sees our store.
+        marker: name of a file that shows a node that it sees our store, see `Home.witness`.
         own: this process started it for itself, so that no more nodes will come.
+        inputs: see `run_on_ray`.
 
     Attributes:
         head_lost: it no longer answers, so it is not to be asked for anything more.
     """
 
-    def __init__(self, ray: Any, home: Path, weights: Path | None, marker: Path, own: bool) -> None:
+    def __init__(
+        self, ray: Any, home: Home, weights: Path | None, marker: str, own: bool, inputs: Iterable[Any] = ()
+    ) -> None:
         self._ray = ray
         self._own = own
-        self._arguments = (home, weights, marker, package_digest(), os.environ.get(_SANDBOX, ""))
+        self._arguments = (home.address, weights, marker, package_digest(), os.environ.get(_SANDBOX, ""))
+        self._luggage = Luggage(home.storage)
+        if not own:
+            self._luggage.pack(inputs)
         self._actor = ray.remote(_RayWorker)
         self._run = uuid.uuid4().hex[:6]
         self._count = 0
@@ -162,6 +171,8 @@ class RayCluster:
 
     def submit(self, hand: Hand, task: Task, ahead: Task | None) -> None:
         """See `Cluster.submit`."""
+        if not self._own:
+            task, ahead = self._luggage.away(task), self._luggage.away(ahead)
         self._waits[hand.handle.run.remote(task, ahead)] = hand
 
     def wait(self, seconds: float) -> Iterable[Event]:
@@ -257,23 +268,20 @@ def _scales(ray: Any) -> bool:
 class _RayWorker:
     """The actor: watches over the process that does the work."""
 
-    def __init__(self, home: Path, weights: Path | None, marker: Path, code: str, closed: str, lane: Lane) -> None:
+    def __init__(
+        self, address: str, weights: Path | None, marker: str, code: str, closed: str, lane: Lane
+    ) -> None:
         ray_token.hide()
         os.environ[_SANDBOX] = closed  # what the user asked for, on whatever node this is
         if not lane.gpus:
             # Ray leaves the variable unset for actors without a GPU, and they would take GPU 0.
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
-        self._problem = ""
-        if not marker.exists():  # its results would be lost on a disk of its own
-            self._problem = f"node {platform.node()} does not see {home}; --home must be a shared folder"
-        elif (found := package_digest()) != code:
-            self._problem = (
-                f"node {platform.node()} has another version of this program (code {found[:12]}, here {code[:12]})"
-            )
+        self._problem = _problem_here(address, marker, code)
         if not self._problem:
             from bench.execute.child import Child
 
-            self._child = Child(home, weights, Home(home).logs / "workers" / f"{platform.node()}-{lane.name}.log")
+            log = Home(address).logs / "workers" / f"{platform.node()}-{lane.name}.log"
+            self._child = Child(address, weights, log)
 
     def hello(self) -> tuple[str, str]:
         """Return this worker's node, and why it cannot work there if so."""
@@ -284,6 +292,22 @@ class _RayWorker:
     def run(self, task: Task, ahead: Task | None) -> Outcome:
         """See `bench.execute.worker.Worker.run`."""
         return self._child.run(task, ahead)
+
+
+def _problem_here(address: str, marker: str, code: str) -> str:
+    """Return why this machine cannot work for a run, or nothing."""
+    node = f"node {platform.node()}"
+    if (found := package_digest()) != code:
+        return f"{node} has another version of this program (code {found[:12]}, here {code[:12]})"
+    try:
+        home = Home(address)
+        if not home.sees(marker):  # its results would be lost on a disk of its own
+            return f"{node} does not see {address}; --home must be a shared folder, or a bucket"
+        if not home.storage.near:
+            home.ready()  # its cache of the bucket
+    except BenchError as error:
+        return f"{node}: {error.message} {error.hint}"
+    return ""
 
 
 def _require_listener(address: str) -> None:

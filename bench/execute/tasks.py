@@ -87,6 +87,7 @@ class GenerateTask:
         limit: wall limit in seconds.
         batch: how many such tasks may be put into one `BatchTask`.
         lossless: the pictures are encoded without loss.
+        fresh: the clip takes the place of one that is there.
     """
 
     key: str
@@ -104,6 +105,7 @@ class GenerateTask:
     batch: int = 1
     method_code: str = ""
     lossless: bool = False
+    fresh: bool = False
 
     kind: Literal["generate"] = field(default="generate", init=False)
     code: ClassVar[str] = "bench.jobs.generate:generate"

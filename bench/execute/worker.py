@@ -22,6 +22,7 @@ from bench.core.spec import Cause
 from bench.execute.tasks import Outcome, Task
 from bench.store.files import StoreFull
 from bench.store.home import Home
+from bench.store.travel import unpacked
 
 WORKSHOP = "bench.jobs.workshop"
 
@@ -34,14 +35,17 @@ class Worker:
     """Runs tasks one after another, keeping loaded methods and metric networks.
 
     Args:
-        home: the store.
+        home: folder or address of the store.
         weights: folder searched first for weight files, or None.
         loaded: called when a task's method is loaded and begins to work.
     """
 
-    def __init__(self, home: Path, weights: Path | None = None, loaded: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, home: str | Path, weights: Path | None = None, loaded: Callable[[], None] = lambda: None
+    ) -> None:
         numerics.pin()
-        os.environ["BENCH_HOME"] = str(Home(home).path)  # where methods find what was prepared for them
+        self._home = Home(home)
+        os.environ["BENCH_HOME"] = self._home.address  # where methods find what was prepared for them
         self._shop: Any = importlib.import_module(WORKSHOP).Workshop(home, weights)
         self._shop.loaded = loaded
 
@@ -59,10 +63,10 @@ class Worker:
         start = time.perf_counter()
         try:
             with _time_limit(task.limit):
-                for one in (task, ahead):
-                    if one is not None:
-                        self._shop.expect(one)
-                outcome: Outcome = resolve(task.code)(self._shop, task, start)
+                todo = [unpacked(one, self._home.storage) for one in (task, ahead) if one is not None]
+                for one in todo:
+                    self._shop.expect(one)
+                outcome: Outcome = resolve(task.code)(self._shop, todo[0], start)
         except StoreFull as error:
             return Outcome("fatal", error=error)
         except JobTimeout:

@@ -15,6 +15,7 @@ from bench.execute.tasks import GenerateTask, IngestTask, Outcome
 from bench.jobs.workshop import Workshop
 from bench.media.probe import Probe
 from bench.methods.base import GenerationFailed
+from bench.store.blobs import Blob
 from bench.store.files import StoreFull
 
 
@@ -73,7 +74,12 @@ def commit_clip(
         record["traceback"] = "".join(traceback.format_exception(error))
     record["seconds"] = time.perf_counter() - start
     record["host"] = host()
-    shop.home.records.put("gen", task.key, record)
+    if isinstance(task, GenerateTask) and not task.fresh:
+        record = shop.home.records.add(
+            "gen", task.key, record, lambda first: shop.home.blobs.has(Blob(**first["clip"]))
+        )
+    else:
+        shop.home.records.put("gen", task.key, record)
     return Outcome("ok", records={task.key: record}, seconds=record["seconds"])
 
 

@@ -72,10 +72,10 @@ class FeatureBank:
             return None
         if record["status"] == "unscored":
             return Unscored(Reason(record["reason"]), record["detail"])
-        blob = Blob(**record["blob"])
-        if not self.home.blobs.has(blob):
+        path = self.home.blobs.local(Blob(**record["blob"]))
+        if path is None:
             return None
-        with np.load(self.home.blobs.path(blob), allow_pickle=False) as arrays:
+        with np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
 
     def _make(

@@ -24,11 +24,11 @@ class Workshop:
     """The tools of one worker process.
 
     Args:
-        home: the store.
+        home: folder or address of the store.
         weights: folder searched first for weight files, or None.
     """
 
-    def __init__(self, home: Path, weights: Path | None = None) -> None:
+    def __init__(self, home: str | Path, weights: Path | None = None) -> None:
         if weights is not None:
             use_folder(weights)
         self.home = Home(home)

@@ -218,9 +218,11 @@ def plain(value: object) -> str:
     return str(value)
 
 
-def run_names(home: Path | None = None) -> list[str]:
-    """Return the names of finished runs under the home folder, oldest first."""
-    files = Home(home).runs.glob(f"*/{ROWS_FILE}")
+def run_names(home: str | Path | None = None) -> list[str]:
+    """Return the names of finished runs of the home, oldest first."""
+    store = Home(home)
+    store.bring_folder(store.runs, only=(ROWS_FILE, PROVENANCE_FILE, CLIPS_FILE))
+    files = store.runs.glob(f"*/{ROWS_FILE}")
     return [f.parent.name for f in sorted(files, key=lambda f: (f.stat().st_mtime_ns, f.parent.name))]
 
 
@@ -236,7 +238,7 @@ def reference_folders() -> dict[str, Path]:
     return found
 
 
-def locate(run: str, home: Path | None = None) -> Path:
+def locate(run: str, home: str | Path | None = None) -> Path:
     """Return the run folder (or rows file) that `run` names.
 
     `run` is a path to a run folder or a `.parquet` file, the name of a run under `<home>/runs`, `latest`, or
@@ -269,7 +271,7 @@ def locate(run: str, home: Path | None = None) -> Path:
     )
 
 
-def load(run: str | Path, home: Path | None = None) -> Results:
+def load(run: str | Path, home: str | Path | None = None) -> Results:
     """Read the results of a run; see `locate` for what `run` may be.
 
     Raises:

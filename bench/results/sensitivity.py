@@ -468,7 +468,9 @@ def keep(home: Home, found: Sensitivity) -> None:
         if math.isfinite(c.same)
     }
     text = json.dumps({"schema": SCHEMA, "split": found.split, "floors": {**known, **measured}}, indent=1)
-    write_bytes(folder(home, found.split) / FLOORS_FILE, text.encode())
+    path = folder(home, found.split) / FLOORS_FILE
+    write_bytes(path, text.encode())
+    home.give([path])
 
 
 def floors(home: Home, split: str, protocols: Mapping[str, Any]) -> dict[str, Any]:
@@ -487,6 +489,7 @@ def floors(home: Home, split: str, protocols: Mapping[str, Any]) -> dict[str, An
 
 
 def _kept(home: Home, split: str) -> dict[str, Any]:
+    home.bring_folder(folder(home, split), only=(FLOORS_FILE,))
     found = known_json(folder(home, split) / FLOORS_FILE, _Kept)
     return found["floors"] if found is not None and found["schema"] == SCHEMA else {}
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import uuid
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
+from bench.core.errors import BenchError
 from bench.core.keys import package_digest
 from bench.run.drive import commit
 from bench.store.home import Home
@@ -40,6 +40,8 @@ def check_machine(home: Home) -> list[Check]:
     checks += [_package(name) for name in CORE]
     checks += [_optional(name, command) for name, command in OPTIONAL.items()]
     checks += [_codecs(), _gpu(), _disk(home), _weights()]
+    if not home.storage.near:  # it answered, and took a conditional write, or there were no home
+        checks.append(Check("store", "ok", f"{home.address}, read through {home.path}"))
     return checks
 
 
@@ -71,24 +73,24 @@ def check_cluster(address: str, home: Home) -> list[Check]:
     """
     from bench.execute.ray_cluster import connected
 
-    token = uuid.uuid4().hex
-    with connected(address) as ray, home.blobs.scratch(".probe") as probe:
-        probe.write_text(token)
-        here = node_report(str(probe))
+    with connected(address) as ray, home.witness() as probe:
+        here = node_report(home.address, probe)
         nodes = [node for node in ray.nodes() if node["Alive"]]
-        asked = [_ask(ray, node, str(probe)) for node in nodes]  # all at once
+        asked = [_ask(ray, node, home.address, probe) for node in nodes]  # all at once
         ray.wait(asked, num_returns=len(asked), timeout=60)
-        return [_node(ray, node, answer, probe, token, here) for node, answer in zip(nodes, asked, strict=True)]
+        return [_node(ray, node, answer, home, here) for node, answer in zip(nodes, asked, strict=True)]
 
 
-def _ask(ray: Any, node: dict[str, Any], probe: str) -> Any:
+def _ask(ray: Any, node: dict[str, Any], home: str, probe: str) -> Any:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     place = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-    return ray.remote(node_report).options(num_cpus=0, max_retries=0, scheduling_strategy=place).remote(probe)
+    return (
+        ray.remote(node_report).options(num_cpus=0, max_retries=0, scheduling_strategy=place).remote(home, probe)
+    )
 
 
-def _node(ray: Any, node: dict[str, Any], answer: Any, probe: Path, token: str, here: dict[str, Any]) -> Check:
+def _node(ray: Any, node: dict[str, Any], answer: Any, home: Home, here: dict[str, Any]) -> Check:
     name = f"node {node['NodeManagerHostname']}"
     try:
         report = ray.get(answer, timeout=1)
@@ -96,8 +98,10 @@ def _node(ray: Any, node: dict[str, Any], answer: Any, probe: Path, token: str, 
         return Check(name, "failed", "did not answer within 60 s: it is busy, or cannot be reached")
     except ray.exceptions.RayError as error:
         return Check(name, "failed", f"cannot run our code: {str(error).strip().splitlines()[-1]}")
-    if report["token"] != token:
-        return Check(name, "failed", f"does not see {probe.parent}; use a shared folder with --home")
+    if report["problem"]:
+        return Check(name, "failed", report["problem"])
+    if not report["sees"]:
+        return Check(name, "failed", f"does not see {home.address}; use a shared folder, or a bucket, with --home")
     there, ours = report["versions"], here["versions"]
     differing = [
         f"{package} {there.get(package, 'missing')}, here {ours.get(package, 'missing')}"
@@ -109,12 +113,19 @@ def _node(ray: Any, node: dict[str, Any], answer: Any, probe: Path, token: str, 
     return Check(name, "ok", f"{report['gpu']}, {report['free_gb']:.0f} GB free")
 
 
-def node_report(probe: str) -> dict[str, Any]:
-    """Return what one node sees: the probe's text, versions, GPU and free space."""
-    path = Path(probe)
+def node_report(address: str, probe: str) -> dict[str, Any]:
+    """Return what one node sees: whether the probe is in the home, versions, GPU and free space."""
+    sees, problem, place = False, "", Path("/")
+    try:
+        home = Home(address)
+        sees = home.sees(probe)
+        place = next(folder for folder in (home.path, *home.path.parents) if folder.is_dir())
+    except BenchError as error:
+        problem = f"{error.message} {error.hint}"
     versions = {name: found for name in _SAME if (found := _version(name))}
     return {
-        "token": path.read_text() if path.is_file() else "",
+        "sees": sees,
+        "problem": problem,
         "versions": {
             "python": platform.python_version(),
             "commit": commit(),
@@ -122,7 +133,7 @@ def node_report(probe: str) -> dict[str, Any]:
             **versions,
         },
         "gpu": _gpu().detail,
-        "free_gb": shutil.disk_usage(path.parent if path.parent.is_dir() else "/").free / 1e9,
+        "free_gb": shutil.disk_usage(place).free / 1e9,
     }
 
 

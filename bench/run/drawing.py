@@ -91,6 +91,8 @@ def prepare(
                 frozen = _freeze(root, chosen, header | _verdict(dataset, rule, tools, accepted), accepted)
         finally:  # also when a download breaks off or the user stops it: what is finished can be used
             manifest = _record(root, preparer.tried, layout.refused)
+            home.give([root / "clips"], again=False)
+            home.give([path for path in root.iterdir() if path.suffix == ".jsonl"] + [root / "splits"])
     return _account(dataset, chosen, root, frozen, tools, preparer.tried, layout.refused, manifest)
 
 

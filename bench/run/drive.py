@@ -170,10 +170,12 @@ def execute(
     scheduler = Scheduler(flow.initial, flow.follow)
     sweep(home.path / "blobs", older_than=time.time() - 86400)
     folder = home.runs / (name or default_name(plan, metrics))
+    home.bring_folder(folder, only=(ROWS_FILE, PROVENANCE_FILE))
 
     def write() -> pd.DataFrame:
         rows = build_rows(flow, scheduler.failures, missing)
         _write(folder, flow, rows, missing, command)
+        home.give([folder / ROWS_FILE, folder / PROVENANCE_FILE])
         return rows
 
     def notice(text: str) -> None:
@@ -208,7 +210,7 @@ def execute(
         if not scheduler.finished:
             executor = _executor(scheduler, plan.targets, how)
             try:
-                _drive(executor, start, on_gpus, home, how, observe, interrupt, notice)
+                _drive(executor, start, on_gpus, home, how, observe, interrupt, notice, plan)
             except HeadLost as error:
                 lost = error
             finally:
@@ -223,6 +225,7 @@ def execute(
     result = RunResult(folder, stopped, len(plan.jobs), made, _broken(rows, flow), failures, missing)
     if report is not None:
         result.report = report(folder)
+        home.give([folder])
     return result
 
 
@@ -261,6 +264,7 @@ def _drive(
     observe: Callable[[Task, Outcome], None],
     interrupt: Interrupt,
     notice: Callable[[str], None],
+    plan: Plan,
 ) -> None:
     """Run what is left.
 
@@ -268,13 +272,13 @@ def _drive(
         executor: `inline` or `ray`.
         start: returns the tasks, given the lane of metric networks on GPUs.
         on_gpus: there are metrics that a GPU computes faster.
-        home, how, observe, interrupt, notice: see `execute`.
+        home, how, observe, interrupt, notice, plan: see `execute`.
     """
     if executor == "inline":
         from bench.execute.inline import run_inline
 
         gpus = 1.0 if on_gpus and how.metric_gpus != 0 and _sees_gpu() else 0.0
-        run_inline(start(_metric_lane(gpus)), home.path, how.weights, observe, interrupt)
+        run_inline(start(_metric_lane(gpus)), home.address, how.weights, observe, interrupt)
         return
     from bench.execute.ray_cluster import connected, gpus_of, run_on_ray
 
@@ -284,7 +288,8 @@ def _drive(
             share = 1.0 if gpus_of(ray) >= 1 else 0.0
         scheduler = start(_metric_lane(share if on_gpus else 0.0))
         own = how.cluster is None
-        run_on_ray(ray, scheduler, home.path, how.weights, observe, interrupt, own, how.workers, notice)
+        inputs = (*plan.split.samples, *plan.jobs)
+        run_on_ray(ray, scheduler, home, how.weights, observe, interrupt, own, how.workers, notice, inputs)
 
 
 def _metric_lane(gpus: float) -> Lane | None:

@@ -6,7 +6,7 @@ Pure bookkeeping over records; the scheduler asks it what a settled task made po
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 from bench.core.spec import MetricSpec
@@ -19,7 +19,7 @@ from bench.run.plan import REPEAT, Job, Plan
 from bench.run.steps import Clip, FeatureSteps, Scores, SetValue, Swapped, swap_name, task_key
 from bench.store.blobs import Blob
 from bench.store.home import Home
-from bench.store.records import Kind, Record
+from bench.store.records import Record
 
 
 class Flow(Artefacts):
@@ -45,7 +45,7 @@ class Flow(Artefacts):
         super().__init__(plan, metrics, home, gpu)
         self._retry = retry
         self._clips: dict[str, Clip] = {}
-        self._graph = Graph(home.records, self.records, self._counts)
+        self._graph = Graph(home.records, self.records, self._counting)
         self._initial = _batched(self._graph.advance(self._steps(fresh)))
 
     def _steps(self, fresh: bool) -> list[Step]:
@@ -93,11 +93,15 @@ class Flow(Artefacts):
             return alone + [t for job in made for t in self._graph.settle(job, {job.key: records[job.key]})]
         return self._graph.settle(task, records)
 
-    def _counts(self, kind: Kind, record: Record) -> bool:
-        if self._retry and record["status"] == "error":
-            return False
-        blob = record.get("clip") or record.get("blob")
-        return blob is None or self.home.blobs.has(Blob(**blob))
+    def _counting(self, records: Mapping[str, Record]) -> dict[str, Record]:
+        """Return the records to go by: those whose files are there, and no errors if these are tried again."""
+        files = {key: Blob(**file) for key, r in records.items() if (file := r.get("clip") or r.get("blob"))}
+        there = self.home.blobs.present(files.values())
+        return {
+            key: record
+            for key, record in records.items()
+            if not (self._retry and record["status"] == "error") and (key not in files or files[key] in there)
+        }
 
     def is_hopeless(self, cell: Cell) -> bool:
         """Tell whether a cell is finished without a single clip that has a ground truth to compare it with."""

@@ -80,17 +80,17 @@ class Graph:
     Args:
         store: where records are looked up.
         records: those found or made, by kind and key; filled here.
-        counts: whether a record found there is one to go by.
+        counting: returns those of the records found there that are ones to go by.
     """
 
     def __init__(
         self,
         store: Records,
         records: dict[Kind, dict[str, Record]],
-        counts: Callable[[Kind, Record], bool],
+        counting: Callable[[Mapping[str, Record]], dict[str, Record]],
     ) -> None:
         self._store = store
-        self._counts = counts
+        self._counting = counting
         self._running: dict[str, tuple[Step, list[str]]] = {}
         self._makers: dict[tuple[Kind, str], Step] = {}  # of records that are being made, each by one step
         self.records = records
@@ -102,13 +102,18 @@ class Graph:
                 need.users.append(step)
                 step.waits += 1
 
-    def advance(self, steps: Iterable[Step]) -> list[Task]:
-        """Let steps, and then whatever waits for them, go as far as they can; return tasks to do now."""
+    def advance(self, steps: Iterable[Step], look: bool = True) -> list[Task]:
+        """Let steps, and then whatever waits for them, go as far as they can; return tasks to do now.
+
+        Args:
+            steps: those that may have become ready.
+            look: whether the store is asked for their records.
+        """
         tasks: list[Task] = []
         wave: Iterable[Step] = steps
         while ready := [s for s in wave if not s.waits and s.state in (State.WAITING, State.HELD)]:
             following: dict[Step, None] = {}
-            for step, missing in self._look(ready):
+            for step, missing in self._look(ready, look):
                 if not missing:
                     following.update(dict.fromkeys(self._close(step)))
                     continue
@@ -134,15 +139,16 @@ class Graph:
         self.records[step.kind].update(records)
         for key in missing:
             del self._makers[step.kind, key]
-        return self.advance(self._close(step))
+        # A round trip to an object store for every task would hold up all workers; there, they look themselves.
+        return self.advance(self._close(step), look=self._store.near)
 
-    def _look(self, steps: Sequence[Step]) -> Iterable[tuple[Step, list[str]]]:
+    def _look(self, steps: Sequence[Step], look: bool) -> Iterable[tuple[Step, list[str]]]:
         """Return each step with the keys of its records that are not there; the store is asked once per kind."""
         keys = {step: step.wanted() for step in steps}
         for kind, known in self.records.items():
-            unknown = [k for s in steps if s.kind == kind and s.looks for k in keys[s] if k not in known]
+            unknown = [k for s in steps if look and s.kind == kind and s.looks for k in keys[s] if k not in known]
             found = self._store.read(kind, dict.fromkeys(unknown)) if unknown else {}
-            known.update({key: record for key, record in found.items() if self._counts(kind, record)})
+            known.update(self._counting(found))
         for step in steps:
             yield step, [key for key in keys[step] if key not in self.records[step.kind]]
 

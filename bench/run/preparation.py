@@ -172,14 +172,12 @@ class Preparer:
         if self._workers == 1:
             from bench.execute.inline import run_inline
 
-            run_inline(scheduler, self._home.path, None, ignore, interrupt)
+            run_inline(scheduler, self._home.address, None, ignore, interrupt)
         else:
             from bench.execute.ray_cluster import connected, run_on_ray
 
             with connected(None, self._workers) as ray:
-                run_on_ray(
-                    ray, scheduler, self._home.path, None, ignore, interrupt, own=True, workers=self._workers
-                )
+                run_on_ray(ray, scheduler, self._home, None, ignore, interrupt, own=True, workers=self._workers)
 
     def _job(self, candidate: Candidate) -> Job | Result:
         """Return what a worker has to do, or what is known without it."""

@@ -207,8 +207,8 @@ def run(
     from bench.run.setup import prepare_run
 
     how = how or Execution()
-    report = reporter(recipe, formats)
     store = _store(home, how)
+    report = reporter(recipe, formats, store)
     prepared = prepare_run(
         store,
         split,
@@ -284,8 +284,8 @@ def score(
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder.", "Give the folder that holds the videos.")
     how = how or Execution()
-    report = reporter(recipe, formats)
     store = _store(home, how)
+    report = reporter(recipe, formats, store)
     if split is None:
         loaded, files = own_split(folder)
         notes = [f"not used: {r.item}: {r.reason}" for r in loaded.rejected]
@@ -317,7 +317,7 @@ def load(run: str | Path = "latest", home: str | Path | None = None) -> Run:
     """
     from bench.results.runs import load as read
 
-    return Run(read(str(run), None if home is None else Path(home)))
+    return Run(read(str(run), home))
 
 
 def left_out(methods: Mapping[str, str]) -> list[str]:
@@ -328,7 +328,7 @@ def left_out(methods: Mapping[str, str]) -> list[str]:
     return [f"left out, cannot run here: {', '.join(names)}: {what}" for what, names in needs.items()]
 
 
-def reporter(recipe: str, formats: Sequence[str]) -> Callable[[Path], dict[str, Path]]:
+def reporter(recipe: str, formats: Sequence[str], home: Home) -> Callable[[Path], dict[str, Path]]:
     """Return what writes the report files of a finished run into its folder.
 
     Raises:
@@ -348,7 +348,7 @@ def reporter(recipe: str, formats: Sequence[str]) -> Callable[[Path], dict[str, 
         if not formats or read(str(folder)).rows.empty:  # clips were wanted, and no numbers
             return {}
         if "html" in formats:
-            bank, pictures = FeatureBank(Home(folder.parent.parent)), _pictures(read(str(folder)))
+            bank, pictures = FeatureBank(home), _pictures(read(str(folder)))
             curves.write(folder, lambda clip, name: bank.stored(clip, name, pictures.get(clip, "")))
         return report.write(read(str(folder)), folder, recipe, tuple(formats))
 
@@ -370,7 +370,7 @@ def _store(home: str | Path | None, how: Execution) -> Home:
         from bench.weights import use_folder
 
         use_folder(how.weights)
-    return Home(None if home is None else Path(home))
+    return Home(home)
 
 
 def _finished(outcome: RunResult) -> Run:

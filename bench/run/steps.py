@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from bench.catalogue import feature_key
 from bench.core.spec import Device, MetricSpec
-from bench.execute.tasks import ClipRef, FeatureTask, ScoreTask, SetTask, Task
+from bench.execute.tasks import ClipRef, FeatureTask, GenerateTask, ScoreTask, SetTask, Task
 from bench.run.artefacts import Artefacts, Cell, KeyedProtocol
 from bench.run.graph import Step
 from bench.run.plan import Job
@@ -68,7 +69,7 @@ class Clip(_OfJob):
 
     def task(self, missing: Sequence[str]) -> Task:
         """See `Step.task`."""
-        return self.job
+        return replace(self.job, fresh=True) if self.fresh and isinstance(self.job, GenerateTask) else self.job
 
 
 class Features(Step):

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import os
+import hashlib
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.core.keys import file_digest
-from bench.store.files import full_disk_explained, staged
+from bench.store.files import full_disk_explained
+from bench.store.storage import Storage
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,34 +29,54 @@ class Blob:
     size: int
     suffix: str
 
+    @property
+    def name(self) -> str:
+        """What the storage knows it by."""
+        return f"blobs/{self.sha256[:2]}/{self.sha256}{self.suffix}"
+
 
 class Blobs:
-    """The blob folder.
+    """The blobs of a home.
 
     Args:
-        root: where blobs lie; made on first write.
+        storage: where they lie.
+
+    Attributes:
+        root: their folder on this machine; made on first write.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self.root = storage.root / "blobs"
 
     def path(self, blob: Blob) -> Path:
-        """Return where a blob lies (whether or not it is there)."""
-        return Path(self._place(blob))
-
-    def _place(self, blob: Blob) -> str:
-        return f"{self.root}/{blob.sha256[:2]}/{blob.sha256}{blob.suffix}"
+        """Return where a blob lies on this machine, or will when it is fetched."""
+        return Path(f"{self._storage.root}/{blob.name}")
 
     def has(self, blob: Blob) -> bool:
         """Tell whether the blob is there with its recorded size. `verify` checks the digest too."""
+        return bool(self.present([blob]))
+
+    def present(self, blobs: Iterable[Blob]) -> set[Blob]:
+        """Return those that are there with their recorded sizes."""
+        wanted = {blob.name: blob for blob in blobs}
+        return {wanted[name] for name, size in self._storage.sizes(wanted).items() if wanted[name].size == size}
+
+    def local(self, blob: Blob) -> Path | None:
+        """Return a blob's file on this machine, fetched when it has to be; None: it is not whole anywhere."""
+        path = self.path(blob)
+        self._storage.fetch([blob.name])
         try:
-            return os.stat(self._place(blob)).st_size == blob.size  # noqa: PTH116  asked 40,000 times at a start
+            return path if path.stat().st_size == blob.size else None
         except OSError:
-            return False
+            return None
 
     def verify(self, blob: Blob) -> bool:
         """Tell whether the blob is there and its bytes have the recorded digest."""
-        return self.has(blob) and file_digest(self.path(blob)) == blob.sha256
+        if self._storage.near:
+            return self.has(blob) and file_digest(self.path(blob)) == blob.sha256
+        data = self._storage.read(blob.name)
+        return data is not None and hashlib.sha256(data).hexdigest() == blob.sha256
 
     @contextmanager
     def scratch(self, suffix: str) -> Iterator[Path]:
@@ -76,8 +97,7 @@ class Blobs:
     def adopt(self, path: Path, suffix: str) -> Blob:
         """Move a finished scratch file into the store."""
         blob = Blob(file_digest(path), path.stat().st_size, suffix)
-        with staged(self.path(blob)) as temporary:
-            path.replace(temporary)
+        self._storage.adopt(path, blob.name)
         return blob
 
     def copy_in(self, path: Path, suffix: str) -> Blob:

@@ -12,10 +12,17 @@ from pathlib import Path
 from typing import IO
 
 from bench.core.errors import BenchError, UsageError
+from bench.core.spec import Cause
 
 
 class StoreFull(BenchError):
     """The disk under the store is full. Nothing that was finished is lost."""
+
+
+class StoreUnreachable(BenchError):
+    """The object store does not answer, or not to us. Finished results are in it."""
+
+    cause = Cause.INFRA  # of a job that met it: it is tried again
 
 
 @contextmanager

@@ -10,14 +10,15 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
-from bench.core.declaration import known_json, parse_json
+from bench.core.declaration import parse_json
 from bench.core.errors import UsageError
 from bench.store.files import write_bytes
+from bench.store.storage import Storage
 
 Kind = Literal["gen", "score", "set", "feature"]
 Record = dict[str, Any]
@@ -82,33 +83,85 @@ def _names_a_blob(value: Mapping[str, Any]) -> bool:
     return bool(proper) and value.keys() == _Blob.__required_keys__
 
 
+def _name(kind: Kind, key: str) -> str:
+    return f"records/{kind}/{key[:2]}/{key}.json"
+
+
+def _encoded(record: Mapping[str, Any]) -> bytes:
+    text = json.dumps(record, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    # In JSON the replacement is the escape of the very byte: names that are no UTF-8 come back as they were.
+    return text.encode("utf-8", "backslashreplace")
+
+
+def _decoded(kind: Kind, data: bytes | None) -> Record | None:
+    if data is None:
+        return None
+    try:
+        found: Any = parse_json(data, _SHAPES[kind], "a record")
+    except UsageError:
+        return None
+    return _whole(kind, found)
+
+
 class Records:
-    """The record folder.
+    """The records of a home.
 
     Args:
-        root: where records lie; made on first write.
+        storage: where they lie.
+
+    Attributes:
+        root: their folder on this machine; made on first write.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self.root = storage.root / "records"
+
+    @property
+    def near(self) -> bool:
+        """Whether looking for a record costs nothing to speak of."""
+        return self._storage.near
 
     def path(self, kind: Kind, key: str) -> Path:
-        """Return the file of a record."""
-        return self.root / kind / key[:2] / f"{key}.json"
+        """Return the file of a record of a local home."""
+        return self._storage.root / _name(kind, key)
 
     def put(self, kind: Kind, key: str, record: Mapping[str, Any]) -> None:
         """Commit a record. Overwrites an earlier one of the same key."""
-        text = json.dumps(record, sort_keys=True, ensure_ascii=False, allow_nan=False)
-        # In JSON the replacement is the escape of the very byte: names that are no UTF-8 come back as they were.
-        write_bytes(self.path(kind, key), text.encode("utf-8", "backslashreplace"))
+        self._storage.write(_name(kind, key), _encoded(record))
+
+    def add(self, kind: Kind, key: str, record: Record, whole: Callable[[Record], bool]) -> Record:
+        """Commit a record unless another worker was first; return the one that counts.
+
+        Two workers can have done the same job: two runs at once, or one that was thought lost. Everything made of
+        the result is named by its content, so all must go by the same one.
+
+        Args:
+            kind, key, record: see `put`.
+            whole: tells whether one that says `ok` can be gone by; otherwise it is replaced, as an error is.
+        """
+        if self._storage.create(_name(kind, key), _encoded(record)):
+            return record
+        first = self.get(kind, key)
+        if first is not None and first["status"] == "ok" and whole(first):
+            return first
+        self.put(kind, key, record)
+        return record
 
     def get(self, kind: Kind, key: str) -> Record | None:
         """Return a record, or None when there is none; one that a failing disk damaged counts as none."""
-        return _whole(kind, known_json(self.path(kind, key), _SHAPES[kind]))
+        return _decoded(kind, self._storage.read(_name(kind, key)))
 
     def drop(self, kind: Kind, key: str) -> None:
         """Forget a record, so that its job is done again."""
-        self.path(kind, key).unlink(missing_ok=True)
+        self._storage.drop(_name(kind, key))
+
+    def keys(self, kind: Kind) -> Iterable[str]:
+        """Return the keys of all records of a kind; for housekeeping, see `Storage.names`."""
+        if self.near:
+            return self.stamps(kind)
+        found = (stored.name.rpartition("/")[2] for stored in self._storage.names(f"records/{kind}/"))
+        return [name.removesuffix(".json") for name in found if name.endswith(".json")]
 
     def stamps(self, kind: Kind) -> dict[str, tuple[int, int]]:
         """Return `{key: (mtime_ns, size)}` of every record of a kind."""
@@ -127,11 +180,14 @@ class Records:
     def read(self, kind: Kind, keys: Iterable[str]) -> dict[str, Record]:
         """Return the records that exist among `keys`.
 
-        Few keys are read file by file. Many go through the journal, which is brought up to date on the way.
+        Few keys are read one by one, and so are those of an object store, many at a time. Many of a folder go
+        through the journal, which is brought up to date on the way.
         """
         wanted = list(keys)
-        if len(wanted) < 200:
-            return {k: r for k in wanted if (r := self.get(kind, k)) is not None}
+        if len(wanted) < 200 or not self.near:
+            names = {_name(kind, key): key for key in wanted}
+            read = {names[name]: _decoded(kind, data) for name, data in self._storage.read_many(names).items()}
+            return {key: record for key, record in read.items() if record is not None}
         stamps = self.stamps(kind)
         journal = self._journal(kind)
         fresh: list[str] = []

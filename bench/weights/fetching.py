@@ -8,6 +8,7 @@ from pathlib import Path
 from bench.core.download import Progress, Source, WrongContent, download, require_name
 from bench.core.errors import MissingError
 from bench.store.files import staged
+from bench.store.home import Home
 from bench.weights.digests import hash_of
 from bench.weights.finding import difference, find, folders, inspect
 from bench.weights.locked import LockedWeight, entry, lock
@@ -50,9 +51,12 @@ def fetch(
     folder = folders()[0]
     folder.mkdir(parents=True, exist_ok=True)
     if weight.member:
-        return _fetch_member(weight, folder, progress)
-    source = Source(weight.urls, weight.size, weight.insecure)
-    return download(source, folder / weight.file, folder, lambda part: difference(weight, part), progress)
+        found = _fetch_member(weight, folder, progress)
+    else:
+        source = Source(weight.urls, weight.size, weight.insecure)
+        found = download(source, folder / weight.file, folder, lambda part: difference(weight, part), progress)
+    Home().give([found])
+    return found
 
 
 def _fetch_member(weight: LockedWeight, folder: Path, progress: Progress | None) -> Path:

@@ -99,6 +99,9 @@ def verify(names: Iterable[str]) -> list[WeightStatus]:
 
 def find(weight: LockedWeight) -> Path | None:
     """Return the first file of that name in the folders, unchecked."""
+    home = Home()
+    if not (home.weights / weight.file).is_file():
+        home.bring(home.weights / weight.file)
     return next((p for folder in folders() if (p := folder / weight.file).is_file()), None)
 
 

@@ -1,0 +1,104 @@
+"""Paths in tasks, on machines that do not share a disk.
+
+A home in an object store has a cache folder on every machine, each somewhere else. A task leaves with the names
+that its files have in the home; a worker puts in where they lie on its own disk, and fetches those it lacks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from bench.core.keys import digest, file_digest
+from bench.store.storage import Storage
+
+_ANYWHERE = Path("/home-of-this-task")  # stands for the cache folder while a task travels
+
+T = TypeVar("T")
+
+
+class Luggage:
+    """The files that tasks read, put where every machine gets them.
+
+    Args:
+        storage: of the home.
+    """
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._names: dict[Path, str] = {}  # of files that lie outside of the home
+
+    def pack(self, tasks: Iterable[Any]) -> None:
+        """Send the files of tasks that are to be done, many at a time, unless they are there."""
+        if self._storage.near:
+            return
+        paths = {path for task in tasks for path in _paths(task) if path not in self._names}
+        files = {path: self._name(path) for path in paths if path.is_file()}
+        self._storage.share(files)
+        self._names.update(files)
+
+    def away(self, task: T) -> T:
+        """Return a task as it travels."""
+        if self._storage.near:
+            return task
+        return _with_paths(task, self._travelling)
+
+    def _travelling(self, path: Path) -> Path:
+        name = self._names.get(path)
+        if name is None and path.is_relative_to(self._storage.root):
+            name = path.relative_to(self._storage.root).as_posix()
+        return path if name is None else _ANYWHERE / name
+
+    def _name(self, path: Path) -> str:
+        if path.is_relative_to(self._storage.root):
+            return path.relative_to(self._storage.root).as_posix()
+        name = path.name.encode("utf-8", "backslashreplace").decode()
+        place = digest([file_digest(path), name])
+        return f"inputs/{place[:2]}/{place}/{name}"
+
+
+def unpacked(task: T, storage: Storage) -> T:
+    """Return a task whose files lie on this machine."""
+    if storage.near:
+        return task
+
+    def here(path: Path) -> Path:
+        return storage.root / path.relative_to(_ANYWHERE) if path.is_relative_to(_ANYWHERE) else path
+
+    arrived = _with_paths(task, here)
+    below = (path for path in _paths(arrived) if path.is_relative_to(storage.root))
+    storage.fetch(dict.fromkeys(path.relative_to(storage.root).as_posix() for path in below))
+    return arrived
+
+
+def _paths(value: Any) -> Iterator[Path]:
+    """Yield every path in a task."""
+    if isinstance(value, Path):
+        yield value
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            yield from _paths(item)
+    elif isinstance(value, dict):
+        yield from _paths(tuple(value.values()))
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for field in dataclasses.fields(value):
+            yield from _paths(getattr(value, field.name))
+
+
+def _with_paths(value: Any, change: Callable[[Path], Path]) -> Any:
+    """Return a copy of a task with its paths changed; what holds none is not copied."""
+    if isinstance(value, Path):
+        return change(value)
+    if isinstance(value, (tuple, list)):
+        items = [_with_paths(item, change) for item in value]
+        return value if all(a is b for a, b in zip(items, value, strict=True)) else type(value)(items)
+    if isinstance(value, dict):
+        changed = {key: _with_paths(item, change) for key, item in value.items()}
+        return value if all(changed[key] is item for key, item in value.items()) else changed
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = [f.name for f in dataclasses.fields(value) if f.init]
+        new = {n: now for n in fields if (now := _with_paths(old := getattr(value, n), change)) is not old}
+        return dataclasses.replace(value, **new) if new else value
+    return value
