@@ -22,7 +22,7 @@ from bench.execute.tasks import METRICS, GenerateTask, Lane, Outcome, Task
 LOOK_EVERY = 2.0  # seconds between questions about the cluster's nodes
 GRACE = 30.0  # seconds: for running tasks after Ctrl-C, and past a task's own limit before its worker is stopped
 HOLD = 60.0  # seconds of work that a worker on a GPU must be behind before another takes its GPU: loading costs
-_STRAGGLE = 4.0  # times its expected length that a task may take
+_STRAGGLE = 6.0  # times its expected length that a task may take
 STRIKES = 3  # failures of different workers in a row after which a node is set aside
 
 
@@ -145,6 +145,7 @@ class Pool:
         self._hands: dict[Hand, None] = {}
         self._idle: dict[Lane, dict[Hand, None]] = defaultdict(dict)
         self._ahead: dict[Lane, dict[Hand, None]] = defaultdict(dict)  # those that know their next task
+        self._standing: dict[Hand, None] = {}  # workers asked for where there was no room
         self._busy = 0
         self._queued: Counter[Lane] = Counter()  # workers that wait for room
         self._placed: Counter[Lane] = Counter()
@@ -203,7 +204,7 @@ class Pool:
             if self._nodes[hand.node].draining:
                 self._drop(hand)
         for hand in [h for h in self._hands if not h.node]:  # asked for, and not yet counted there
-            if (room := next((n for n in self._nodes.values() if n.room(hand.lane)), None)) is not None:
+            if (room := self._node_for(hand.lane)) is not None:
                 room.free_cpus -= hand.lane.cpus
                 room.free_gpus -= hand.lane.gpus
         wanted = {lane: self.scheduler.queued(lane) for lane in self.scheduler.ready}
@@ -234,6 +235,8 @@ class Pool:
     # --- giving out work -----------------------------------------------------------------------------------
 
     def _dispatch(self, now: float) -> None:
+        for hand in [h for hands in self._ahead.values() for h in hands if h.task is None]:
+            self._give(hand)  # what it knows to be next may be the last of its lane
         for lane in self.scheduler.ready:
             if self._refuse_what_fits_nowhere(lane, now):
                 continue
@@ -243,31 +246,58 @@ class Pool:
         # Lanes with GPUs first; among them the one that is furthest behind, so that all end at the same time.
         open_lanes = {lane for lane in self.scheduler.ready if self._waiting(lane) > 0}
         while open_lanes:
-            lane = max(open_lanes, key=lambda lane: (lane.gpus > 0, self._behind(lane), lane.gpus, lane.name))
-            node = next((n for n in self._usable() if n.room(lane)), None) if self._allowed(lane) else None
-            if node is None and self._allowed(lane) and not self._queued[lane]:
-                self._make_room(lane)
-                self._start(lane, None)  # one in the queue is enough for the cluster to know
+            lane = max(open_lanes, key=self._order)
+            if self._waiting(lane) <= 0 or not self._allowed(lane):
                 open_lanes.remove(lane)
-            elif node is None or self._waiting(lane) <= 0:
-                open_lanes.remove(lane)
-            else:
+            elif (node := self._node_for(lane)) is not None:
                 self._start(lane, node)
+            else:
+                self._stand(lane)
+                open_lanes -= {other for other in open_lanes if _rivals(other, lane)}
+
+    def _order(self, lane: Lane) -> tuple[bool, float, float, str]:
+        return lane.gpus > 0, self._behind(lane), lane.gpus, lane.name
+
+    def _node_for(self, lane: Lane) -> Node | None:
+        """Return a node with room for a worker, made by ending idle ones that have no work if need be."""
+        return next((n for n in self._usable() if n.room(lane)), None) or self._make_room(lane)
+
+    def _stand(self, lane: Lane) -> None:
+        """Let one worker wait for the next place, which the cluster will then know of.
+
+        It is the only one among lanes that could take the same place: the cluster would give it to whichever came
+        first, and workers that leave for the sake of one lane would make room for another.
+        """
+        first = next((h for h in self._standing if _rivals(h.lane, lane)), None)
+        if first is not None and first.lane != lane and self._behind(lane) > self._behind(first.lane) + HOLD:
+            self._drop(first)
+            first = None
+        if first is None:
+            self._standing[self._start(lane, None)] = None
 
     def _waiting(self, lane: Lane) -> int:
-        """Return how many tasks of a lane have no worker in sight."""
+        """Return how many tasks of a lane have no worker in sight, and are worth another one."""
+        if lane.gpus and 0 < self._share(lane, 0) <= HOLD:
+            return 0
         return self.scheduler.queued(lane) - len(self._idle[lane]) - self._queued[lane]
 
-    def _behind(self, lane: Lane) -> float:
-        """Return the seconds until a lane may be done with one more worker than it has or asked for.
+    def _behind(self, lane: Lane, more: int = 1) -> float:
+        """Return the seconds until a lane may be done with more (or fewer) workers than it has or will have.
 
-        A task may take several times what is expected, so lanes with long tasks should end early and leave the
-        short ones to fill the gaps.
+        A task may take several times what is expected, and the last ones of a lane are its shortest. So lanes with
+        long tasks should end early and leave the short ones to fill the gaps. Scores follow clips closely: where
+        they wait for more than a minute, they come first.
         """
-        return self._share(lane) + _STRAGGLE * self.scheduler.longest(lane)
+        share = self._share(lane, more)
+        if lane.name == METRICS:
+            return math.inf if share > HOLD else share
+        return share + _STRAGGLE * self.scheduler.shortest(lane)
 
-    def _share(self, lane: Lane) -> float:
-        return self.scheduler.backlog(lane) / (1 + self._placed[lane] + self._queued[lane])
+    def _share(self, lane: Lane, more: int) -> float:
+        """Return the seconds of work that each worker of a lane has before it; infinite without one."""
+        standing = sum(hand.lane == lane for hand in self._standing)
+        workers = more + self._placed[lane] + self._queued[lane] - standing
+        return self.scheduler.backlog(lane) / workers if workers > 0 else math.inf
 
     def _allowed(self, lane: Lane) -> bool:
         """Tell whether the limit lets another worker start; idle ones without work leave for it."""
@@ -277,7 +307,7 @@ class Pool:
             self._drop(hand)
         return self._used + lane.cpus <= self.limit or not self._hands
 
-    def _start(self, lane: Lane, node: Node | None) -> None:
+    def _start(self, lane: Lane, node: Node | None) -> Hand:
         hand = Hand(lane)
         self._hands[hand] = None
         self._queued[lane] += 1
@@ -286,8 +316,9 @@ class Pool:
             node.free_cpus -= lane.cpus
             node.free_gpus -= lane.gpus
         self.cluster.start(hand, self._bad)
+        return hand
 
-    def _make_room(self, lane: Lane) -> None:
+    def _make_room(self, lane: Lane) -> Node | None:
         """Stop idle workers without work on one node, if just that makes room for a worker of a lane."""
         idle: dict[str, list[Hand]] = defaultdict(list)
         for other, hands in self._idle.items():
@@ -301,7 +332,8 @@ class Pool:
                 if node.room(lane, sum(h.lane.cpus for h in chosen), sum(h.lane.gpus for h in chosen)):
                     for hand in chosen:
                         self._drop(hand)
-                    return
+                    return node
+        return None
 
     def _give(self, hand: Hand) -> bool:
         """Give an idle worker its next task, or its place to a lane that waits; False: it stays idle."""
@@ -350,16 +382,14 @@ class Pool:
         """
         if node is None:
             return False
-        for lane in self.scheduler.ready:
-            starves = self._queued[lane] or not (self._placed[lane] or self._used + lane.cpus <= self.limit)
-            if lane == hand.lane or not starves or node.room(lane):
-                continue
-            if not node.room(lane, hand.lane.cpus, hand.lane.gpus):
+        for lane in {waiting.lane: None for waiting in self._standing}:
+            if lane == hand.lane or node.room(lane) or not node.room(lane, hand.lane.cpus, hand.lane.gpus):
                 continue
             if lane.gpus > hand.lane.gpus == 0:
                 return True
-            behind = self._share(lane) - 2 * self._share(hand.lane)
-            if hand.lane.gpus and behind > HOLD and self.cluster.now() - hand.since > HOLD:
+            if not hand.lane.gpus or hand.lane.name == METRICS or self.cluster.now() - hand.since <= HOLD:
+                continue
+            if self._behind(lane) > self._behind(hand.lane, -1) + HOLD:
                 return True
         return False
 
@@ -370,6 +400,7 @@ class Pool:
         if hand not in self._hands:
             return
         if event.node:
+            self._standing.pop(hand, None)
             hand.node, hand.since = event.node, self.cluster.now()
             self._queued[hand.lane] -= 1
             self._placed[hand.lane] += 1
@@ -459,6 +490,7 @@ class Pool:
         self._used -= hand.lane.cpus
         self._busy -= hand.task is not None
         (self._placed if hand.node else self._queued)[hand.lane] -= 1
+        self._standing.pop(hand, None)
         self._idle[hand.lane].pop(hand, None)
         self._ahead[hand.lane].pop(hand, None)
         if hand.ahead is not None:
@@ -476,3 +508,12 @@ class Pool:
 
 def _last_line(text: str) -> str:
     return text.strip().splitlines()[-1] if text.strip() else "no detail"
+
+
+def _rivals(one: Lane, other: Lane) -> bool:
+    """Tell whether workers of two lanes could take the same place."""
+    return (
+        (one.gpus > 0) == (other.gpus > 0)
+        and one.accelerator == other.accelerator
+        and (one.labels, one.resources) == (other.labels, other.resources)
+    )

@@ -49,6 +49,7 @@ class Scheduler:
         self._follow = follow
         self._queues: dict[Lane, list[tuple[int, str, float, int, Task]]] = defaultdict(list)
         self._costs: dict[Lane, float] = defaultdict(float)  # of what is in the queues
+        self._shortest: dict[Lane, float] = {}
         self._alone: list[Task] = []
         self._exclusive: str | None = None
         self._running: dict[str, Task] = {}
@@ -94,10 +95,9 @@ class Scheduler:
         """Expected seconds of a lane's waiting tasks on one worker."""
         return max(0.0, self._costs[lane])
 
-    def longest(self, lane: Lane) -> float:
-        """Expected seconds of the task of a lane that is next, the longest of its method."""
-        queue = self._queues[lane]
-        return queue[0][-1].cost if queue else 0.0
+    def shortest(self, lane: Lane) -> float:
+        """Expected seconds of the shortest task of a lane so far."""
+        return self._shortest.get(lane, 0.0)
 
     def take(self, lane: Lane, without: Collection[str] = ()) -> Task | None:
         """Hand out the next task of a lane, or None when there is none to run now, see `ready`.
@@ -188,6 +188,7 @@ class Scheduler:
         entry = (_RANK[task.kind], group, -task.cost, self._sequence, task)
         heapq.heappush(self._queues[task.lane], entry)
         self._costs[task.lane] += task.cost
+        self._shortest[task.lane] = min(task.cost, self._shortest.get(task.lane, task.cost))
 
     def _quarantine(self, method: str, detail: str) -> None:
         said = detail.strip().splitlines()[-1] if detail.strip() else "no detail"

@@ -53,10 +53,10 @@ def address_of(text: str) -> str:
     Raises:
         UsageError: it is an address of another kind.
     """
-    found = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", text)
+    found = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):(?:/+(.*)|$)", text)
     if found is None or found[1] == "file":
         return ""
-    scheme, rest = _ALIASES.get(found[1].lower(), found[1].lower()), found[2].strip("/")
+    scheme, rest = _ALIASES.get(found[1].lower(), found[1].lower()), (found[2] or "").strip("/")
     if scheme not in SCHEMES:
         raise UsageError(
             f"{text} is an address of a kind that cannot hold results: '{found[1]}'.",

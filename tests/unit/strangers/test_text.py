@@ -15,6 +15,7 @@ from bench.core.errors import UsageError
 from bench.core.printable import printable, printable_json
 from bench.report import latex, markdown
 from bench.store.records import Records
+from bench.store.storage import Folder
 
 NASTY = [
     "\x1b]0;OWNED\x07",
@@ -107,14 +108,14 @@ def test_what_another_version_added_is_kept(tmp_path: Path) -> None:
      '{"status": "ok", "method": "m", "sample": "s", "clip": {"sha256": 1, "size": 2, "suffix": ""}}'],
 )  # fmt: skip
 def test_a_record_of_another_shape_is_no_record(text: str, tmp_path: Path) -> None:
-    records = Records(tmp_path)
+    records = Records(Folder(tmp_path))
     records.put("gen", "aa", {})
     records.path("gen", "aa").write_text(text)
     assert records.get("gen", "aa") is None
 
 
 def test_names_that_are_no_utf8_come_back_from_records(tmp_path: Path) -> None:
-    records = Records(tmp_path)
+    records = Records(Folder(tmp_path))
     name = os.fsdecode(b"caf\xe9.mp4")
     records.put("score", "aa", {"status": "error", "detail": name})
     assert records.get("score", "aa") == {"status": "error", "detail": name}
