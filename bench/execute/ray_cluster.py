@@ -26,8 +26,9 @@ from bench.core.errors import BenchError, MissingError
 from bench.core.keys import package_digest
 from bench.core.spec import Cause
 from bench.execute import ray_token
+from bench.execute.cluster import Event, Hand, HeadLost, Node
 from bench.execute.interrupt import Interrupt
-from bench.execute.pool import Event, Hand, HeadLost, Node, Pool
+from bench.execute.pool import Pool
 from bench.execute.reaper import Reaper
 from bench.execute.scheduler import Scheduler
 from bench.execute.tasks import Lane, Outcome, Task
@@ -166,7 +167,13 @@ class RayCluster:
             labels["ray.io/node-id"] = f"!in({','.join(sorted(avoid))})"
         if labels:
             options["label_selector"] = labels
-        hand.handle = self._actor.options(**options).remote(*self._arguments, lane)
+        try:
+            hand.handle = self._actor.options(**options).remote(*self._arguments, lane)
+        except self._ray.exceptions.RaySystemError as error:
+            raise HeadLost(
+                f"The Ray cluster makes no worker: {error}",
+                "Check that all nodes reach each other, and type the same command: finished results are kept.",
+            ) from error
         self._waits[hand.handle.hello.remote()] = hand
 
     def submit(self, hand: Hand, task: Task, ahead: Task | None) -> None:

@@ -20,8 +20,8 @@ from bench.core.errors import UsageError, did_you_mean
 from bench.core.keys import digest
 from bench.core.spec import MetricSpec
 from bench.core.views import ClipMetric, SetMetric
+from bench.execute.cluster import HeadLost
 from bench.execute.interrupt import Interrupt
-from bench.execute.pool import HeadLost
 from bench.execute.scheduler import Scheduler
 from bench.execute.tasks import METRICS, Lane, Outcome, Task
 from bench.results.runs import PROVENANCE_FILE, ROWS_FILE

@@ -20,8 +20,9 @@ from pathlib import Path
 import pytest
 
 from bench.core.spec import AUDIO, Sample
+from bench.execute.cluster import Event, Hand, Node
 from bench.execute.interrupt import Interrupt
-from bench.execute.pool import Event, Hand, Node, Pool
+from bench.execute.pool import Pool
 from bench.execute.scheduler import Scheduler
 from bench.execute.tasks import METRICS, ClipRef, GenerateTask, Lane, Outcome, ScoreTask, Task
 

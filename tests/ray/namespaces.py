@@ -56,6 +56,9 @@ class Machines:
             _do("ip", "link", "set", cable, "netns", name)
             _do("ip", "-n", name, "addr", "add", f"{address}/24", "dev", cable)
             _do("ip", "-n", name, "link", "set", cable, "up")
+            # Ray takes a process's address from the route to the world.
+            other = next(a for a in self.names if a != address)
+            _do("ip", "-n", name, "route", "add", "default", "via", other)
         # A common user's Ray would be found through /tmp/ray: each machine has its own.
         server = {"PYTHONPATH": str(s3_server())}
         self.start(HEAD, [sys.executable, "-m", "moto.server", "-H", "0.0.0.0", "-p", "5000"], server)
