@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection
 
 from bench.core.errors import MissingError
 from bench.core.spec import Cause
-from bench.execute.cluster import Cluster, Event, Hand, Node
+from bench.execute.cluster import Cluster, Event, Hand, HeadLost, Node
 from bench.execute.interrupt import Interrupt
 from bench.execute.scheduler import Scheduler
 from bench.execute.tasks import METRICS, GenerateTask, Lane, Outcome, Task
@@ -65,6 +65,7 @@ class Pool:
         self._failed: dict[str, set[str]] = defaultdict(set)  # method -> nodes it could not be loaded on
         self._homeless: dict[Lane, float] = {}  # lanes that no node could hold, and since when
         self._looked = -math.inf
+        self._unplaced = 0  # workers lost in a row before they were anywhere
 
     def run(self, interrupt: Interrupt) -> None:
         """Work until nothing is left, or a stop was asked for and running tasks had their time.
@@ -304,6 +305,7 @@ class Pool:
         if hand not in self._hands:
             return
         if event.node:
+            self._unplaced = 0
             self._standing.pop(hand, None)
             hand.node, hand.since = event.node, self.cluster.now()
             self._queued[hand.lane] -= 1
@@ -324,7 +326,24 @@ class Pool:
             self._looked = -math.inf
             if task is not None:
                 self._settle(task, Outcome("error", event.cause, event.lost))
-            self._strike(node, event.lost)
+            if node:
+                self._strike(node, event.lost)
+            else:
+                self._count_unplaced(event.lost)
+
+    def _count_unplaced(self, why: str) -> None:
+        """Count workers that were lost in a row before they were anywhere.
+
+        Raises:
+            HeadLost: there were too many for an accident.
+        """
+        self._unplaced += 1
+        if self._unplaced > STRIKES * (1 + len(self._nodes)):
+            raise HeadLost(
+                f"The cluster makes no worker: {why}",
+                "Finished results are kept. See what its nodes lack (bench doctor --cluster ADDRESS), then type the"
+                " same command again.",
+            )
 
     def _judge(self, hand: Hand, task: Task, outcome: Outcome) -> None:
         if outcome.error is not None:

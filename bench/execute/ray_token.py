@@ -100,7 +100,9 @@ def _read_anew() -> bool:
         ) from error
     raylet.Config.initialize("")
     loader.reset_cache()
-    return bool(loader.has_token(ignore_auth_mode=True))
+    found = bool(loader.has_token(ignore_auth_mode=True))
+    loader.reset_cache()  # what was found would be asked of others even where the mode says there is no token
+    return found
 
 
 def _inside_ray() -> Any:

@@ -47,6 +47,10 @@ class Machines:
         self.folder = folder
         self.names = {HEAD: f"bh{os.getpid()}", OTHER: f"bo{os.getpid()}"}
         self._running: list[subprocess.Popen[bytes]] = []
+        token = folder / "user" / ".ray" / "auth_token"  # of another cluster of the user's; this one asks for none
+        token.parent.mkdir(parents=True)
+        token.write_text("ab" * 32)
+        token.chmod(0o600)
         for name in self.names.values():
             _do("ip", "netns", "add", name)
             _do("ip", "-n", name, "link", "set", "lo", "up")
@@ -75,6 +79,7 @@ class Machines:
             "AWS_ENDPOINT_URL": f"http://{HEAD}:5000",
             "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0",
             "OMP_NUM_THREADS": "1",
+            "HOME": str(self.folder / "user"),
         }  # fmt: skip
 
     def start(
