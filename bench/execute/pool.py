@@ -109,9 +109,8 @@ class Pool:
             if self._nodes[hand.node].draining:
                 self._drop(hand)
         for hand in [h for h in self._hands if not h.node]:  # asked for, and not yet counted there
-            if (room := self._node_for(hand.lane)) is not None:
-                room.free_cpus -= hand.lane.cpus
-                room.free_gpus -= hand.lane.gpus
+            if (node := self._with_room(hand.lane) or self._make_room(hand.lane)) is not None:
+                self._count_in(hand, node)
         wanted = {lane: self.scheduler.queued(lane) for lane in self.scheduler.ready}
         busy = Counter(hand.lane for hand in self._hands if hand.task is not None)
         self.cluster.demand({lane: wanted.get(lane, 0) + busy[lane] for lane in dict.fromkeys((*wanted, *busy))})
@@ -154,21 +153,28 @@ class Pool:
             lane = max(open_lanes, key=self._order)
             if self._waiting(lane) <= 0 or not self._allowed(lane):
                 open_lanes.remove(lane)
-            elif (node := self._node_for(lane)) is not None:
+            elif (node := self._with_room(lane)) is not None:
                 self._start(lane, node)
+            elif (node := self._make_room((first := self._stand(lane)).lane)) is not None:
+                del self._standing[first]
+                self._count_in(first, node)
             else:
-                self._stand(lane)
                 open_lanes -= {other for other in open_lanes if _rivals(other, lane)}
 
     def _order(self, lane: Lane) -> tuple[bool, float, float, str]:
         return lane.gpus > 0, self._behind(lane), lane.gpus, lane.name
 
-    def _node_for(self, lane: Lane) -> Node | None:
-        """Return a node with room for a worker, made by ending idle ones that have no work if need be."""
-        return next((n for n in self._usable() if n.room(lane)), None) or self._make_room(lane)
+    def _with_room(self, lane: Lane) -> Node | None:
+        return next((node for node in self._usable() if node.room(lane)), None)
 
-    def _stand(self, lane: Lane) -> None:
-        """Let one worker wait for the next place, which the cluster will then know of.
+    @staticmethod
+    def _count_in(hand: Hand, node: Node) -> None:
+        """Take a worker's share off what a node has free; the next look says what is really free."""
+        node.free_cpus -= hand.lane.cpus
+        node.free_gpus -= hand.lane.gpus
+
+    def _stand(self, lane: Lane) -> Hand:
+        """Return the worker that waits for the next place, which the cluster knows of.
 
         It is the only one among lanes that could take the same place: the cluster would give it to whichever came
         first, and workers that leave for the sake of one lane would make room for another.
@@ -178,7 +184,9 @@ class Pool:
             self._drop(first)
             first = None
         if first is None:
-            self._standing[self._start(lane, None)] = None
+            first = self._start(lane, None)
+            self._standing[first] = None
+        return first
 
     def _waiting(self, lane: Lane) -> int:
         """Return how many tasks of a lane have no worker in sight, and are worth another one."""
@@ -217,9 +225,8 @@ class Pool:
         self._hands[hand] = None
         self._queued[lane] += 1
         self._used += lane.cpus
-        if node is not None:  # the next look says what is really free
-            node.free_cpus -= lane.cpus
-            node.free_gpus -= lane.gpus
+        if node is not None:
+            self._count_in(hand, node)
         self.cluster.start(hand, self._bad)
         return hand
 
@@ -341,8 +348,8 @@ class Pool:
         if self._unplaced > STRIKES * (1 + len(self._nodes)):
             raise HeadLost(
                 f"The cluster makes no worker: {why}",
-                "Finished results are kept. See what its nodes lack (bench doctor --cluster ADDRESS), then type the"
-                " same command again.",
+                "Finished results are kept. See what its nodes lack (bench doctor --cluster ADDRESS), then type"
+                " the same command again.",
             )
 
     def _judge(self, hand: Hand, task: Task, outcome: Outcome) -> None:
