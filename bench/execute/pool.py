@@ -21,7 +21,7 @@ from bench.execute.tasks import METRICS, GenerateTask, Lane, Outcome, Task
 LOOK_EVERY = 2.0  # seconds between questions about the cluster's nodes
 GRACE = 30.0  # seconds: for running tasks after Ctrl-C, and past a task's own limit before its worker is stopped
 HOLD = 60.0  # seconds of work that a worker on a GPU must be behind before another takes its GPU: loading costs
-_STRAGGLE = 6.0  # times its expected length that a task may take
+_STRAGGLE = 5.0  # times its expected length that a task may take
 STRIKES = 3  # failures of different workers in a row after which a node is set aside
 
 
@@ -65,6 +65,7 @@ class Pool:
         self._failed: dict[str, set[str]] = defaultdict(set)  # method -> nodes it could not be loaded on
         self._homeless: dict[Lane, float] = {}  # lanes that no node could hold, and since when
         self._looked = -math.inf
+        self._horizon = {True: 0.0, False: 0.0}  # seconds until all work on GPUs, and on CPUs, could be done
         self._unplaced = 0  # workers lost in a row before they were anywhere
 
     def run(self, interrupt: Interrupt) -> None:
@@ -111,6 +112,12 @@ class Pool:
         for hand in [h for h in self._hands if not h.node]:  # asked for, and not yet counted there
             if (node := self._with_room(hand.lane) or self._make_room(hand.lane)) is not None:
                 self._count_in(hand, node)
+        for gpu in (True, False):
+            there = sum(node.gpus if gpu else node.cpus for node in self._usable())
+            work = sum(
+                self.scheduler.backlog(o) * (o.gpus or o.cpus) for o in self.scheduler.ready if (o.gpus > 0) == gpu
+            )
+            self._horizon[gpu] = work / there if there else 0.0
         wanted = {lane: self.scheduler.queued(lane) for lane in self.scheduler.ready}
         busy = Counter(hand.lane for hand in self._hands if hand.task is not None)
         self.cluster.demand({lane: wanted.get(lane, 0) + busy[lane] for lane in dict.fromkeys((*wanted, *busy))})
@@ -149,6 +156,10 @@ class Pool:
                     break
         # Lanes with GPUs first; among them the one that is furthest behind, so that all end at the same time.
         open_lanes = {lane for lane in self.scheduler.ready if self._waiting(lane) > 0}
+        for first in list(self._standing):  # the cluster gives it what others left
+            if (node := self._with_room(first.lane)) is not None:
+                del self._standing[first]
+                self._count_in(first, node)
         while open_lanes:
             lane = max(open_lanes, key=self._order)
             if self._waiting(lane) <= 0 or not self._allowed(lane):
@@ -161,8 +172,9 @@ class Pool:
             else:
                 open_lanes -= {other for other in open_lanes if _rivals(other, lane)}
 
-    def _order(self, lane: Lane) -> tuple[bool, float, float, str]:
-        return lane.gpus > 0, self._behind(lane), lane.gpus, lane.name
+    def _order(self, lane: Lane) -> tuple[bool, bool, float, float, str]:
+        late = self._late(lane)
+        return lane.gpus > 0, late > 0, self._tail(lane) if late > 0 else late, lane.gpus, lane.name
 
     def _with_room(self, lane: Lane) -> Node | None:
         return next((node for node in self._usable() if node.room(lane)), None)
@@ -180,7 +192,7 @@ class Pool:
         first, and workers that leave for the sake of one lane would make room for another.
         """
         first = next((h for h in self._standing if _rivals(h.lane, lane)), None)
-        if first is not None and first.lane != lane and self._behind(lane) > self._behind(first.lane) + HOLD:
+        if first is not None and first.lane != lane and self._ahead_of(lane, first.lane):
             self._drop(first)
             first = None
         if first is None:
@@ -194,17 +206,31 @@ class Pool:
             return 0
         return self.scheduler.queued(lane) - len(self._idle[lane]) - self._queued[lane]
 
-    def _behind(self, lane: Lane, more: int = 1) -> float:
-        """Return the seconds until a lane may be done with more (or fewer) workers than it has or will have.
+    def _late(self, lane: Lane, more: int = 1) -> float:
+        """Return by how many seconds a lane would end too late with more (or fewer) workers than it will have.
 
-        A task may take several times what is expected, and the last ones of a lane are its shortest. So lanes with
-        long tasks should end early and leave the short ones to fill the gaps. Scores follow clips closely: where
-        they wait for more than a minute, they come first.
+        A task may take several times what is expected, and the last ones of a lane are its shortest: a lane has
+        to end that much before everything does, and lanes with short tasks fill the rest. Scores follow clips
+        closely: where they wait for more than a minute, they come first.
         """
         share = self._share(lane, more)
         if lane.name == METRICS:
-            return math.inf if share > HOLD else share
-        return share + _STRAGGLE * self.scheduler.shortest(lane)
+            return math.inf if share > HOLD else -math.inf
+        return share - self._horizon[lane.gpus > 0] + self._tail(lane)
+
+    def _tail(self, lane: Lane) -> float:
+        return math.inf if lane.name == METRICS else _STRAGGLE * self.scheduler.shortest(lane)
+
+    def _ahead_of(self, lane: Lane, other: Lane, fewer: int = 0) -> bool:
+        """Tell whether a lane should rather have a place than another one, which has it or waits for it.
+
+        Args:
+            lane, other: of one kind of place.
+            fewer: 1 where the other would lose a worker.
+        """
+        if self._late(lane) <= HOLD:
+            return False
+        return self._tail(lane) > self._tail(other) or self._late(other, 1 - 2 * fewer) <= 0
 
     def _share(self, lane: Lane, more: int) -> float:
         """Return the seconds of work that each worker of a lane has before it; infinite without one."""
@@ -301,7 +327,7 @@ class Pool:
                 return True
             if not hand.lane.gpus or hand.lane.name == METRICS or self.cluster.now() - hand.since <= HOLD:
                 continue
-            if self._behind(lane) > self._behind(hand.lane, -1) + HOLD:
+            if self._ahead_of(lane, hand.lane, 1):
                 return True
         return False
 

@@ -1,4 +1,4 @@
-"""A home in an object store, with the store in memory; tests/ray/test_no_shared_disk.py has an S3 server."""
+"""A home in an object store, with the store in memory."""
 
 from __future__ import annotations
 
