@@ -14,6 +14,7 @@ import pytest
 from bench.core.keys import package_digest
 from bench.execute.ray_cluster import _RayWorker, connected
 from bench.execute.tasks import Lane
+from bench.store.home import Home
 
 pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray")]
 
@@ -88,12 +89,10 @@ class Spy(_RayWorker):
 
 def test_only_who_has_the_runs_token_can_use_its_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
-    marker = tmp_path / "marker"
-    marker.touch()
-    with connected(None, workers=2) as ray:
+    with connected(None, workers=2) as ray, Home(tmp_path).ready().witness() as marker:
         address = ray.get_runtime_context().gcs_address
         token = ray.get(ray.remote(lambda: os.environ["RAY_AUTH_TOKEN"]).remote())
-        worker = ray.remote(Spy).remote(tmp_path, None, marker, package_digest(), "auto", Lane("cpu"))
+        worker = ray.remote(Spy).remote(str(tmp_path), None, marker, package_digest(), "auto", Lane("cpu"))
         assert token not in ray.get(worker.environment.remote()).values()
         assert token not in os.environ.values()
         commands = subprocess.run(["ps", "axww", "-o", "args"], capture_output=True, text=True).stdout
