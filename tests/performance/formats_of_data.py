@@ -236,8 +236,9 @@ def _indexed(folder: Path, pattern: str, number: int) -> Case:
 def recorded(folder: Path, kind: Any, record: dict[str, Any]) -> Case:
     """A record of some kind, read as it is everywhere."""
     from bench.store.records import Records
+    from bench.store.storage import Folder
 
-    records = Records(folder)
+    records = Records(Folder(folder))
     records.put(kind, "aa", record)
 
     def read() -> None:
@@ -270,13 +271,14 @@ def feature_record(folder: Path) -> Case:
 @case
 def journal_tsv(folder: Path) -> Case:
     from bench.store.records import Records
+    from bench.store.storage import Folder
 
-    records = Records(folder)
+    records = Records(Folder(folder))
     keys = [f"{n:04x}" for n in range(210)]
     for key in keys:
         records.put("score", key, {"status": "ok", "values": {"psnr": 1.5}})
     records.read("score", keys)
-    file = folder / "score" / "journal.tsv"
+    file = records.root / "score" / "journal.tsv"
 
     def read() -> None:
         assert all(

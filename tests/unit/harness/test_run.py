@@ -336,7 +336,7 @@ def test_what_went_wrong_with_a_file_names_the_users_file(
 def test_asking_again_changes_no_byte_of_a_finished_report(split: Split, tmp_path: Path) -> None:
     def ask(command: str) -> dict[str, bytes]:
         metrics, how = choose_metrics("real", METRICS), Execution("inline")
-        report = reporter("full", ("md", "csv", "html"))
+        report = reporter("full", ("md", "csv", "html"), Home(tmp_path))
         found = execute(plan(split, "Still"), metrics, Home(tmp_path), how, command=command, report=report)
         return {p.name: p.read_bytes() for p in found.folder.iterdir() if p.is_file()}
 
