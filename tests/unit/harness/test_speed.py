@@ -13,6 +13,8 @@ from bench.jobs.speed import Stopwatch
 from bench.methods.actalker import segment_ends
 from bench.methods.base import Video
 from bench.metrics.speed import OfflineSpeed, ProcessSpeed, StreamingSpeed, played_live
+from bench.report import build_tables
+from bench.results.runs import load
 from bench.run.drive import Execution, execute
 from bench.run.plan import plan_generation
 from bench.store.home import Home
@@ -104,3 +106,16 @@ def test_processes_are_timed_from_start_to_exit():
     assert ProcessSpeed().read(record)["process_rtf"] == pytest.approx(1.5)
     with pytest.raises(Unscored):
         ProcessSpeed().read({"frames": 50, "fps": 25.0})
+
+
+def test_the_first_clip_is_not_missed_in_tables(tmp_path):
+    plan = plan_generation(toys.make_split(tmp_path / "s", 3), [find_method(f"{__file__}:Dawdler")])
+    metrics = choose_metrics("real", ["speed/offline_v1", "flicker/mae"])
+    done = execute(plan, metrics, Home(tmp_path / "home"), Execution("inline"), name="run")
+    rows = pd.read_parquet(done.folder / "rows.parquet")
+    assert set(rows["status"]) == {"ok"}
+    columns = (("RTF", "speed/*", "rtf"), ("Flicker", "flicker/mae", "flicker"))
+    entries = [f'[[table.column]]\nname = "{n}"\nprotocol = ["{p}"]\ncolumn = ["{c}"]\n' for n, p, c in columns]
+    (tmp_path / "both.toml").write_text('[[table]]\nid = "both"\n' + "".join(entries))
+    ((row,),) = (table.rows for table in build_tables(load(str(done.folder)), tmp_path / "both.toml"))
+    assert row.n_text == "3/3"
