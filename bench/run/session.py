@@ -345,10 +345,12 @@ def reporter(recipe: str, formats: Sequence[str], home: Home) -> Callable[[Path]
         from bench.report import curves
         from bench.results.runs import load as read
 
-        if not formats or read(str(folder)).rows.empty:  # clips were wanted, and no numbers
+        found = read(str(folder))
+        if not formats or found.rows.empty:  # clips were wanted, and no numbers
             return {}
         if "html" in formats:
-            bank, pictures = FeatureBank(home), _pictures(read(str(folder)))
+            home.bring(*(Path(path) for path in set(found.rows["clip_path"]) if path))  # the page shows them
+            bank, pictures = FeatureBank(home), _pictures(found)
             curves.write(folder, lambda clip, name: bank.stored(clip, name, pictures.get(clip, "")))
         return report.write(read(str(folder)), folder, recipe, tuple(formats))
 

@@ -81,6 +81,17 @@ def test_another_machine_reads_run_and_clips(machines: Machines, tmp_path: Path)
     assert path is not None and path.is_relative_to(home.path) and home.blobs.verify(Blob(**clip))
 
 
+def test_a_page_can_be_written_where_no_clip_was_made(machines: Machines, tmp_path: Path) -> None:
+    from bench.run.session import reporter
+
+    run(machines.on("a"), tmp_path / "split")
+    home = machines.on("b")
+    again = run(home, tmp_path / "split")  # nothing is left to do
+    assert not list(home.blobs.root.rglob("*.mp4"))
+    written = reporter("full", ("html",), home)(again.folder)
+    assert written["html"].is_file() and list(home.blobs.root.rglob("*.mp4"))
+
+
 def test_files_of_a_task_arrive_on_a_machine_that_has_none(machines: Machines, tmp_path: Path) -> None:
     sender = machines.on("a").ready()
     split = toys.make_split(tmp_path / "split", 1)  # outside of the home
