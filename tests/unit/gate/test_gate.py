@@ -317,7 +317,7 @@ def test_rules_files_that_are_missing_or_broken(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match="no rules file"):
         load_rules(tmp_path / "gate.toml")
     (tmp_path / "gate.toml").write_text("[[rule")
-    with pytest.raises(UsageError, match="not readable TOML"):
+    with pytest.raises(UsageError, match="not valid TOML"):
         load_rules(tmp_path / "gate.toml")
 
 
