@@ -122,7 +122,7 @@ def main():
     recipe, root = sys.argv[1], pathlib.Path(sys.argv[2])
     sys.path[:0] = [os.getcwd(), str(root)]
     sys.modules["standins"] = sys.modules[__name__]
-    make = runpy.run_path(recipe)["make"]
+    make = runpy.run_path(recipe, run_name="recipe")["make"]  # a word: TorchScript names classes after it
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(0)
     make(root)
