@@ -5,7 +5,7 @@ import os
 import sys
 
 sys.path.insert(0, os.getcwd())  # the repository: its package finds the weights beside itself
-import sda  # noqa: E402
+import sda
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--image", required=True)

@@ -187,10 +187,11 @@ def test_an_environment_given_earlier_is_not_taken_for_one_it_made(tmp_path, reh
 
 
 def test_weights_that_no_contract_names_are_a_difference(rehearse):
-    recipe = RECIPE + '    (root / "detector.bin").write_text("1")\n'
+    recipe = RECIPE + '    (root / "detector.bin").write_text("1")\n    (root / "library.py").touch()\n'
+    recipe += '    assert __name__ == "recipe", "TorchScript names classes after the module"\n'
     code, out, _ = rehearse(recipe=recipe)
     assert code == ExitCode.FAILURES
-    assert "nothing names detector.bin" in out
+    assert "nothing names detector.bin" in out and "library.py" not in out
 
 
 def test_without_a_recipe_it_says_where_one_belongs(tmp_path, capfd):
