@@ -5,14 +5,16 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # What the metrics are compared with. Outside the environment and without dependencies: see docs/install.md, torchvision.
 REFERENCES := $(VENV)/references
+# An S3 server for the tests, apart from everything else: it wants other versions of what is installed.
+S3_SERVER := $(VENV)/s3-server
 
 .PHONY: demo test lint docs performance clean
 
 demo: $(STAMP)
 	$(BIN)/bench run --split synthetic --metrics defaults,speed/offline_v1
 
-test: lint $(REFERENCES)/.installed
-	BENCH_REFERENCES=$(abspath $(REFERENCES)) $(BIN)/python -m pytest -n 2 --dist loadgroup
+test: lint $(REFERENCES)/.installed $(S3_SERVER)/.installed
+	BENCH_REFERENCES=$(abspath $(REFERENCES)) BENCH_S3_SERVER=$(abspath $(S3_SERVER)) $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -35,6 +37,11 @@ $(STAMP): pyproject.toml constraints.txt
 $(REFERENCES)/.installed: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(REFERENCES) \
 		-c constraints.txt torchvision pytorch-fid lpips syncnet-python cd-fvd
+	touch $@
+
+$(S3_SERVER)/.installed: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --target $(S3_SERVER) \
+		moto==5.2.5 flask==3.1.3 flask-cors==6.0.5
 	touch $@
 
 clean:
