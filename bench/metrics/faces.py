@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 from bench.core.spec import ExtractorSpec, Reason, Unscored
 from bench.core.views import ClipView, Features
-from bench.media.decode import read_image
 from bench.media.faces import EYE_CORNERS, WEIGHT, FaceReader
 from bench.media.follow import RULE
 from bench.metrics.pairing import check_lengths, require_reference
@@ -52,6 +51,8 @@ class FaceExtractor:
         Raises:
             Unscored: no frame shows a face, or the model or package is missing.
         """
+        from bench.media.decode import read_image
+
         if self._reader is None:
             self._reader = FaceReader()
         picture = None if clip.image is None else read_image(clip.image)

@@ -77,7 +77,7 @@ def test_floors_reach_the_page_the_next_table_and_the_gate(
 
     floors = {c["protocol"]: c["same"] for c in found["columns"] if c["column"] in ("psnr", "flicker")}
     assert invoke([*run, "--name", "after", "--format", "md"]) == 0
-    out = capsys.readouterr().out
+    out = " ".join(capsys.readouterr().out.split())
     assert f"PSNR {floors['psnr/rgb_float64']:.2f}" in out and "on 3 clips" in out
     _, noise = load_reference("references/mine")
     cell = next(c for c in noise.codec if c.protocol == "psnr/rgb_float64" and c.column == "psnr")

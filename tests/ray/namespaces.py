@@ -101,17 +101,9 @@ class Machines:
         self._running.append(process)
         return process
 
-    def join(self, code: Path = ROOT) -> None:
-        """Let the other machine join the cluster, with the program as it is in a folder."""
-        self._ray(OTHER, "--address", f"{HEAD}:6379", PYTHONPATH=str(code))
-
-    def lose(self) -> None:
-        """Kill the other machine's Ray."""
-        self._end(OTHER)
-
-    def link(self, up: bool) -> None:
-        """Plug the other machine's cable in or out."""
-        _do("ip", "-n", self.names[OTHER], "link", "set", f"v{self.names[OTHER]}", "up" if up else "down")
+    def join(self) -> None:
+        """Let the other machine join the cluster."""
+        self._ray(OTHER, "--address", f"{HEAD}:6379")
 
     def bench(self, *arguments: str) -> subprocess.Popen[bytes]:
         """Start `bench` on the head."""
@@ -136,12 +128,12 @@ class Machines:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(process), signal.SIGKILL)
 
-    def _ray(self, address: str, *arguments: str, **more: str) -> None:
+    def _ray(self, address: str, *arguments: str) -> None:
         command = [
             sys.executable, "-c", "from ray.scripts.scripts import main; main()", "start", *arguments, "--block",
             "--node-ip-address", address, "--num-cpus", "1", "--object-store-memory", str(100 * 2**20),
         ]  # fmt: skip
-        self.start(address, command, more)
+        self.start(address, command)
 
     def _make_bucket(self) -> None:
         code = (

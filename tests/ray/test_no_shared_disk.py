@@ -21,7 +21,7 @@ from bench.results.runs import load
 
 pytestmark = [
     pytest.mark.ray,
-    pytest.mark.slow,
+    pytest.mark.long,
     pytest.mark.xdist_group("ray"),
     pytest.mark.skipif(bool(namespaces.reason_not_to()), reason=namespaces.reason_not_to() or "-"),
 ]
@@ -66,4 +66,3 @@ def test_two_machines_and_a_bucket_print_the_inline_table(
     home = f"s3://{namespaces.BUCKET}/done-when"
     assert start(machines, home).wait(timeout=240) == 0, machines.said()
     pd.testing.assert_frame_equal(found(machines, home), inline)
-    print(machines.said())

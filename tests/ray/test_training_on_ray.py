@@ -21,7 +21,7 @@ import tiny_system as tiny  # noqa: E402
 from actalker.training.command import train  # noqa: E402
 from actalker.training.config import PhaseConfig, TrainConfig  # noqa: E402
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.xdist_group("ray")]
+pytestmark = [pytest.mark.ray, pytest.mark.long, pytest.mark.xdist_group("ray")]
 
 
 @pytest.fixture

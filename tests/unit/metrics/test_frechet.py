@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.core.spec import Reason, Unscored
-from bench.metrics import frechet
+from bench.metrics import frechet, references
 
 
 def normal(n: int, d: int, seed: int = 0) -> np.ndarray:
@@ -70,9 +70,9 @@ def test_equals_the_textbook_square_root(n1, n2):
 
 def test_equals_pytorch_fid():
     try:
-        from pytorch_fid import fid_score as reference
-    except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision built for another torch
-        pytest.skip(f"pytorch-fid cannot be imported: {error}")
+        reference = references.module("pytorch_fid.fid_score")
+    except Unscored as missing:
+        pytest.skip(str(missing))
     x, y = normal(300, 64), 1.2 * normal(200, 64, 1) + 0.3
     theirs = reference.calculate_frechet_distance(
         x.mean(0), np.cov(x, rowvar=False), y.mean(0), np.cov(y, rowvar=False)

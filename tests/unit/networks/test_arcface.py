@@ -62,7 +62,11 @@ def save(onnx, helper, path, nodes, inputs, outputs, constants):
 
 @pytest.fixture
 def embedder(pack, monkeypatch):
-    monkeypatch.setattr(arcface.weights, "locate", lambda name: pack / arcface.weights.entry(name).file)
+    place = {
+        name: pack / arcface.weights.entry(name).file for name in ("buffalo_l_det_10g", "buffalo_l_w600k_r50")
+    }
+    monkeypatch.setattr(arcface.weights, "locate", place.__getitem__)
+    monkeypatch.setattr(arcface.weights, "opened", lambda name: place[name].open("rb"))
     return arcface.Embedder()
 
 

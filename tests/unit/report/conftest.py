@@ -11,7 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 import fakes
-from pages import EVIL, PIXEL, wait_until, write_clip
+from pages import EVIL, FLOORS, PIXEL, wait_until, write_clip
 
 from bench import report
 from bench.report import sheets
@@ -36,8 +36,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         extras[sha256]["sheet"] = sheet
     rows.to_parquet(folder / "kept.parquet")
     (folder / "kept.json").write_text(json.dumps(extras), encoding="utf-8")
-    floors = {"sync/synthetic_v1|sync_c": {"same": 0.4, "cross": 1.1, "worst": "h265_crf26", "clips": 8}}
-    provenance = {**results.provenance, "notes": [EVIL], "floors": floors}
+    provenance = {**results.provenance, "notes": [EVIL], "floors": FLOORS}
     return report.write(
         Results.from_rows(rows, provenance, folder=folder, clips=extras), folder, formats=("html",)
     )["html"]

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 EVIL = "<img src=x onerror='window.hacked=1'>\"&</script><script>window.hacked=1</script>"
+FLOORS = {"sync/synthetic_v1|sync_c": {"same": 0.4, "cross": 1.1, "worst": "h265_crf26", "clips": 8}}
 PIXEL = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk"
     "+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="

@@ -9,7 +9,7 @@ from typing import Any
 
 import fakes
 import pytest
-from pages import embedded, wait_until
+from pages import FLOORS, embedded, wait_until
 
 from bench import report
 from bench.report import latex, markdown
@@ -90,7 +90,8 @@ def test_what_is_copied_is_what_the_renderers_write(tab: Any, site: Path) -> Non
 def results_of(site: Path) -> Results:
     import pandas as pd
 
-    return Results.from_rows(pd.read_parquet(site.parent / "kept.parquet"), fakes.make().provenance)
+    provenance = {**fakes.make().provenance, "floors": FLOORS}
+    return Results.from_rows(pd.read_parquet(site.parent / "kept.parquet"), provenance)
 
 
 def test_plots_show_every_method_and_say_what_is_decided(tab: Any, site: Path) -> None:

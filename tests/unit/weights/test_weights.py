@@ -216,7 +216,7 @@ def test_a_truncated_file_is_never_returned(pin, lock):
 
 
 def test_missing_names_the_command(lock):
-    lock(net={"sha256": sha256(CONTENT), "metrics": ["toy/one"]})
+    lock(net={"sha256": sha256(CONTENT), "metrics": ["toy/one"], "urls": ["https://example.org/net.bin"]})
     with pytest.raises(Unscored, match="Run: bench prepare --metrics toy/one") as caught:
         weights.locate("net")
     assert caught.value.reason is Reason.MISSING_WEIGHTS
@@ -282,7 +282,7 @@ def test_a_zip_is_downloaded_once_for_all_its_members(server, lock, tmp_path):
 
 def test_a_file_without_a_source_says_where_it_is_published(lock):
     lock(net={"by_hand": "published on the project page"})
-    with pytest.raises(MissingError, match="by hand: published on the project page"):
+    with pytest.raises(MissingError, match="not fetched automatically: published on the project page"):
         weights.fetch("net")
 
 
