@@ -95,6 +95,7 @@ class Bucket:
         self.address = address
         self.root = cache_folder(address)
         self._store = _opened(address) if store is None else store
+        self._answered = False
 
     def read(self, name: str) -> bytes | None:
         """See `Storage.read`."""
@@ -188,17 +189,20 @@ class Bucket:
         errors = _obstore().exceptions
         try:
             yield
+            self._answered = True
         except errors.AlreadyExistsError:
             raise
         except (errors.PermissionDeniedError, errors.UnauthenticatedError, PermissionError) as error:
             raise StoreUnreachable(
                 f"{self.address} refuses us: {_first_line(error)}",
                 f"Check the credentials of this machine ({SCHEMES[self._scheme]}).",
+                self._answered,
             ) from error
         except (errors.BaseError, FileNotFoundError, NotImplementedError) as error:
             raise StoreUnreachable(
                 f"{self.address} cannot be used: {_first_line(error)}",
                 f"Check address and environment ({SCHEMES[self._scheme]}), then type the same command again.",
+                self._answered,
             ) from error
 
     @property

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from bench.core.errors import BenchError, UsageError
+from bench.core.errors import BenchError, ExitCode, UsageError
 from bench.core.spec import Cause
 
 
@@ -20,9 +20,19 @@ class StoreFull(BenchError):
 
 
 class StoreUnreachable(BenchError):
-    """The object store does not answer, or not to us. Finished results are in it."""
+    """The object store does not answer, or not to us. Finished results are in it.
+
+    Args:
+        message, hint: see `BenchError`.
+        answered: it did before; one that never did is an address that leads nowhere (exit code 2).
+    """
 
     cause = Cause.INFRA  # of a job that met it: it is tried again
+
+    def __init__(self, message: str, hint: str = "", answered: bool = True) -> None:
+        super().__init__(message, hint)
+        if not answered:
+            self.exit_code = ExitCode.USAGE
 
 
 @contextmanager

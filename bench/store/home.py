@@ -72,7 +72,8 @@ class Home:
             make_folder(self.path.parent)
             is_new = not self.path.exists()
             self.path.mkdir(mode=0o700, exist_ok=True)
-            if is_new:  # clips and weights belong into nobody's repository
+            # Clips and weights belong into nobody's repository.
+            if is_new and any((folder / ".git").exists() for folder in self.path.parents):
                 (self.path / ".gitignore").write_text("*\n", encoding="utf-8")
             for folder in (self.blobs.root, self.records.root, self.runs, self.data, self.logs, self.methods):
                 self._close(folder)

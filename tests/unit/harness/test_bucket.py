@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pandas as pd
@@ -11,11 +13,12 @@ import pytest
 import tests_toys as toys
 
 from bench.catalogue import choose_metrics, find_method
-from bench.core.errors import MissingError
+from bench.core.errors import ExitCode, MissingError
 from bench.run.drive import Execution, RunResult, execute
 from bench.run.plan import plan_generation
 from bench.store import bucket as buckets
 from bench.store.bucket import Bucket, address_of, cache_folder
+from bench.store.files import StoreUnreachable
 from bench.store.home import Home
 from bench.store.travel import Luggage, unpacked
 
@@ -150,3 +153,41 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MissingError, match="obstore") as error:
         Home("s3://nowhere/x")
     assert "actalker-bench[cloud]" in error.value.hint
+
+
+def test_a_bucket_that_never_answered_is_a_wrong_address_and_a_lost_one_is_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Server(BaseHTTPRequestHandler):
+        status = 403
+
+        def do_PUT(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(self.status)
+            self.send_header("ETag", '"1"')
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        for name, value in {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}",
+            "AWS_ACCESS_KEY_ID": "key",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_REGION": "us-east-1",
+            "BENCH_CACHE": str(tmp_path),
+        }.items():
+            monkeypatch.setenv(name, value)
+        bucket = Bucket(ADDRESS)
+        with pytest.raises(StoreUnreachable, match="refuses us") as never:
+            bucket.write("a", b"1")
+        Server.status = 200
+        bucket.write("a", b"1")
+        Server.status = 403
+        with pytest.raises(StoreUnreachable, match="refuses us") as lost:
+            bucket.write("a", b"1")
+        server.shutdown()
+    assert (never.value.exit_code, lost.value.exit_code) == (ExitCode.USAGE, ExitCode.FAILURES)

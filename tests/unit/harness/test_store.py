@@ -99,6 +99,8 @@ def test_a_damaged_record_counts_as_missing(tmp_path: Path) -> None:
 
 
 def test_a_new_store_stays_out_of_its_users_repository(tmp_path: Path) -> None:
+    assert not (Home(tmp_path / "alone").ready().path / ".gitignore").exists()
+    (tmp_path / ".git").mkdir()
     assert (Home(tmp_path / "new").ready().path / ".gitignore").read_text() == "*\n"
     (tmp_path / "old").mkdir()
     assert not (Home(tmp_path / "old").ready().path / ".gitignore").exists(), (
