@@ -14,7 +14,7 @@ demo: $(STAMP)
 	$(BIN)/bench run --split synthetic --metrics defaults,speed/offline_v1
 
 test: lint $(REFERENCES)/.installed
-	BENCH_REFERENCES=$(abspath $(REFERENCES)) $(BIN)/python -m pytest -n 3 --dist loadgroup
+	BENCH_REFERENCES=$(abspath $(REFERENCES)) $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 # What takes minutes: two machines without a shared disk (needs root), training that loses a worker of two.
 long: $(STAMP) $(S3_SERVER)/.installed

@@ -27,6 +27,7 @@ from typing import Any, BinaryIO
 _SET_CHILD_SUBREAPER = 36
 _SET_PARENT_DEATH_SIGNAL = 1
 _GRACE = 1.0
+_ENDING = 0.5  # seconds in which what belongs to a command that ended (a sandbox, say) ends by itself
 _TAIL = 64 * 1024
 
 
@@ -60,13 +61,21 @@ def _kill_group(pid: int, number: int) -> None:
         os.killpg(pid, number)
 
 
+def _others(command: int) -> list[int]:
+    return [pid for pid in _descendants() if pid != command]
+
+
 def _kill_everything(child: subprocess.Popen[bytes], gently: bool) -> int:
     """Kill what is left; return how many processes had outlived the command."""
     if gently and child.poll() is None:
         _kill_group(child.pid, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(_GRACE)
-    left = [pid for pid in _descendants() if pid != child.pid]
+    left = _others(child.pid)
+    grace = time.monotonic() + (0.0 if gently else _ENDING)
+    while left and time.monotonic() < grace:
+        time.sleep(0.02)
+        left = _others(child.pid)
     end = time.monotonic() + 10
     _kill_group(child.pid, signal.SIGKILL)
     while time.monotonic() < end:

@@ -137,7 +137,8 @@ def test_moving_follows_torch(tiny_pipeline):
     unet = ACTalkerUNet(
         UNetConfig(channels=(32, 32), heads=(1, 1), attention=(True, False), layers=1, condition=24)
     )
-    pipeline = ACTalkerPipeline(unet, tiny_pipeline.codec, tiny_pipeline.conditioner, tiny_pipeline.config)
+    codec, conditioner = copy.deepcopy((tiny_pipeline.codec, tiny_pipeline.conditioner))  # other tests use them
+    pipeline = ACTalkerPipeline(unet, codec, conditioner, tiny_pipeline.config)
     assert pipeline.to(torch.bfloat16).dtype == torch.bfloat16
     assert pipeline.to("cpu").dtype == torch.bfloat16
     assert pipeline.to(device="cpu", dtype=torch.float32).dtype == torch.float32
