@@ -11,7 +11,7 @@ S3_SERVER := $(VENV)/s3-server
 .PHONY: demo test long lint docs performance clean
 
 demo: $(STAMP)
-	$(BIN)/bench run --split synthetic --metrics defaults,speed/offline_v1
+	$(BIN)/bench run --split synthetic --subset 16 --metrics defaults,speed/offline_v1
 
 test: lint $(REFERENCES)/.installed
 	BENCH_REFERENCES=$(abspath $(REFERENCES)) $(BIN)/python -m pytest -n 2 --dist loadgroup
