@@ -17,6 +17,9 @@ Domain = Literal["real", "synthetic"]
 Direction = Literal["higher", "lower", "none"]
 Device = Literal["cpu", "gpu"]
 
+SAMPLES_PER_FRAME = 640
+"""Of 16 kHz sound in one of a clip's 25 frames per second."""
+
 REMADE: Mapping[str, tuple[str, ...]] = {
     "swapped": ("audio", "visual"),
     "silenced": ("silence",),

@@ -9,14 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from bench.core.keys import digest, file_digest
-from bench.core.spec import Sample
+from bench.core.spec import SAMPLES_PER_FRAME, Sample
 from bench.media.decode import chunks, read_audio
 from bench.media.encode import write_clip, write_wav
 from bench.media.probe import probe
 from bench.media.scale import Fit, within
 
 PROTOCOL = "excerpt/1: H.264 RGB without loss"
-SAMPLES_PER_FRAME = 640
 
 
 def excerpt(sample: Sample, cache: Path, frames: int, short_side: int) -> Sample:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from bench.core.declaration import known_json
 from bench.core.errors import BenchError, UsageError, unforeseen
 from bench.core.keys import digest, file_digest
-from bench.core.spec import Rejected, Sample, Split
+from bench.core.spec import SAMPLES_PER_FRAME, Rejected, Sample, Split
 from bench.store.files import StoreFull, full_disk_explained, identity, write_bytes
 from bench.store.home import is_store
 
@@ -35,7 +35,6 @@ AUDIO_SUFFIXES = frozenset({".wav", ".mp3", ".m4a", ".aac", ".flac", ".ogg", ".o
 SHORT_SIDE = 512
 """Larger pictures are scaled down until their shorter side has this many pixels."""
 
-SAMPLES_PER_FRAME = 640
 PROTOCOL = "folder/3: 25 fps, 16 kHz mono, short side <= 512, even sizes, whole frame, originals for references"
 SAME_PICTURE_DB = 30.0
 """PSNR from which a triplet's picture counts as the first frame of its video, which then is ground truth."""

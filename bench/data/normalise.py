@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bench.core.keys import file_digest
+from bench.core.spec import SAMPLES_PER_FRAME
 from bench.data.candidates import BadAnnotation, Candidate, Mismatch, Pixels, centre_square, face_square
 from bench.data.declared import Dataset
 
 VERSION = "prepare/3"
-SAMPLES_PER_FRAME = 640
 FILES = {
     "video": "video.mp4",
     "audio": "audio.wav",

@@ -9,13 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from bench.core.keys import file_digest
-from bench.core.spec import Sample
+from bench.core.spec import SAMPLES_PER_FRAME, Sample
 from bench.media.encode import write_wav
 
 LEVEL = 16.0
 """RMS of int16 amplitudes, -66 dB of full scale: a quiet room. Many methods refuse digital zeros."""
-
-SAMPLES_PER_FRAME = 640
 
 
 def silenced(samples: Iterable[Sample], folder: Path) -> dict[str, Sample]:

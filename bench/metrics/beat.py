@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from bench.core.spec import Column, Reason, Unscored
+from bench.core.spec import SAMPLES_PER_FRAME, Column, Reason, Unscored
 from bench.core.views import ClipView
 from bench.metrics.face_motion import MotionMetric, bridged, require_frames, smoothed
 
@@ -23,7 +23,6 @@ Array = npt.NDArray[np.float64]
 
 SIGMA = 3.0  # frames
 SMOOTHING = 5.0  # frames
-SAMPLES = 640  # per frame
 BANDS = 40
 TURNS = 50
 
@@ -48,7 +47,7 @@ def sound_beats(audio: npt.NDArray[np.int16]) -> Array:
     """
     from scipy.signal import find_peaks
 
-    hop = SAMPLES // 4
+    hop = SAMPLES_PER_FRAME // 4
     count = (len(audio) - 512) // hop + 1
     if count < 8:
         return np.zeros(0)
@@ -58,7 +57,7 @@ def sound_beats(audio: npt.NDArray[np.int16]) -> Array:
     bands = np.log10(np.add.reduceat(power, edges[:-1], axis=1) + 1e-6)
     rise = np.concatenate([[0.0], np.maximum(0, np.diff(bands, axis=0)).sum(axis=1)])
     peaks = find_peaks(rise, height=float(rise.mean() + rise.std()), distance=12)[0]
-    return (peaks * hop + 256) / SAMPLES - 0.5
+    return (peaks * hop + 256) / SAMPLES_PER_FRAME - 0.5
 
 
 class BeatAlign(MotionMetric):

@@ -12,9 +12,9 @@ from bench.core.spec import Column, MetricSpec, Reason, Unscored, WeightRef
 from bench.core.views import ClipView
 from bench.metrics.drift import FPS, slope
 from bench.metrics.sync import TrackSync
+from bench.metrics.sync_search import HOP, WINDOW
 from bench.weights import ref
 
-WINDOW, HOP = 100, 25  # frames
 SHORTEST = 12 * FPS
 
 

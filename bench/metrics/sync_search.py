@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 EPSILON = 1e-6  # added to every component of the difference, as torch's pairwise_distance does
+WINDOW, HOP = 100, 25  # frames: length and step of windows that move along a clip
 FEW_WINDOWS = 50  # below this many windows a best lag at the border is likely to be chance
 _ROWS = 256  # windows handled at once, so that a ten-minute clip needs little memory
 
@@ -110,8 +111,8 @@ def moving_offsets(
     video_embeddings: npt.NDArray[np.floating],
     audio_embeddings: npt.NDArray[np.floating],
     vshift: int = 15,
-    window: int = 100,
-    hop: int = 25,
+    window: int = WINDOW,
+    hop: int = HOP,
 ) -> npt.NDArray[np.float64]:
     """Return the best lag inside windows that move along the clip, in frames, positive: the sound is early.
 

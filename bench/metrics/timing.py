@@ -113,8 +113,7 @@ class MouthEvents(MotionMetric):
 
         Raises:
             Unscored: no ground truth, lengths that do not fit, a face in fewer than 25 frames, or a mouth that
-            does
-                not move in the truth.
+                does not move in the truth.
         """
         ours, theirs = (self.world.motion(side) for side in (clip, require_reference(reference)))
         n = check_lengths(len(ours.valid), len(theirs.valid))

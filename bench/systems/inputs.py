@@ -18,8 +18,8 @@ from PIL import Image
 
 from bench.core.declaration import as_type
 from bench.core.errors import UsageError
-from bench.core.spec import Cause, Gate, Sample
-from bench.media.decode import SAMPLE_RATE, chunks, read_audio, read_image
+from bench.core.spec import SAMPLES_PER_FRAME, Cause, Gate, Sample
+from bench.media.decode import chunks, read_audio, read_image
 from bench.media.encode import write_clip, write_image, write_wav
 from bench.media.scale import Resizer
 from bench.methods.base import GenerationFailed
@@ -27,7 +27,6 @@ from bench.systems.contract import Config, Contract, GateCommand
 from bench.systems.placeholders import placeholders
 
 FPS = 25
-_PER_FRAME = SAMPLE_RATE // FPS
 _REWRITTEN = {".aac", ".avi", ".mp4", ".wav"}
 
 Frame = npt.NDArray[np.uint8]
@@ -174,7 +173,7 @@ class Inputs:
     # Sound
 
     def _silence(self) -> npt.NDArray[np.int16]:
-        return np.zeros(self.frames * _PER_FRAME, np.int16)
+        return np.zeros(self.frames * SAMPLES_PER_FRAME, np.int16)
 
     def _speech(self) -> npt.NDArray[np.int16]:
         assert self.sample.audio is not None, "the contract asks for speech under a gate without audio"
@@ -182,7 +181,7 @@ class Inputs:
         if speech is None:
             raise GenerationFailed(Cause.INPUT, f"{self.sample.audio} has no audio stream.")
         padded = self._silence()
-        used = speech[: self.sample.frames * _PER_FRAME]
+        used = speech[: self.sample.frames * SAMPLES_PER_FRAME]
         padded[: len(used)] = used
         return padded
 
