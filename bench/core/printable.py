@@ -11,7 +11,7 @@ def printable(raw: str) -> str:
     Control and direction characters, line breaks and bytes that are no UTF-8 become U+FFFD; the beginnings of
     workflow commands (`::`, `##[`) are pulled apart.
     """
-    clean = "".join(c if c.isprintable() else "\ufffd" for c in raw)
+    clean = raw if raw.isprintable() else "".join(c if c.isprintable() else "\ufffd" for c in raw)
     return re.sub(r"^(\s*):(?=:)", r"\1: ", clean).replace("##[", "## [")
 
 

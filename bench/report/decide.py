@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -57,8 +57,16 @@ class Paired:
         return self.second if self.high < 0 else None
 
 
+Known = dict[tuple[Cell, Cell], "Paired | None"]
+"""Differences of pairs of numbers; None where nothing was scored on both sides."""
+
+
 def differences(
-    summary: Summary, section: tuple[str, str, str], rows: Sequence[Pair], columns: Sequence[Pair]
+    summary: Summary,
+    section: tuple[str, str, str],
+    rows: Sequence[Pair],
+    columns: Sequence[Pair],
+    known: Known | None = None,
 ) -> dict[Pair, list[Paired]]:
     """Return the paired differences of all rows, for as many of the directed columns as `MOST_PAIRS` allows.
 
@@ -67,10 +75,11 @@ def differences(
         section: (domain, dataset, split).
         rows: (method, gate) pairs.
         columns: (protocol, column) pairs, the most important first.
+        known: differences of this summary from earlier calls, which are not resampled again; completed here.
     """
-    found: dict[Pair, list[Paired]] = {}
-    batch: list[tuple[Clusters, int]] = []
-    waiting: list[tuple[Pair, int]] = []
+    known = {} if known is None else known
+    chosen: dict[Pair, list[tuple[Cell, Cell]]] = {}
+    batch: dict[tuple[Cell, Cell], tuple[Clusters, int]] = {}
     for protocol, column in columns:
         direction = summary.results.column(protocol, column)["direction"]
         estimates = {
@@ -81,25 +90,28 @@ def differences(
         pairs = list(combinations(estimates, 2))
         if direction == "none" or not pairs:
             continue
-        if sum(map(len, found.values())) + len(pairs) > MOST_PAIRS:
+        made = (known[cells] for line in chosen.values() for cells in line)
+        if sum(paired is not None for paired in made) + len(pairs) > MOST_PAIRS:
             break
         sign = -1.0 if direction == "lower" else 1.0
-        made: list[Paired] = []
-        for a, b in pairs:
-            paired, clusters, seed = _pair(a, b, estimates[a], estimates[b], sign)
-            if paired is None:
-                continue
-            if clusters is not None:
-                waiting.append(((protocol, column), len(made)))
-                batch.append((clusters, seed))
-            made.append(paired)
-        found[protocol, column] = made
-    for (key, index), interval in zip(waiting, statistics.bootstrap(batch), strict=True):
-        p = found[key][index]
-        found[key][index] = Paired(
-            p.first, p.second, p.gain, interval.low, interval.high, p.n, p.identities, p.fair
-        )
-    return found
+        chosen[protocol, column] = [(estimates[a].cell, estimates[b].cell) for a, b in pairs]
+        for (a, b), cells in zip(pairs, chosen[protocol, column], strict=True):
+            if cells not in known:
+                known[cells], clusters, seed = _pair(a, b, estimates[a], estimates[b], sign)
+                if clusters is not None:
+                    batch[cells] = clusters, seed
+        if sum(len(clusters) for clusters, _ in batch.values()) > statistics.BLOCK:
+            _resample(batch, known)
+    _resample(batch, known)
+    return {column: [p for cells in line if (p := known[cells])] for column, line in chosen.items()}
+
+
+def _resample(batch: dict[tuple[Cell, Cell], tuple[Clusters, int]], known: Known) -> None:
+    """Give the differences in `batch` their intervals, and empty it."""
+    for cells, interval in zip(batch, statistics.bootstrap(list(batch.values())), strict=True):
+        if paired := known[cells]:
+            known[cells] = replace(paired, low=interval.low, high=interval.high)
+    batch.clear()
 
 
 def _pair(
@@ -114,13 +126,16 @@ def _pair(
         noise = subsets.half_width(first.halves, second.halves, 0.95) if enough else math.nan
         clips = min(first.n_ok, second.n_ok)
         return Paired(a, b, gain, gain - noise, gain + noise, clips, people, fair), None, 0
-    common, mine, other = np.intersect1d(first.samples, second.samples, return_indices=True)
-    if not len(common):
-        return None, None, 0
-    data = statistics.clusters(
-        sign * (first.values[mine] - second.values[other]), [first.identities[i] for i in mine]
-    )
-    paired = Paired(a, b, data.mean, math.nan, math.nan, len(common), len(data), fair)
+    if first.samples == second.samples:
+        gains, codes = first.values - second.values, first.codes
+    else:
+        common, mine, other = np.intersect1d(first.samples, second.samples, return_indices=True)
+        if not len(common):
+            return None, None, 0
+        gains = first.values[mine] - second.values[other]
+        codes = statistics.codes_of(first.identities[i] for i in mine)
+    data = statistics.grouped(sign * gains, codes)
+    paired = Paired(a, b, data.mean, math.nan, math.nan, len(gains), len(data), fair)
     enough = len(data) >= statistics.MIN_CLUSTERS
     # The seed of `Summary.separates`, so that the page never contradicts the marks of the tables.
     return paired, data if enough else None, statistics.seed_from([str(first.seed), str(second.seed)])
@@ -168,13 +183,15 @@ def standings(found: Mapping[Pair, Sequence[Paired]], rows: Sequence[Pair]) -> l
     return sorted(made, key=lambda s: -s.share if math.isfinite(s.share) else math.inf)
 
 
-def payload(summary: Summary, rows: Sequence[Pair], columns: Sequence[Pair]) -> dict[str, Any]:
+def payload(
+    summary: Summary, rows: Sequence[Pair], columns: Sequence[Pair], known: Known | None = None
+) -> dict[str, Any]:
     """Return means, differences and noise floors, as small as JSON gets.
 
     Per data set (`sets`) and column: `means[s][m][r]` is [value, low, high, scored, planned, 1 if the ends are
     the range of too few identities], or null; `pairs[s][m]` lists [a, b, gain of a over b, low, high, clips,
     identities, fair]; `noise[m][r]` is the standard deviation of the difference of two runs with other
-    seeds, known only where the run has repeats.
+    seeds, known only where the run has repeats. `known` as in `differences`.
     """
     place = {row: r for r, row in enumerate(rows)}
     sections = summary.sections()
@@ -182,7 +199,7 @@ def payload(summary: Summary, rows: Sequence[Pair], columns: Sequence[Pair]) -> 
     for section in sections:
         lines = [[_mean(summary.get(Cell(*section, *row, *column))) for row in rows] for column in columns]
         means.append([line if any(line) else None for line in lines])
-        found = differences(summary, section, rows, columns)
+        found = differences(summary, section, rows, columns, known)
         pairs.append([[_packed(p, place) for p in found.get(column, ())] for column in columns])
     return {
         "sets": [" / ".join(section[1:]) for section in sections],

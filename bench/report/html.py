@@ -25,7 +25,7 @@ from bench.report.table import (
     text,
 )
 from bench.results import statistics
-from bench.results.runs import plain
+from bench.results.runs import distinct, plain
 from bench.results.summary import Summary
 
 STYLES = ("base", "tables", "plots", "clips", "narrow")
@@ -67,7 +67,8 @@ def document(
     )
     environment.filters["anchor"] = build.slug
     shown = dict.fromkeys((c.protocol, c.key) for t in tables for c in t.columns)
-    data = page.payload(summary, page.Media(out, media_root, copy_media), list(shown))
+    known: decide.Known = {}
+    data = page.payload(summary, page.Media(out, media_root, copy_media), list(shown), known)
     data["first"] = len(tables[0].columns)
     data["copies"] = [copies.pieces(t) for t in tables]
     data["preamble"] = latex.HEAD
@@ -84,7 +85,7 @@ def document(
         notes=shared_notes(tables) if len(tables) > 1 else (),
         reasons=[str(r) for r in all_reasons(tables)],
         matrices=_matrices(summary, list(shown)),
-        standings=_standings(summary, tables[0]),
+        standings=_standings(summary, tables[0], known),
         failures=lost,
         commands=commands(f.detail for f in lost),
         has_samples=bool(data["samples"]),
@@ -103,14 +104,14 @@ def _script(folder: Path, has_samples: bool) -> str:
     return f'"use strict";\n(() => {{\n{parts}}})();\n'
 
 
-def _standings(summary: Summary, table: Table) -> list[dict[str, Any]]:
+def _standings(summary: Summary, table: Table, known: decide.Known) -> list[dict[str, Any]]:
     """Return who is better than whom over the first table's columns, one entry per data set and split."""
     made = []
     rows = [(m, g) for m, g, control in page.rows_of(summary) if not control]
     columns = list(dict.fromkeys((c.protocol, c.key) for c in table.columns))
     names = {(c.protocol, c.key): c.label if not c.gate else c.group for c in table.columns}
     for section in summary.sections():
-        found = decide.differences(summary, section, rows, columns)
+        found = decide.differences(summary, section, rows, columns, known)
         people = [p.identities for line in found.values() for p in line if p.identities]
         standings = decide.standings(found, rows)
         if len(standings) < 2:
@@ -228,8 +229,8 @@ def _facts(summary: Summary) -> list[tuple[str, str]]:
         for k in ("split", "domain", "version", "commit", "created") if provenance.get(k)
     ]  # fmt: skip
     counts = provenance.get("counts") or {}
-    rows = summary.results.rows
-    clips = rows[rows["kind"] == "clip"]
+    shown = distinct(summary.results.rows, ["kind", "dataset", "split", "sample", "identity"])
+    clips = shown[shown["kind"] == "clip"]
     known.append(("clips", str(len(clips[["dataset", "split", "sample"]].drop_duplicates()))))
     known.append(("identities", str(clips["identity"].nunique())))
     if counts.get("planned"):

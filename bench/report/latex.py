@@ -19,7 +19,7 @@ from bench.report.table import (
 
 COLUMNS_PER_PART = 7
 
-_SPECIAL = {
+_SPECIAL = str.maketrans({
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "_": r"\_", "&": r"\&", "%": r"\%", "#": r"\#",
     "$": r"\$", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
     ">": r"\textgreater{}", '"': r"\textquotedbl{}", "|": r"\textbar{}", "`": r"\textasciigrave{}",
@@ -27,7 +27,7 @@ _SPECIAL = {
     "–": "--", "—": "---", "“": "``", "”": "''", "…": r"\dots{}", "·": r"$\cdot$", "\u00a0": "~",
     "≥": r"$\geq$", "≤": r"$\leq$", "²": r"$^2$", "³": r"$^3$", "σ": r"$\sigma$", "μ": r"$\mu$",
     "Δ": r"$\Delta$",
-}  # fmt: skip
+})  # fmt: skip
 _SUPERSCRIPTS = "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"
 
 HEAD = r"""% Needs \usepackage{booktabs,textcomp}; with \usepackage{xcolor} unranked rows are grey.
@@ -39,7 +39,7 @@ def escape(raw: str) -> str:
     """Return text that typesets as itself: specials escaped, control characters replaced by spaces."""
     clean = printable(re.sub(r"[\x00-\x1f\x7f\s]+", " ", raw))
     powers = re.sub(f"[{_SUPERSCRIPTS}]+", lambda m: f"\x00{_plain_digits(m[0])}\x01", clean)
-    escaped = "".join(_SPECIAL.get(c, c) for c in powers.replace("--", "\x02\x02"))
+    escaped = powers.replace("--", "\x02\x02").translate(_SPECIAL)
     # Two hyphens would melt into a dash, so names keep theirs apart.
     return escaped.replace("\x00", "$^{").replace("\x01", "}$").replace("\x02", "-{}")
 

@@ -6,9 +6,10 @@ import json
 import math
 import os
 import shutil
+import stat
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -16,7 +17,7 @@ from urllib.parse import quote
 from bench.report import decide, sheets
 from bench.report.table import Column, told
 from bench.results.media import may_copy
-from bench.results.runs import Results, gate_order
+from bench.results.runs import Results, distinct, gate_order
 from bench.results.summary import Summary
 from bench.store.files import staged
 
@@ -42,6 +43,7 @@ class Media:
     out: Path
     root: Path | None
     copy: bool
+    _folders: dict[str, str] = field(default_factory=dict, init=False, repr=False)
 
     def link(self, raw: str) -> str:
         """Return a percent-encoded relative link, or an empty string for an empty, missing or impossible path."""
@@ -61,7 +63,24 @@ class Media:
                 with staged(target, within=self.out) as part:
                     shutil.copyfile(path, part)
             path = target
-        return quote(os.fsencode(Path(os.path.relpath(path.resolve(), self.out.resolve())).as_posix()))
+        return self._relative(str(path))
+
+    def _relative(self, path: str) -> str:
+        """Return a link to a file; most files of a run share their folders, whose links are followed once."""
+        folder, name = os.path.split(path)
+        if name in ("", ".", "..") or _is_link(path):
+            folder, name = os.path.split(os.path.realpath(path))
+        if folder not in self._folders:
+            found = os.path.relpath(os.path.realpath(folder), os.path.realpath(self.out))
+            self._folders[folder] = "" if found == "." else quote(os.fsencode(found)) + "/"
+        return self._folders[folder] + quote(os.fsencode(name))
+
+
+def _is_link(path: str) -> bool:
+    try:
+        return stat.S_ISLNK(os.lstat(path).st_mode)
+    except OSError:
+        return False
 
 
 def rows_of(summary: Summary) -> list[tuple[str, str, bool]]:
@@ -78,7 +97,12 @@ def columns_of(summary: Summary, first: Sequence[tuple[str, str]]) -> list[tuple
     return list(dict.fromkeys([*(c for c in first if c in known), *scored]))
 
 
-def payload(summary: Summary, media: Media, first: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
+def payload(
+    summary: Summary,
+    media: Media,
+    first: Sequence[tuple[str, str]] = (),
+    known: decide.Known | None = None,
+) -> dict[str, Any]:
     """Return the data behind the plots and players, as small as JSON gets.
 
     `rows` are methods under gates, `samples` the clips' ids with reference media, `metrics` the columns.
@@ -87,13 +111,14 @@ def payload(summary: Summary, media: Media, first: Sequence[tuple[str, str]] = (
     `sheet_frames` how many frames a strip of the contact sheet has; `decide` the means and paired
     differences, see `bench.report.decide`. Metrics come in the order of `first`, (protocol, column) pairs,
     then in that of the provenance. A metric's `noise` is the difference of means that re-encoding alone makes on
-    this split, where that was measured.
+    this split, where that was measured. `known` as in `decide.differences`.
     """
     results = summary.results
     found = rows_of(summary)
     rows = [{"method": m, "gate": g, "control": control} for m, g, control in found]
     place = {(m, g): i for i, (m, g, _) in enumerate(found)}
-    clips = results.rows[results.rows["kind"] == "clip"]
+    clips = distinct(results.rows, _OF_CLIPS)
+    clips = clips[clips["kind"] == "clip"]
     key = ["dataset", "split", "sample"]
     firsts = clips.drop_duplicates(key).sort_values(key)
     order: dict[SampleKey, int] = {
@@ -122,8 +147,15 @@ def payload(summary: Summary, media: Media, first: Sequence[tuple[str, str]] = (
         "why": _why(clips, place, order),
         "curves": _curves(results.clips, hashes, media),
         "sheet_frames": sheets.FRAMES,
-        "decide": decide.payload(summary, list(place), columns),
+        "decide": decide.payload(summary, list(place), columns, known),
     }
+
+
+_OF_CLIPS = [
+    "kind", "method", "gate", "dataset", "split", "sample", "identity", "clip_path", "clip_sha256", "image_path",
+    "reference_path", "status", "reason", "detail",
+]  # fmt: skip
+"""What of the rows is about a clip, and about what is missing of it."""
 
 
 def _sample_media(clips: Any, key: Sequence[str]) -> dict[str, dict[SampleKey, str]]:
@@ -262,7 +294,8 @@ class Failure:
 
 def failures(results: Results, most: int = 40) -> list[Failure]:
     """Group everything that is missing by reason and explanation, most frequent first."""
-    lost = results.rows[results.rows["status"] != "ok"]
+    wanted = ["status", "reason", "method", "gate", "detail", "sample", "protocol"]
+    lost = results.rows.loc[results.rows["status"] != "ok", wanted]
     code = lost["reason"].where(lost["reason"] != "", lost["status"])
     lost = lost.assign(code=code, details=lost["detail"])
     counted = Counter(zip(lost["code"], lost["method"], lost["details"], strict=True))

@@ -8,7 +8,7 @@ HTML page, keyed by clip sha256).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -127,7 +127,7 @@ class Results:
         Raises:
             UsageError: a required column is missing or has the wrong type.
         """
-        return cls(_canonical(rows), provenance, **rest)
+        return cls(_canonical(rows.columns, rows.__getitem__), provenance, **rest)
 
     def method_kind(self, method: str) -> str:
         """Return the kind of `MethodSpec.kind`; unknown methods count as `model`."""
@@ -175,35 +175,63 @@ def gate_order(gate: str) -> tuple[int, str]:
     return (known.index(gate) if gate in known else len(known), gate)
 
 
-def _canonical(rows: pd.DataFrame) -> pd.DataFrame:
+def _canonical(names: Collection[str], column: Callable[[str], pd.Series]) -> pd.DataFrame:
+    """Return rows in canonical order; a million of them are text of half a gigabyte, so none is held twice.
+
+    Args:
+        names: the columns there are.
+        column: gives one of them, of any type.
+    """
     import numpy as np
     import pandas as pd
 
     required = {"kind", "method", "gate", "sample", "identity", "protocol", "column", "value", "status"}
-    missing = sorted(required - set(rows.columns))
+    missing = sorted(required - set(names))
     if missing:
         raise UsageError(
             f"These rows lack the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}.",
             "Give a run folder written by `bench run`, `bench score` or `bench reference save`.",
         )
-    count = len(rows)
-    data: dict[str, Any] = {}
+    data = {name: _typed(column(name), kind) for name, kind in COLUMNS.items() if name in names}
+    count = len(data["kind"])
     for name, kind in COLUMNS.items():
-        if name not in rows.columns:
+        if name not in data:
             empty: Any = "" if kind == "str" else (0 if kind == "int64" else float("nan"))
-            data[name] = np.full(count, empty, dtype=object if kind == "str" else kind)
-        elif kind == "str":
-            column = rows[name].astype(object)
-            data[name] = column.where(column.notna(), "").astype(str).to_numpy(dtype=object)
-        else:
-            numbers = pd.to_numeric(rows[name], errors="coerce")
-            data[name] = (numbers.fillna(0) if kind == "int64" else numbers).to_numpy(dtype=kind)
-    frame: pd.DataFrame = pd.DataFrame(data).sort_values(_SORT, kind="stable", ignore_index=True)
+            data[name] = pd.Series(np.full(count, empty, dtype=object if kind == "str" else kind))
+    order = np.lexsort([pd.factorize(data[name], sort=True)[0] for name in reversed(_SORT)])
+    for name in COLUMNS:
+        data[name] = data.pop(name).take(order).array
+    frame = pd.DataFrame(data, copy=False)
     finite = frame["value"].abs() < float("inf")
     broken = (frame["status"] == "ok") & ~finite
     frame.loc[broken, ["status", "reason"]] = ["unscored", "not_finite"]
     frame.loc[frame["status"] != "ok", "value"] = float("nan")
     return frame
+
+
+def _typed(column: pd.Series, kind: str) -> pd.Series:
+    """Return a column as `str`, `int64` or `float64`, whatever it was; what is missing is empty."""
+    import pandas as pd
+
+    if kind != "str":
+        numbers = pd.to_numeric(column, errors="coerce")
+        return pd.Series((numbers.fillna(0) if kind == "int64" else numbers).to_numpy(dtype=kind))
+    if column.dtype != "str":
+        text = column.astype(object)
+        column = pd.Series(text.where(text.notna(), "").astype(str).to_numpy(dtype=object))
+    return column.fillna("")
+
+
+def distinct(rows: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """Return the first row of every distinct combination of `columns`, and these only, in order.
+
+    Compares numbers of texts: to copy the texts of a million rows first would take hundreds of megabytes.
+    """
+    import pandas as pd
+
+    codes = pd.DataFrame({name: rows[name].factorize()[0] for name in columns}, copy=False)
+    found: pd.DataFrame = rows[list(columns)].iloc[(~codes.duplicated()).to_numpy().nonzero()[0]]
+    return found
 
 
 def plain(value: object) -> str:
@@ -278,12 +306,13 @@ def load(run: str | Path, home: str | Path | None = None) -> Results:
         MissingError: no such run.
         UsageError: the files are there but unreadable.
     """
-    import pandas as pd
+    import pyarrow.parquet
 
     path = locate(str(run), home)
     folder = path if path.is_dir() else path.parent
     try:
-        rows = _canonical(pd.read_parquet(path / ROWS_FILE if path.is_dir() else path))
+        file = pyarrow.parquet.ParquetFile(path / ROWS_FILE if path.is_dir() else path)
+        rows = _canonical(file.schema_arrow.names, lambda name: file.read([name]).column(0).to_pandas())
     except UsageError:
         raise
     except Exception as error:  # pyarrow and pandas raise many kinds for damaged files, some of them their own

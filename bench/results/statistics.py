@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -24,11 +24,12 @@ from scipy.special import betainc, ndtr, ndtri, stdtr, stdtrit
 RESAMPLES = 10_000
 MIN_CLUSTERS = 10
 EXACT_CLUSTERS = 14  # 2^14 sign patterns; above it the sign-flip test draws RESAMPLES of them
+BLOCK = 2_000_000  # numbers of a table of resamples that are worked on at a time: 16 MB
 
 Array = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Clusters:
     """Values reduced per identity.
 
@@ -43,7 +44,7 @@ class Clusters:
     def __len__(self) -> int:
         return len(self.sums)
 
-    @property
+    @cached_property
     def mean(self) -> float:
         """The mean over values (not over identities): what a table prints."""
         return float(self.sums.sum() / self.counts.sum())
@@ -82,11 +83,19 @@ class Interval:
 
 def clusters(values: Iterable[float], identities: Iterable[object]) -> Clusters:
     """Group finite `values` (n,) by `identities` (n,); clusters come in sorted order of identity."""
-    data = np.asarray(list(values), dtype=np.float64)
-    codes = np.unique(np.asarray([str(i) for i in identities]), return_inverse=True)[1]
-    if len(data) == 0:
-        raise ValueError("clusters() needs at least one value")
-    sums = np.asarray(np.bincount(codes, weights=data), dtype=np.float64)
+    return grouped(np.asarray(list(values), dtype=np.float64), codes_of(identities))
+
+
+def codes_of(identities: Iterable[object]) -> npt.NDArray[np.int64]:
+    """Return the number of each of `identities` (n,) among the sorted distinct ones."""
+    return np.unique(np.asarray([str(i) for i in identities]), return_inverse=True)[1].astype(np.int64)
+
+
+def grouped(values: Array, codes: npt.NDArray[np.int64]) -> Clusters:
+    """Group finite `values` (n,) by `codes` (n,), what `codes_of` returns of their identities."""
+    if len(values) == 0:
+        raise ValueError("clusters need at least one value")
+    sums = np.asarray(np.bincount(codes, weights=values), dtype=np.float64)
     return Clusters(sums, np.bincount(codes).astype(np.float64))
 
 
@@ -123,39 +132,49 @@ def bootstrap(batch: Sequence[tuple[Clusters, int]], level: float = 0.95) -> lis
 
     Identities resampled with replacement have multinomial multiplicities, which are exchangeable, so one
     table of multiplicities per number of identities serves every cell: its own seed only decides which
-    identity takes which column. That makes hundreds of intervals cost one matrix product.
+    identity takes which column. That makes hundreds of intervals cost one matrix product. The table takes
+    10 KB an identity, and what is made of it is as large as `BLOCK` however many rows there are.
     """
-    result: list[Interval] = [clustered_t(data, level) for data, _ in batch]
+    result: dict[int, Interval] = {}
     by_size: dict[int, list[int]] = {}
     for index, (data, _) in enumerate(batch):
         if len(data) >= MIN_CLUSTERS:
             by_size.setdefault(len(data), []).append(index)
+        else:
+            result[index] = clustered_t(data, level)
     for groups, indices in sorted(by_size.items()):
         multiplicity = _multiplicities(groups)
         tail = float(ndtr(-math.sqrt(groups / (groups - 1)) * stdtrit(groups - 1, (1 + level) / 2)))
-        width = max(1, 4_000_000 // RESAMPLES)
+        width = BLOCK // RESAMPLES
         for start in range(0, len(indices), width):
             part = indices[start : start + width]
             low, high = _expanded_percentiles([batch[i] for i in part], multiplicity, tail)
             for row, i in enumerate(part):
                 mean = batch[i][0].mean
                 result[i] = Interval(mean + low[row], mean + high[row], "bootstrap", groups)
-    return result
+    return [result[index] for index in range(len(batch))]
 
 
 def _expanded_percentiles(
-    batch: Sequence[tuple[Clusters, int]], multiplicity: Array, tail: float
+    batch: Sequence[tuple[Clusters, int]], multiplicity: npt.NDArray[np.uint8], tail: float
 ) -> tuple[list[float], list[float]]:
     """Return the lower and upper percentiles of the resampled means, relative to each mean."""
-    groups = multiplicity.shape[0]
+    groups = len(multiplicity)
+    # Where all identities have as many clips, so has every resample, and only sums are resampled.
+    uneven = [row for row, (data, _) in enumerate(batch) if data.counts.min() < data.counts.max()]
+    sizes = np.array([[data.counts.sum()] for data, _ in batch])
     # Deviations, not values, so that a large level does not eat the digits of a small spread.
-    table = np.empty((2 * len(batch), groups), dtype=np.float64)
-    for row, (data, seed) in enumerate(batch):
-        order = np.random.default_rng(seed).permutation(groups)
-        table[row] = data.residuals[order]
-        table[len(batch) + row] = data.counts[order]
-    product = table @ multiplicity
-    means = product[: len(batch)] / product[len(batch) :]
+    table = np.empty((len(batch) + len(uneven), groups), dtype=np.float64)
+    orders = [np.random.default_rng(seed).permutation(groups) for _, seed in batch]
+    for row, (data, _) in enumerate(batch):
+        table[row] = data.residuals[orders[row]]
+    for place, row in enumerate(uneven, start=len(batch)):
+        table[place] = batch[row][0].counts[orders[row]]
+    means = np.empty((len(batch), RESAMPLES), dtype=np.float64)
+    for part in _blocks(groups):
+        product = table @ multiplicity[:, part].astype(np.float64)
+        np.divide(product[: len(batch)], sizes, out=means[:, part])
+        means[uneven, part] = product[uneven] / product[len(batch) :]
     position = tail * (RESAMPLES - 1)
     lower, upper = math.floor(position), math.ceil(position)
     kth = sorted({lower, upper, RESAMPLES - 1 - lower, RESAMPLES - 1 - upper})
@@ -166,12 +185,21 @@ def _expanded_percentiles(
     return [float(x) for x in low], [float(x) for x in high]
 
 
+def _blocks(groups: int) -> Iterator[slice]:
+    """Yield the resamples in parts, so that a table over `groups` identities has at most `BLOCK` numbers."""
+    step = max(1, BLOCK // groups)
+    yield from (slice(start, min(start + step, RESAMPLES)) for start in range(0, RESAMPLES, step))
+
+
 @lru_cache(maxsize=2)
-def _multiplicities(groups: int) -> Array:
-    """Return how often each of `groups` identities occurs in each resample, float64 (G, RESAMPLES)."""
+def _multiplicities(groups: int) -> npt.NDArray[np.uint8]:
+    """Return how often each of `groups` identities occurs in each resample, (G, RESAMPLES)."""
     generator = np.random.default_rng([groups, RESAMPLES])
-    counts = generator.multinomial(groups, np.full(groups, 1 / groups), size=RESAMPLES)
-    return np.ascontiguousarray(counts.T.astype(np.float64))
+    found = np.empty((groups, RESAMPLES), dtype=np.uint8)
+    shares = np.full(groups, 1 / groups)
+    for part in _blocks(groups):
+        found[:, part] = generator.multinomial(groups, shares, size=part.stop - part.start).T
+    return found
 
 
 def interval(data: Clusters, seed: int, level: float = 0.95) -> Interval:
@@ -199,7 +227,7 @@ def sign_flip(data: Clusters, seed: int, alternative: str = "two-sided") -> floa
         extra = 0
     else:
         signs = np.random.default_rng(seed).integers(0, 2, size=(RESAMPLES, groups), dtype=np.int8)
-        flipped = (1 - 2 * signs) @ sums
+        flipped = np.concatenate([(1 - 2 * signs[part]) @ sums for part in _blocks(groups)])
         extra = 1
     if alternative == "two-sided":
         observed, flipped = abs(observed), np.abs(flipped)

@@ -11,9 +11,11 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from bench.results import statistics, subsets
 from bench.results.runs import Results, gate_order
@@ -92,15 +94,20 @@ class Estimate:
         """Half the interval, NaN without one."""
         return (self.high - self.low) / 2
 
-    @property
+    @cached_property
     def n_identities(self) -> int:
         """Number of distinct identities among the scored samples."""
         return len(set(self.identities))
 
+    @cached_property
+    def codes(self) -> npt.NDArray[np.int64]:
+        """Number of the identity of each sample, see `bench.results.statistics.codes_of`."""
+        return statistics.codes_of(self.identities)
+
     @property
     def clusters(self) -> Clusters:
         """The values reduced per identity."""
-        return statistics.clusters(self.values, self.identities)
+        return statistics.grouped(self.values, self.codes)
 
     def cluster_range(self) -> tuple[float, float]:
         """Smallest and largest identity mean: the raw values, shown when identities are too few."""
@@ -161,7 +168,7 @@ class Summary:
             return people >= statistics.MIN_CLUSTERS and abs(better.value - worse.value) > noise
         if better.samples != worse.samples or better.n_identities < statistics.MIN_CLUSTERS:
             return False
-        difference = statistics.clusters(better.values - worse.values, better.identities)
+        difference = statistics.grouped(better.values - worse.values, better.codes)
         seed = statistics.seed_from([str(better.seed), str(worse.seed)])
         found = statistics.interval(difference, seed, level)
         return found.low > 0 or found.high < 0
@@ -169,19 +176,23 @@ class Summary:
 
 def _common_samples(results: Results) -> pd.DataFrame:
     """Drop the rows of samples that some method failed on, column by column."""
-    rows = results.rows
-    pairs = rows[["method", "gate"]].drop_duplicates().itertuples(index=False, name=None)
-    competing = {pair for pair in pairs if results.competes(*map(str, pair))}
-    control = ~rows[["method", "gate"]].apply(tuple, axis=1).isin(competing)
+    import pandas as pd
+
     place = ["domain", "dataset", "split", "protocol", "column"]
-    ranked = rows[~control & rows["kind"].eq("clip")]
-    scored = ranked[ranked["status"] == "ok"]
+    rows = results.rows[list(dict.fromkeys([*Cell._fields, *_BLOCK_COLUMNS]))]
+    pairs = rows[["method", "gate"]].drop_duplicates()
+    competes = [results.competes(str(m), str(g)) for m, g in pairs.itertuples(index=False, name=None)]
+    competing = pd.MultiIndex.from_frame(pairs[competes])
+    competitor = pd.MultiIndex.from_frame(rows[["method", "gate"]]).isin(competing)
+    scored = rows.loc[
+        competitor & rows["kind"].eq("clip") & rows["status"].eq("ok"), [*place, "method", "gate", "sample"]
+    ]
     wanted = scored.drop_duplicates([*place, "method", "gate"]).groupby(place, observed=True).size()
-    has = scored.drop_duplicates([*place, "method", "gate", "sample"]).groupby([*place, "sample"]).size()
+    has = scored.drop_duplicates().groupby([*place, "sample"]).size()
     complete = has.reset_index(name="n").merge(wanted.reset_index(name="all"), on=place)
     keep = complete[complete["n"] == complete["all"]][[*place, "sample"]].assign(common=True)
-    marked = rows.merge(keep, on=[*place, "sample"], how="left")["common"].notna().to_numpy()
-    has_methods = rows[place].apply(tuple, axis=1).isin(set(wanted.index)).to_numpy()
+    marked = rows[[*place, "sample"]].merge(keep, on=[*place, "sample"], how="left")["common"].notna().to_numpy()
+    has_methods = pd.MultiIndex.from_frame(rows[place]).isin(wanted.index)
     return rows[marked | rows["kind"].eq("set").to_numpy() | ~has_methods]
 
 
@@ -201,9 +212,18 @@ def _blocks(rows: pd.DataFrame) -> Iterable[tuple[Cell, Block]]:
     keys = rows[list(Cell._fields)]
     change = np.flatnonzero((keys != keys.shift()).any(axis=1).to_numpy())
     cells = keys.iloc[change].itertuples(index=False, name=None)
-    columns = {name: rows[name].to_numpy() for name in _BLOCK_COLUMNS}
+    columns = {name: _plain(rows[name]) for name in _BLOCK_COLUMNS}
     for cell, start, end in zip(cells, change, [*change[1:], len(rows)], strict=True):
         yield Cell(*cell), {name: values[start:end] for name, values in columns.items()}
+
+
+def _plain(column: pd.Series) -> np.ndarray:
+    """Return a column for NumPy; equal texts are one object, of a million rows some thousand."""
+    if column.dtype.kind in "if":
+        return column.to_numpy()
+    codes, distinct = column.factorize()
+    found: np.ndarray = distinct.to_numpy(dtype=object)[codes]
+    return found
 
 
 def _estimate(cell: Cell, block: Block) -> Estimate:

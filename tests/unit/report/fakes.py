@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bench.report.table import Table, Value
 from bench.results.runs import Results
 from bench.results.subsets import Halves
 
@@ -154,3 +155,10 @@ def make(
         "rejected": [{"item": "notes.txt", "reason": "not a video"}],
     }  # fmt: skip
     return Results.from_rows(pd.DataFrame(rows), provenance, name="fake")
+
+
+def cells(tables: list[Table], method: str, gate: str) -> dict[str, Value | None]:
+    """Return the values of one row of the first table by heading."""
+    table = tables[0]
+    row = next(r for r in table.rows if (r.label, r.gate) == (method, gate))
+    return {c.label: v for c, v in zip(table.columns, row.values, strict=True)}

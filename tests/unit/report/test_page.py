@@ -15,6 +15,7 @@ import pytest
 from pages import EVIL, PIXEL, embedded
 
 from bench import report
+from bench.report.page import Media
 from bench.results.runs import Results
 from bench.results.summary import Summary
 
@@ -198,3 +199,27 @@ def test_summary_is_computed_once_per_report(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(Summary, "__init__", counted)
     report.write(fakes.make(), tmp_path)
     assert len(made) == 1
+
+
+def test_links_lead_to_the_file_itself(tmp_path: Path) -> None:
+    out, kept = tmp_path / "out", tmp_path / "blobs" / "a b"
+    out.mkdir()
+    kept.mkdir(parents=True)
+    for name in ("1.mp4", "2 é.mp4"):
+        (kept / name).write_bytes(b"clip")
+    (tmp_path / "linked").symlink_to(kept, target_is_directory=True)
+    (tmp_path / "one.mp4").symlink_to(kept / "1.mp4")
+    (out / "own.mp4").write_bytes(b"clip")
+    media = Media(out, tmp_path, copy=False)
+    for raw in (
+        str(kept / "1.mp4"),
+        "blobs/a b/2 é.mp4",
+        "linked/1.mp4",
+        "one.mp4",
+        "blobs/../one.mp4",
+        "linked/..",
+    ):
+        assert (out / unquote(media.link(raw))).resolve() == (tmp_path / raw).resolve()
+        assert "linked" not in media.link(raw) and " " not in media.link(raw)
+    assert media.link("out/own.mp4") == "own.mp4"
+    assert media.link("") == media.link("null\0.mp4") == ""

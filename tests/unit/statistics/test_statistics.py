@@ -61,6 +61,23 @@ def test_the_seed_decides_and_the_batch_does_not() -> None:
     assert st.interval(batch[0][0], 1).low != st.interval(batch[0][0], 2).low
 
 
+@pytest.mark.parametrize("same", [True, False], ids=["as-many-clips", "other-numbers-of-clips"])
+def test_intervals_are_the_same_when_resamples_are_worked_on_in_parts(
+    same: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = np.random.default_rng(9)
+    values = generator.normal(0, 1, (12, 20))
+    even = [(st.clusters(row, range(20)), n) for n, row in enumerate(values)]
+    batch = even if same else [*even, (simulated(generator, 20), 3), (simulated(generator, 20), 4)]
+    whole, tested = st.bootstrap(batch), [st.sign_flip(data, seed) for data, seed in batch]
+    st._multiplicities.cache_clear()
+    monkeypatch.setattr(st, "BLOCK", 5 * st.RESAMPLES + 7)
+    parts = st.bootstrap(batch)
+    assert [i.low for i in parts] == pytest.approx([i.low for i in whole], rel=1e-12)
+    assert [i.high for i in parts] == pytest.approx([i.high for i in whole], rel=1e-12)
+    assert [st.sign_flip(data, seed) for data, seed in batch] == tested
+
+
 def test_too_few_identities_are_said_and_get_the_t_interval() -> None:
     found = st.interval(st.clusters([1.0, 2.0, 4.0], ["a", "b", "c"]), 0)
     assert found.too_few
