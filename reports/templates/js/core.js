@@ -81,6 +81,15 @@ function unfold() {
 addEventListener("hashchange", unfold);
 unfold();
 
+// ---------------------------------------------------------------- printing
+/** On paper nothing can be opened: what is folded is printed, and folded again afterwards. */
+let unfolded = [];
+addEventListener("beforeprint", () => {
+  unfolded = [...document.querySelectorAll("details:not([open])")];
+  for (const box of unfolded) box.open = true;
+});
+addEventListener("afterprint", () => { for (const box of unfolded) box.open = false; });
+
 // ---------------------------------------------------------------- copying
 async function copy(text, button) {
   let done = true;

@@ -33,13 +33,31 @@ function told(m, r) {
 }
 const caption = (m, plain) => (metrics[m].direction === "none" ? metrics[m].label : `${metrics[m].label}${arrow(m)}   ${plain}`);
 
+// ---------------------------------------------------------------- what re-encoding alone does
+/** The row that bands of noise lie around: the real video, or the first row. */
+const centreOf = (shown) => shown.find((r) => rows[r].method === "ground-truth") ?? shown[0];
+/** A band over an axis from `low` to `high`, cut at the ends of the plot. */
+function noiseBand(svg, [from, to], [first, last], upright, [start, end], title) {
+  const [low, high] = [clamp(Math.min(from, to), first, last), clamp(Math.max(from, to), first, last)];
+  const size = Math.max(1, high - low);
+  const box = upright ? { x: low, width: size, y: start, height: end - start } : { x: start, width: end - start, y: low, height: size };
+  svg.append(draw("rect", { class: "noise", ...box }, draw("title")));
+  svg.lastChild.firstChild.textContent = title;
+}
+/** Say under a plot what its bands mean; without any measured floor there are none. */
+function noiseNote(id, shown, said) {
+  const known = shown.filter((m) => metrics[m].noise !== undefined);
+  $(id).hidden = !known.length;
+  if (known.length) $(id).textContent = `${said} (${known.map((m) => `${metrics[m].label} ${show(m, metrics[m].noise)}`).join(", ")}).`;
+}
+
 // ---------------------------------------------------------------- trade-off
 function tradeoff() {
   const box = $("tradeoff");
   const [mx, my] = [Number($("x-metric").value), Number($("y-metric").value)];
   const shown = rows.map((_, r) => r).filter((r) => meanAt(mx, r) && meanAt(my, r));
   box.replaceChildren();
-  if (!shown.length) { box.append(make("p", { class: "hint" }, "No method has both numbers.")); return; }
+  if (!shown.length) { box.append(make("p", { class: "hint" }, "No method has both numbers.")); $("tradeoff-noise").hidden = true; return; }
   const W = widthOf(box), H = 350, left = 58, right = 16, top = 14, bottom = 46;
   const ends = (m) => {
     const all = shown.flatMap((r) => meanAt(m, r).slice(0, 3).filter((v) => v !== null));
@@ -60,6 +78,13 @@ function tradeoff() {
   }
   words(svg, caption(mx, goodness(mx) > 0 ? "better →" : "← better"), { class: "name", x: (left + W - right) / 2, y: H - 8, "text-anchor": "middle" });
   words(svg, caption(my, goodness(my) > 0 ? "better →" : "← better"), { class: "name", x: 0, y: 0, transform: `translate(13 ${(top + H - bottom) / 2}) rotate(-90)`, "text-anchor": "middle" });
+  const centre = centreOf(shown);
+  for (const [m, scale, upright] of [[mx, x, true], [my, y, false]]) {
+    const floor = metrics[m].noise, mean = meanAt(m, centre)[0];
+    const across = upright ? [left, W - right] : [top, H - bottom], along = upright ? [top, H - bottom] : [left, W - right];
+    if (floor !== undefined) noiseBand(svg, [scale(mean - floor), scale(mean + floor)], across, upright, along, `${metrics[m].label} within re-encoding noise of ${nameOf(centre)}`);
+  }
+  noiseNote("tradeoff-noise", mx === my ? [mx] : [mx, my], `Shaded: not further from ${nameOf(centre)} than re-encoding alone moves a mean on this split`);
   front(svg, shown, mx, my, x, y);
   const taken = shown.map((r) => ({ x: x(meanAt(mx, r)[0]) - 6, y: y(meanAt(my, r)[0]) - 6, w: 12, h: 12 }));
   for (const r of [...shown].reverse()) {
@@ -114,7 +139,10 @@ function profile() {
     words(svg, metrics[m].label + arrow(m), { class: "name", x: x(i), y: 14, "text-anchor": "middle" });
     words(svg, show(m, scales[i].best), { x: x(i), y: top - 10, "text-anchor": "middle" });
     words(svg, show(m, scales[i].worst), { x: x(i), y: H - 8, "text-anchor": "middle" });
+    const { best, y } = scales[i], floor = metrics[m].noise;
+    if (floor !== undefined) noiseBand(svg, [y(best), y(best - goodness(m) * floor)], [top, H - bottom], false, [x(i) - 9, x(i) + 9], `${metrics[m].label} within re-encoding noise of the best`);
   });
+  noiseNote("profile-noise", axes, "Shaded: not further from the best than re-encoding alone moves a mean on this split");
   const drawn = [...rows.keys()].filter((r) => axes.some((m) => meanAt(m, r)));
   for (const r of [...drawn].reverse()) {
     let path = "", pen = "M";
@@ -158,7 +186,7 @@ function differences() {
     return { r: turn > 0 ? a : b, gain: turn * gain, low: l, high: h, n, people, fair, band: 1.96 * sigma, verdict };
   });
   found.sort((p, q) => rows[p.r].control - rows[q.r].control || q.gain - p.gain);
-  if (!found.length) { box.append(make("p", { class: "hint" }, "Nothing was scored on the same clips.")); $("difference-note").textContent = ""; return; }
+  if (!found.length) { box.append(make("p", { class: "hint" }, "Nothing was scored on the same clips.")); $("difference-note").textContent = ""; $("difference-noise").hidden = true; return; }
   const W = widthOf(box), narrow = W < 560, left = narrow ? 8 : Math.min(230, 20 + 7 * Math.max(...found.map((d) => nameOf(d.r).length))), right = narrow ? 12 : 168;
   const H = narrow ? 50 : 30, top = 24, height = top + H * found.length + 26;
   const reach = Math.max(...found.flatMap((d) => [d.gain, d.low ?? 0, d.high ?? 0, d.band || 0].map(Math.abs))) * 1.06 || 1;
@@ -170,6 +198,9 @@ function differences() {
     svg.append(draw("line", { class: t ? "axis" : "zero", x1: x(t / scale), x2: x(t / scale), y1: top - 4, y2: height - 22 }));
     words(svg, (t > 0 ? "+" : "") + t, { x: x(t / scale), y: height - 6, "text-anchor": "middle" });
   }
+  const floor = metrics[m].noise;
+  if (floor !== undefined) noiseBand(svg, [x(-floor), x(floor)], [left, W - right], true, [top - 4, height - 22], `${metrics[m].label} within re-encoding noise of ${nameOf(base)}`);
+  noiseNote("difference-noise", [m], "Shaded: differences that re-encoding alone makes on this split");
   found.forEach((d, n) => {
     const y = top + n * H + (narrow ? 34 : H / 2);
     const group = draw("g", { class: `difference ${d.verdict}` });

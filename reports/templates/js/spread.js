@@ -21,7 +21,12 @@ function spread(m) {
     svg.append(draw("line", { class: "axis", x1: at, x2: at, y1: top, y2: height - 24 }));
     words(svg, String(t), { x: at, y: height - 8, "text-anchor": "middle" });
   }
-  noiseBand(svg, m, shown, x, [left, W - right], top, height - 24);
+  const floor = metrics[m].noise, centre = centreOf(shown);
+  if (floor !== undefined) {
+    const own = values[m][centre].filter((v) => v !== null), mean = own.reduce((a, b) => a + b, 0) / own.length;
+    noiseBand(svg, [x(mean - floor), x(mean + floor)], [left, W - right], true, [top, height - 24], `${metrics[m].label} within re-encoding noise of ${nameOf(centre)}`);
+  }
+  noiseNote("plot-noise", [m], `Shaded: a mean not further from that of ${nameOf(centre)} than re-encoding alone moves it on this split`);
   shown.forEach((r, n) => {
     const line = values[m][r];
     const y = top + n * H + (narrow ? H * 0.68 : H / 2);
@@ -50,19 +55,6 @@ function spread(m) {
     svg.append(group);
   });
   box.append(svg);
-}
-
-/** Where a mean cannot be told from the real video's (or the first row's), as far as re-encoding goes. */
-function noiseBand(svg, m, shown, x, [left, right], top, bottom) {
-  const floor = metrics[m].noise;
-  $("plot-noise").hidden = floor === undefined;
-  if (floor === undefined) return;
-  const centre = shown.find((r) => rows[r].method === "ground-truth") ?? shown[0];
-  const known = values[m][centre].filter((v) => v !== null);
-  const mean = known.reduce((a, b) => a + b, 0) / known.length;
-  const from = clamp(x(mean - floor), left, right), to = clamp(x(mean + floor), left, right);
-  svg.append(draw("rect", { class: "noise", x: from, width: Math.max(1, to - from), y: top, height: bottom - top }));
-  $("plot-noise").textContent = `Shaded: a mean that differs from that of ${nameOf(centre)} by less than ${show(m, floor)}, which re-encoding alone does on this split.`;
 }
 
 // ---------------------------------------------------------------- people

@@ -280,3 +280,26 @@ def test_what_re_encoding_does_is_a_band_in_the_spread_of_its_metric(tab: Any) -
     assert "re-encoding noise on this split: Sync-C 0.4" in tab.locator("body").inner_text()
     chosen.select_option(label=next(text for text in labels if text.startswith("Sync-D")))
     assert tab.locator("#plot rect.noise").count() == 0 and not tab.locator("#plot-noise").is_visible()
+
+
+def test_what_re_encoding_does_is_a_band_in_the_plots_of_means_and_differences(tab: Any) -> None:
+    def choose(box: str, label: str) -> None:
+        labels = tab.locator(f"{box} option").all_inner_texts()
+        tab.locator(box).select_option(label=next(text for text in labels if text.startswith(label)))
+
+    def width(box: str) -> float:
+        return float(tab.locator(f"{box} rect.noise").get_attribute("width"))
+
+    choose("#difference-metric", "Sync-C")
+    zero = float(tab.locator("#differences line.zero").get_attribute("x1"))
+    left = float(tab.locator("#differences rect.noise").get_attribute("x"))
+    assert left == pytest.approx(zero - width("#differences") / 2)
+    assert "Sync-C 0.400" in tab.locator("#difference-noise").inner_text()
+    choose("#x-metric", "Sync-C")
+    choose("#y-metric", "Sync-D")
+    assert width("#tradeoff") > 1 and "ground-truth" in tab.locator("#tradeoff-noise").inner_text()
+    assert tab.locator("#profile rect.noise").count() == 1  # one of its axes has a floor
+    choose("#difference-metric", "Sync-D")
+    choose("#x-metric", "FID")
+    for box, note in (("#differences", "#difference-noise"), ("#tradeoff", "#tradeoff-noise")):
+        assert tab.locator(f"{box} rect.noise").count() == 0 and not tab.locator(note).is_visible()

@@ -148,6 +148,23 @@ def test_a_print_has_whole_tables_and_no_controls(tab: Any) -> None:
     )
     assert wide == []
     assert tab.locator("#tradeoff svg").is_visible()
+    # Paper is white whatever the screen is, chosen metrics are words, and folded boxes are printed unfolded.
+    ground = "getComputedStyle(document.body).backgroundColor"
+    tab.emulate_media(media="print", color_scheme="dark")
+    assert tab.evaluate(ground) == "rgb(255, 255, 255)"
+    tab.evaluate("document.documentElement.dataset.theme = 'dark'")
+    assert tab.evaluate(ground) == "rgb(255, 255, 255)"
+    assert tab.locator("#difference-metric").is_visible()
+    assert tab.evaluate("getComputedStyle(document.querySelector('#difference-metric')).appearance") == "none"
+    folded = "document.querySelectorAll('details:not([open])').length"
+    before = tab.evaluate(folded)
+    tab.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert before > 0 and tab.evaluate(folded) == 0
+    tab.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert tab.evaluate(folded) == before
+    # Headings of the people's table stand over their own columns.
+    heads, cells = (tab.locator(f"#people tr:first-child {c}") for c in ("th[scope=col]:visible", "td:visible"))
+    assert heads.count() == cells.count() + 1
 
 
 def test_several_runs_stand_on_one_page(tmp_path: Path) -> None:
