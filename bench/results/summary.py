@@ -222,7 +222,7 @@ def _plain(column: pd.Series) -> np.ndarray:
     if column.dtype.kind in "if":
         return column.to_numpy()
     codes, distinct = column.factorize()
-    found: np.ndarray = distinct.to_numpy(dtype=object)[codes]
+    found: np.ndarray = np.asarray(distinct, dtype=object)[codes]
     return found
 
 
