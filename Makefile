@@ -7,6 +7,8 @@ STAMP := $(VENV)/.installed
 REFERENCES := $(VENV)/references
 # An S3 server for the tests, apart from everything else: it wants other versions of what is installed.
 S3_SERVER := $(VENV)/s3-server
+# Low-rank adaptations and Whisper are compared with peft and transformers, which would slow every other start.
+PEFT := $(VENV)/peft
 
 .PHONY: demo test long lint docs performance clean
 
@@ -17,8 +19,10 @@ test: lint $(REFERENCES)/.installed
 	BENCH_REFERENCES=$(abspath $(REFERENCES)) $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 # What takes minutes: two machines without a shared disk (needs root), training that loses a worker of two.
-long: $(STAMP) $(S3_SERVER)/.installed
+long: $(STAMP) $(S3_SERVER)/.installed $(PEFT)/.installed
 	BENCH_S3_SERVER=$(abspath $(S3_SERVER)) $(BIN)/python -m pytest -m long -n 0 tests
+	PYTHONPATH=$(abspath $(PEFT)) $(BIN)/python -m pytest -n 0 -k 'low_rank or whisper' \
+		tests/unit/actalker tests/unit/actalker_training
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -46,6 +50,11 @@ $(REFERENCES)/.installed: $(STAMP)
 $(S3_SERVER)/.installed: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --target $(S3_SERVER) \
 		moto==5.2.5 flask==3.1.3 flask-cors==6.0.5
+	touch $@
+
+$(PEFT)/.installed: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(PEFT) \
+		-c constraints.txt peft accelerate transformers tokenizers regex
 	touch $@
 
 clean:

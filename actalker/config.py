@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from types import UnionType
 from typing import Any, ClassVar, Literal, Self, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
 from actalker.checkpoints import load_strictly
 from actalker.errors import CheckpointError
 from actalker.reading import foreign, read_json, read_tensors
+from actalker.writing import write_json, write_tensors
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -44,13 +43,12 @@ class Configured(nn.Module):
         """Write `config.json` and `model.safetensors` (floating tensors as `dtype`, default as they are)."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        config = {"_class_name": type(self).__name__, **asdict(self.config)}
-        (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n")
+        write_json(folder / CONFIG_FILE, {"_class_name": type(self).__name__, **asdict(self.config)})
         state = {
-            name: (value.to(dtype) if dtype is not None and value.is_floating_point() else value).contiguous()
+            name: value.to(dtype) if dtype is not None and value.is_floating_point() else value
             for name, value in self.state_dict().items()
         }
-        save_file(state, folder / WEIGHTS_FILE)
+        write_tensors(folder / WEIGHTS_FILE, state)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, dtype: torch.dtype | None = torch.float32) -> Self:

@@ -32,5 +32,9 @@ class CheckpointError(ActalkerError):
     """A checkpoint does not fit the model: lists every missing, unexpected and mismatched key."""
 
 
+class DivergedError(ActalkerError):
+    """Training has left the numbers: its gradients are infinite or no numbers."""
+
+
 class OutOfMemoryError(ActalkerError):
     """The device ran out of memory; the hint names the setting that halves the need."""

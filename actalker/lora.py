@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from torch import nn
 
 from actalker.errors import CheckpointError, MissingPackageError
 from actalker.reading import foreign, read_tensors
+from actalker.writing import write_tensors, write_text
 
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "in_proj1", "in_proj2", "out_proj", "audio_proj", "exp_proj")
 """Layers that are adapted: attention, and the matrices of the control layers."""
@@ -20,7 +22,9 @@ def _peft() -> Any:
     try:
         import peft
     except ImportError as error:
-        raise MissingPackageError("low-rank adaptations need the package peft", "pip install peft") from error
+        raise MissingPackageError(
+            "low-rank adaptations need the package peft", "pip install 'actalker-bench[lora]'"
+        ) from error
     return peft
 
 
@@ -45,13 +49,13 @@ def add_lora(unet: nn.Module, rank: int, alpha: float | None = None, targets: Se
 
 def save_lora(unet: nn.Module, folder: str | Path) -> None:
     """Write the matrices in PEFT's format: `adapter_config.json` and `adapter_model.safetensors`."""
-    from safetensors.torch import save_file
-
     peft, folder = _peft(), Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     state = peft.get_peft_model_state_dict(unet)
-    save_file({key: value.detach().cpu().contiguous() for key, value in state.items()}, folder / _WEIGHTS)
-    unet.peft_config["default"].save_pretrained(str(folder))  # type: ignore[union-attr, index]
+    write_tensors(folder / _WEIGHTS, {key: value.detach().cpu() for key, value in state.items()})
+    with tempfile.TemporaryDirectory() as place:
+        unet.peft_config["default"].save_pretrained(place)  # type: ignore[union-attr, index]
+        write_text(folder / _CONFIG, (Path(place) / _CONFIG).read_text())
 
 
 def fuse_lora(unet: nn.Module) -> None:

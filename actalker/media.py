@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from actalker.components import SAMPLE_RATE
 from actalker.errors import InputError, MissingPackageError
+from actalker.writing import replacing
 
 Frame = npt.NDArray[np.uint8]
 Waveform = npt.NDArray[np.float32]
@@ -156,33 +157,28 @@ def write_video(path: str | Path, frames: Iterable[Frame], fps: float, audio: Wa
             f"Choose one of: {', '.join(_CONTAINERS)}.",
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
     count = 0
-    try:
-        with av.open(str(partial), "w") as container:
-            video = None
-            sound = container.add_stream("aac", rate=SAMPLE_RATE, layout="mono") if audio is not None else None
-            for array in frames:
-                if video is None:
-                    video = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
-                    video.height, video.width = array.shape[0] // 2 * 2, array.shape[1] // 2 * 2
-                    video.pix_fmt = "yuv420p"
-                    video.options = {"crf": "14", "preset": "medium"}
-                even = np.ascontiguousarray(array[: video.height, : video.width])
-                container.mux(video.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
-                count += 1
+    with replacing(path) as partial, av.open(str(partial), "w") as container:
+        video = None
+        sound = container.add_stream("aac", rate=SAMPLE_RATE, layout="mono") if audio is not None else None
+        for array in frames:
             if video is None:
-                raise InputError("there are no frames to write")
-            container.mux(video.encode(None))
-            if sound is not None and audio is not None:
-                samples = audio[: round(count / fps * SAMPLE_RATE)].reshape(1, -1)
-                block = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), format="fltp", layout="mono")
-                block.sample_rate = SAMPLE_RATE
-                container.mux(sound.encode(block))
-                container.mux(sound.encode(None))
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+                video = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
+                video.height, video.width = array.shape[0] // 2 * 2, array.shape[1] // 2 * 2
+                video.pix_fmt = "yuv420p"
+                video.options = {"crf": "14", "preset": "medium"}
+            even = np.ascontiguousarray(array[: video.height, : video.width])
+            container.mux(video.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
+            count += 1
+        if video is None:
+            raise InputError("there are no frames to write")
+        container.mux(video.encode(None))
+        if sound is not None and audio is not None:
+            samples = audio[: round(count / fps * SAMPLE_RATE)].reshape(1, -1)
+            block = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), format="fltp", layout="mono")
+            block.sample_rate = SAMPLE_RATE
+            container.mux(sound.encode(block))
+            container.mux(sound.encode(None))
     return count
 
 

@@ -10,16 +10,15 @@ yielded as soon as they are decoded.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import diffusers
 import torch
-from diffusers import DiffusionPipeline, EulerDiscreteScheduler
+from diffusers import DiffusionPipeline
 from torch import Tensor
 
 from actalker.components import SAMPLE_RATE, Codec
@@ -44,41 +43,23 @@ from actalker.request import (
     open_gates,
 )
 from actalker.sampler import OnStep, Progress, SamplerConfig, denoise, with_options
-from actalker.schedule import DiffusersSchedule, Schedule, build_schedule
-from actalker.storage import choose_device, component_target, default_dtype, load_component, load_scheduler
+from actalker.schedule import DiffusersSchedule, Schedule, build_schedule, check_scheduler, euler_scheduler
+from actalker.settings import PipelineConfig as PipelineConfig
+from actalker.storage import (
+    choose_device,
+    component_target,
+    default_dtype,
+    hub_options,
+    load_component,
+    load_scheduler,
+)
 from actalker.unet import ACTalkerUNet
+from actalker.writing import write_json
 
 INDEX_FILE = "model_index.json"
 SCHEDULER = "scheduler"
 """Folder of a diffusers scheduler that takes the place of the model's own schedule."""
-
-
-@dataclass(frozen=True, slots=True)
-class PipelineConfig:
-    """Settings stored with a model.
-
-    Attributes:
-        fps: frame rate the model generates; driving videos are resampled to it by timestamp.
-        masks: mask mode with both gates open, see `actalker.masks.control_masks`.
-        sampler: how a segment is denoised.
-        segment_frames: frames denoised together; longer clips are made of several segments.
-        segment_overlap: frames two segments share and blend.
-        decode_chunk: frames the codec decodes at once.
-        round_scan: at half precision, round the scan's parameters as the released script does, see
-            `actalker.control.cast`.
-    """
-
-    fps: float = 12.5
-    masks: MaskMode = "released"
-    sampler: SamplerConfig = field(default_factory=SamplerConfig)
-    segment_frames: int = 250
-    segment_overlap: int = 8
-    decode_chunk: int = 10
-    round_scan: bool = True
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.segment_overlap < self.segment_frames:
-            raise ValueError("segment_overlap must be smaller than segment_frames")
+_PARTS = ("unet", "codec", "conditioner")
 
 
 class ACTalkerPipeline(DiffusionPipeline):
@@ -92,17 +73,24 @@ class ACTalkerPipeline(DiffusionPipeline):
         codec: images to latents and back.
         conditioner: reads the inputs.
         config: settings.
+        scheduler: see `scheduler`.
     """
 
     model_cpu_offload_seq = "conditioner->codec->unet->codec"
 
     def __init__(
-        self, unet: ACTalkerUNet, codec: Codec, conditioner: Conditioner, config: PipelineConfig | None = None
+        self,
+        unet: ACTalkerUNet,
+        codec: Codec,
+        conditioner: Conditioner,
+        config: PipelineConfig | None = None,
+        scheduler: Any = None,
     ) -> None:
         self._settings = config or PipelineConfig()
-        self._scheduler: Any = None
         self._offload: torch.device | None = None
+        self._whole_chunk = self._settings.decode_chunk
         self.unet, self.codec, self.conditioner = unet, codec, conditioner
+        self.scheduler = scheduler
 
     @property
     def config(self) -> PipelineConfig:
@@ -116,7 +104,7 @@ class ACTalkerPipeline(DiffusionPipeline):
     @property
     def components(self) -> dict[str, Any]:
         """The parts, by the names the constructor takes."""
-        return {"unet": self.unet, "codec": self.codec, "conditioner": self.conditioner}
+        return {name: getattr(self, name) for name in _PARTS}
 
     @property
     def scheduler(self) -> Any:
@@ -130,27 +118,12 @@ class ACTalkerPipeline(DiffusionPipeline):
         """
         if self._scheduler is not None:
             return self._scheduler
-        schedule = self.config.sampler.schedule
-        if schedule.kind != "euler_karras":
-            return None
-        return EulerDiscreteScheduler(
-            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type="v_prediction",
-            timestep_type="continuous", timestep_spacing="leading", steps_offset=1, use_karras_sigmas=True,
-            sigma_min=schedule.sigma_min, sigma_max=schedule.sigma_max,
-        )  # fmt: skip
+        return euler_scheduler(self.config.sampler.schedule)
 
     @scheduler.setter
     def scheduler(self, scheduler: Any) -> None:
-        if scheduler is not None and self.config.sampler.schedule.kind != "euler_karras":
-            raise InputError(
-                "this model predicts clean latents and has its own schedule; diffusers schedulers do not fit it",
-                "Change PipelineConfig.sampler.schedule instead.",
-            )
-        if getattr(scheduler, "order", 1) != 1 or (scheduler and not hasattr(scheduler, "set_begin_index")):
-            raise InputError(
-                f"{type(scheduler).__name__} asks the network more than once a step, and shifting windows do not",
-                "Choose a scheduler of order 1, such as EulerDiscreteScheduler or UniPCMultistepScheduler.",
-            )
+        if scheduler is not None:
+            check_scheduler(scheduler, self.config.sampler.schedule)
         self._scheduler = scheduler
 
     @property
@@ -166,7 +139,7 @@ class ACTalkerPipeline(DiffusionPipeline):
         dtype: torch.dtype | None = None,
         *,
         torch_dtype: torch.dtype | None = None,
-        **hub: Any,
+        **options: Any,
     ) -> Self:
         """Load a model folder, or a model from the hub.
 
@@ -174,11 +147,15 @@ class ACTalkerPipeline(DiffusionPipeline):
             folder: holds `model_index.json` and one sub-folder per component; or a hub id.
             device: default the best of cuda, mps, cpu.
             dtype, torch_dtype: precision of UNet and decoder; default float16 on cuda, else float32.
-            hub: for an id: `revision`, `token`, `cache_dir`, `local_files_only`.
+            options: `unet`, `codec`, `conditioner` or `scheduler` to take in place of the stored one; for an id:
+                `revision`, `token`, `cache_dir`, `local_files_only`, `force_download`.
 
         Raises:
             CheckpointError: something is missing or does not fit.
+            InputError: an option that is not known.
         """
+        given = {name: options.pop(name) for name in (*_PARTS, SCHEDULER) if name in options}
+        hub = hub_options(options)
         path = Path(folder)
         if not (path / INDEX_FILE).is_file():
             if path.exists() or len(path.parts) != 2 or path.is_absolute():
@@ -190,14 +167,21 @@ class ACTalkerPipeline(DiffusionPipeline):
         index = read_json(path / INDEX_FILE)
         with foreign(path / INDEX_FILE):
             targets, config = index["components"], from_json(PipelineConfig, index["config"])
-            unet, codec, conditioner = (
-                load_component(path / name, targets[name]) for name in ("unet", "codec", "conditioner")
-            )
-            pipeline = cls(unet, codec, conditioner, config)
-        if index.get(SCHEDULER):
-            pipeline.scheduler = load_scheduler(path / SCHEDULER)
+            parts = {
+                name: given[name] if name in given else load_component(path / name, targets[name])
+                for name in _PARTS
+            }
+            pipeline = cls(**parts, config=config)
+        if SCHEDULER in given or index.get(SCHEDULER):
+            pipeline.scheduler = given[SCHEDULER] if SCHEDULER in given else load_scheduler(path / SCHEDULER)
         chosen = choose_device(device)
         return pipeline.to(chosen, dtype or torch_dtype or default_dtype(chosen))
+
+    @classmethod
+    def from_pipe(cls, pipeline: Any, torch_dtype: torch.dtype | None = None, **parts: Any) -> Self:
+        """A pipeline of another one's parts, which both then use, with those given in place of its own."""
+        own = {**pipeline.components, "config": pipeline.config, SCHEDULER: pipeline._scheduler}
+        return cls(**{**own, **parts}).to(torch_dtype)
 
     def save_pretrained(
         self,
@@ -234,12 +218,18 @@ class ACTalkerPipeline(DiffusionPipeline):
         if self._scheduler is not None:
             self._scheduler.save_pretrained(folder / SCHEDULER)
             index[SCHEDULER] = True
-        (folder / INDEX_FILE).write_text(json.dumps(index, indent=2) + "\n")
+        write_json(folder / INDEX_FILE, index)
         if push_to_hub:
             super().push_to_hub(repo_id or folder.name, **hub)  # type: ignore[misc]
 
-    def to(self, *where: Any, device: Any = None, dtype: torch.dtype | None = None) -> Self:
-        """Move to a device, a precision or both, as `nn.Module.to`; encoders stay in float32.
+    def to(
+        self,
+        *where: Any,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+        silence_dtype_warnings: bool = False,
+    ) -> Self:
+        """Move to a device, a precision or both, as `nn.Module.to`; encoders stay in float32 and nothing warns.
 
         Raises:
             InputError: there is no such device here.
@@ -295,7 +285,13 @@ class ACTalkerPipeline(DiffusionPipeline):
 
     def enable_vae_slicing(self) -> None:
         """Decode one frame at a time. The temporal decoder then sees no neighbours: frames change a little."""
+        if self._settings.decode_chunk != 1:
+            self._whole_chunk = self._settings.decode_chunk
         self._settings = replace(self._settings, decode_chunk=1)
+
+    def disable_vae_slicing(self) -> None:
+        """Decode as many frames at once as before."""
+        self._settings = replace(self._settings, decode_chunk=self._whole_chunk)
 
     def enable_vae_tiling(self, size: int = 64) -> None:
         """Decode overlapping tiles of `size` latent cells and blend them; for large pictures on small devices.
@@ -307,6 +303,11 @@ class ACTalkerPipeline(DiffusionPipeline):
         if not hasattr(codec, "tile"):
             raise InputError(f"a {type(codec).__name__} needs no tiles: it works on every cell by itself")
         codec.tile = size
+
+    def disable_vae_tiling(self) -> None:
+        """Decode pictures whole."""
+        codec: Any = self.codec
+        codec.tile = None
 
     def load_lora_weights(self, folder: str | Path, scale: float = 1.0, **hub: Any) -> None:
         """Add a low-rank adaptation to the UNet's weights, see `actalker.lora.merge_lora`.

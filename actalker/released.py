@@ -7,7 +7,6 @@ ArcFace's `backbone.pth`. All are pickles; only tensors are unpickled from them.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
@@ -32,6 +31,7 @@ from actalker.hub import resolve
 from actalker.pipeline import INDEX_FILE, PipelineConfig
 from actalker.reading import read_json
 from actalker.unet import ACTalkerUNet
+from actalker.writing import write_json
 
 State = Mapping[str, Tensor]
 
@@ -201,10 +201,10 @@ def convert(
         if checkpoints is None:
             working = replace(working, multiple=_multiple(svd, sizes))
         stored = {**asdict(working), "parts": parts}
-        (conditioner / "config.json").write_text(json.dumps(stored, indent=2) + "\n")
+        write_json(conditioner / "config.json", stored)
         config = PipelineConfig() if checkpoints is not None else PipelineConfig(masks="paper")
         index = {"_class_name": "ACTalkerPipeline", "config": asdict(config), "components": dict(_COMPONENTS)}
-        (partial / INDEX_FILE).write_text(json.dumps(index, indent=2) + "\n")
+        write_json(partial / INDEX_FILE, index)
         partial.replace(out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

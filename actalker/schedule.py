@@ -13,7 +13,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from diffusers import EulerDiscreteScheduler
 from torch import Tensor
+
+from actalker.errors import InputError
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +183,35 @@ class DiffusersSchedule(EulerKarras):
 
 
 Schedule = EulerKarras | Flow
+
+
+def euler_scheduler(config: ScheduleConfig) -> Any:
+    """`EulerKarras` as a scheduler of diffusers; None for clean latents, which diffusers knows nothing like."""
+    if config.kind != "euler_karras":
+        return None
+    return EulerDiscreteScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type="v_prediction",
+        timestep_type="continuous", timestep_spacing="leading", steps_offset=1, use_karras_sigmas=True,
+        sigma_min=config.sigma_min, sigma_max=config.sigma_max,
+    )  # fmt: skip
+
+
+def check_scheduler(scheduler: Any, config: ScheduleConfig) -> None:
+    """Refuse a scheduler of diffusers that cannot step a model.
+
+    Raises:
+        InputError: the model predicts clean latents, or the scheduler asks the network more than once a step.
+    """
+    if config.kind != "euler_karras":
+        raise InputError(
+            "this model predicts clean latents and has its own schedule; diffusers schedulers do not fit it",
+            "Change PipelineConfig.sampler.schedule instead.",
+        )
+    if getattr(scheduler, "order", 1) != 1 or not hasattr(scheduler, "set_begin_index"):
+        raise InputError(
+            f"{type(scheduler).__name__} asks the network more than once a step, and shifting windows do not",
+            "Choose a scheduler of order 1, such as EulerDiscreteScheduler or UniPCMultistepScheduler.",
+        )
 
 
 def build_schedule(config: ScheduleConfig) -> Schedule:

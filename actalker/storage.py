@@ -59,6 +59,24 @@ def load_component(folder: Path, target: str) -> Any:
         return cls.from_pretrained(folder)
 
 
+_HUB = ("revision", "token", "cache_dir", "local_files_only", "force_download")
+_ALWAYS = {"use_safetensors": True, "low_cpu_mem_usage": True, "variant": None, "device_map": None}
+"""What `from_pretrained` of diffusers takes and what it always is here."""
+
+
+def hub_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Those of `from_pretrained`'s options that are for the hub.
+
+    Raises:
+        InputError: one that is not known, which diffusers would pass over in silence.
+    """
+    for name, value in options.items():
+        if name not in _HUB and not (name in _ALWAYS and value in (None, _ALWAYS[name])):
+            known = ", ".join(("device", "torch_dtype", "unet", "codec", "conditioner", "scheduler", *_HUB))
+            raise InputError(f"from_pretrained knows no {name}={value!r}", f"There are: {known}.")
+    return {name: value for name, value in options.items() if name in _HUB}
+
+
 def default_dtype(device: torch.device) -> torch.dtype:
     """Half precision on CUDA, single elsewhere."""
     return torch.float16 if device.type == "cuda" else torch.float32

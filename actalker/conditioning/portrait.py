@@ -6,7 +6,6 @@ no driving video is needed for audio, no audio for a driving video, and any fram
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -37,6 +36,7 @@ from actalker.faces import MediaPipeFaces, find_face, follow_faces
 from actalker.masks import control_masks
 from actalker.preprocess import Picture, head_crop, pose_box, resized, to_tensor, working_size
 from actalker.reading import foreign, read_json
+from actalker.writing import write_json
 
 _BATCH = 16
 
@@ -126,7 +126,7 @@ class PortraitConditioner(nn.Module):
             getattr(self, name).save_pretrained(folder / name, dtype)
         targets = {name: component_target(getattr(self, name)) for name in self.parts}
         stored = {**asdict(self.config), "parts": targets}
-        (folder / "config.json").write_text(json.dumps(stored, indent=2) + "\n")
+        write_json(folder / "config.json", stored)
 
     @property
     def finder(self) -> FaceFinder:

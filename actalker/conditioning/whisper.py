@@ -6,7 +6,6 @@ the published files' layout. Only the encoder is held: the decoder's weights in 
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -15,13 +14,13 @@ from typing import Any, Self
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from actalker.checkpoints import load_strictly, read_state
 from actalker.components import SAMPLE_RATE
 from actalker.errors import CheckpointError
 from actalker.reading import foreign, read_json
+from actalker.writing import write_json, write_tensors
 
 _WINDOW, _HOP = 400, 160
 _PREFIXES = ("model.encoder.", "encoder.")
@@ -125,9 +124,9 @@ class WhisperEncoder(nn.Module):
         del dtype
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.json").write_text(json.dumps({"model_type": "whisper", **asdict(self.config)}, indent=2))
+        write_json(folder / "config.json", {"model_type": "whisper", **asdict(self.config)})
         state: dict[str, Any] = self.state_dict()
-        save_file({_PREFIXES[0] + key: value.contiguous() for key, value in state.items()}, folder / _FILES[0])
+        write_tensors(folder / _FILES[0], {_PREFIXES[0] + key: value for key, value in state.items()})
 
     @torch.inference_mode()
     def encode(self, waveform: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ import torch.distributed.checkpoint as dcp
 from torch import Tensor
 
 from actalker.errors import CheckpointError
+from actalker.training.distributed import PATIENCE
 
 FOLDER = "checkpoints"
 _METADATA = ".metadata"
@@ -36,7 +37,7 @@ class Checkpoints:
     def __init__(self, folder: Path, keep: int = 2, background: bool = False) -> None:
         self.folder, self.keep, self.background = folder / FOLDER, keep, background
         # The files are written by the CPU, whatever exchanges gradients.
-        self._group = dist.new_group(backend="gloo") if dist.is_initialized() else None
+        self._group = dist.new_group(backend="gloo", timeout=PATIENCE) if dist.is_initialized() else None
         self._first = not dist.is_initialized() or dist.get_rank() == 0
         self._pending: Any = None
 

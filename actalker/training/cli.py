@@ -15,9 +15,11 @@ _CONFIG = typer.Option(help="TOML file that describes the run; see `bench show d
 
 def train(
     config: Annotated[Path, _CONFIG],
-    seed: Annotated[int | None, typer.Option(help="Seed of every random number, instead of the file's.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed of every random number, instead of the file's.")
+    ] = None,
     max_steps: Annotated[
-        int | None, typer.Option(help="Stop, resumably, after this step of the whole run.")
+        int | None, typer.Option(min=0, help="Stop, resumably, after this step of the whole run.")
     ] = None,
     dry_run: Annotated[
         bool, typer.Option(help="Print parameters, memory per worker and steps per epoch, and stop.")
@@ -62,8 +64,10 @@ def start(
     model: Annotated[
         Path | None, typer.Option(help="Model folder to start from; default a toy with random weights.")
     ] = None,
-    seconds: Annotated[float | None, typer.Option(help="How much of each clip to use; default all.")] = None,
-    steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 200,
+    seconds: Annotated[
+        float | None, typer.Option(min=0.04, help="How much of each clip to use; default all.")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 200,
 ) -> None:
     """Make a run from a folder of videos: manifest, configuration and, without a model, a toy to train."""
     from actalker.training.start import start as make

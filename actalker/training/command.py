@@ -21,7 +21,7 @@ from actalker.training.log import Log
 from actalker.training.loop import Trainer
 from actalker.training.model import TrainedParts
 from actalker.training.objective import Dropout
-from actalker.training.validation import validate
+from actalker.training.validation import find_scores, validate
 
 
 class System(Protocol):
@@ -79,6 +79,7 @@ def train(config: TrainConfig, source: ClipSource | None = None, build: Build = 
     """
     from actalker.training import distributed
 
+    find_scores(config.run.scores)  # a wrong name is said now, not at the first validation
     config.run.out.mkdir(parents=True, exist_ok=True)
     if config.run.workers:
         distributed.run_on_ray(config, _work, source, build)

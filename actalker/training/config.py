@@ -5,6 +5,7 @@ Unknown keys are errors, with the known ones listed.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
@@ -96,14 +97,16 @@ class RunConfig:
         out: folder for checkpoints, logs and validation clips.
         seed: decides every random number.
         device: `auto`, `cpu`, `cuda` or `mps`.
-        precision: autocast type; `fp16` scales the loss.
+        precision: `tf32` lets GPUs round the factors of matrix products to 10 bits; `bf16` and `fp16` also compute
+            them in that type (autocast), `fp16` with a scaled loss.
         gradient_checkpointing: recompute activations in the backward pass.
         log_every, checkpoint_every, validate_every: in optimiser steps; 0 switches validation off.
         validation_clips: clips generated per gate at each validation.
         keep_checkpoints: how many to keep.
         background_checkpoints: go on training while a checkpoint is written.
         export: also write `model/` at every checkpoint, not only at the end.
-        scores: names of `actalker.validation` entry points that score validation clips, e.g. `bench`.
+        scores: names of `actalker.validation` entry points that score validation clips, e.g. `bench`; one that
+            fails is said and left out.
         tensorboard: also write TensorBoard event files (needs the `tensorboard` package).
         wandb: project at Weights & Biases to log to (needs the `wandb` package), or empty.
         workers: Ray Train workers; 0 trains in this process without Ray, or in those of `torchrun`.
@@ -118,7 +121,7 @@ class RunConfig:
     out: Path
     seed: int = 0
     device: str = "auto"
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
     gradient_checkpointing: bool = False
     log_every: int = 20
     checkpoint_every: int = 200
@@ -141,7 +144,7 @@ class RunConfig:
 
 @dataclass(frozen=True, slots=True)
 class LoraConfig:
-    """Train a low-rank adaptation of the UNet instead of its weights (needs the `peft` package).
+    """Train a low-rank adaptation of the UNet and nothing else (needs the `peft` package).
 
     Attributes:
         rank: of the matrices; 0 trains the weights themselves.
@@ -204,13 +207,36 @@ def load_config(path: Path) -> TrainConfig:
     if not config.phases or min(p.steps for p in config.phases) < 1:
         raise InputError(f"{path}: [[phases]] needs at least one entry with steps >= 1")
     for i, phase in enumerate(config.phases):
-        for name in ("batch", "frames", "accumulation"):
-            if getattr(phase, name) < 1:
-                raise InputError(f"{path}, phases[{i}], {name}: at least 1 is needed")
+        _check(phase, f"{path}, phases[{i}]")
+    for part in (config.data, config.run, config.objective, config.optimiser, config.lora):
+        _check(part, str(path))
     gates = config.gates
     if min(gates.audio, gates.visual, gates.both) < 0 or gates.audio + gates.visual + gates.both <= 0:
         raise InputError(f"{path}: [gates] needs non-negative weights with a positive sum")
     return config
+
+
+_LEAST: Mapping[str, float] = {
+    **dict.fromkeys(("batch", "frames", "accumulation", "variants", "log_every", "checkpoint_every"), 1),
+    **dict.fromkeys(("validation_clips", "keep_checkpoints"), 1),
+    **dict.fromkeys(("prefetch", "seed", "validate_every", "workers", "gpus_per_worker", "max_steps", "rank"), 0),
+    **dict.fromkeys(("lr", "lr_end", "max_minutes", "warm_up", "clip", "weight_decay", "alpha"), 0),
+}
+_SHARES = ("ema", "drop_all", "drop_driving", "drop_motion")
+
+
+def _check(part: Any, where: str) -> None:
+    """Refuse numbers nothing can be done with.
+
+    Raises:
+        InputError: naming the key and the least it may be.
+    """
+    for name in (f.name for f in fields(part)):
+        value = getattr(part, name)
+        if name in _LEAST and not value >= _LEAST[name]:
+            raise InputError(f"{where}, {name}: at least {_LEAST[name]} is needed, got {value}")
+        if name in _SHARES and not 0 <= value <= 1:
+            raise InputError(f"{where}, {name}: a share between 0 and 1 is needed, got {value}")
 
 
 def _build(cls: Any, values: Any, where: str) -> Any:

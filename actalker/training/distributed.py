@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -20,6 +21,10 @@ from actalker.training.data import ClipSource
 
 Wrap = Callable[[nn.Module], nn.Module]
 Work = Callable[[TrainConfig, ClipSource | None, Any, int, int, torch.device, Wrap | None], None]
+
+PATIENCE = timedelta(hours=12)
+"""How long workers wait for each other: one prepares more clips than the rest, or validates. torch's own limits of
+10 and 30 minutes are there to notice workers that died, which Ray and torchrun do."""
 
 
 def started_by_torchrun() -> bool:
@@ -37,7 +42,7 @@ def run_as_worker(config: TrainConfig, work: Work, source: ClipSource | None, bu
     device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(device)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
+    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=PATIENCE)
     try:
         work(config, source, build, dist.get_rank(), dist.get_world_size(), device, wrapping(config, device))
     finally:
@@ -87,7 +92,9 @@ def run_on_ray(config: TrainConfig, work: Work, source: ClipSource | None, build
     trainer = TorchTrainer(
         _worker,
         train_loop_config={"config": config, "work": work, "source": source, "build": build},
-        torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if gpus else "gloo"),
+        torch_config=TorchConfig(
+            backend="cpu:gloo,cuda:nccl" if gpus else "gloo", timeout_s=int(PATIENCE.total_seconds())
+        ),
         scaling_config=ScalingConfig(
             num_workers=config.run.workers,
             use_gpu=gpus > 0,

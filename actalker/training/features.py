@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from actalker.errors import InputError
 from actalker.reading import foreign, read_json
+from actalker.writing import write_tensors, write_text
 
 SHARD_BYTES = 256 * 2**20
 """Size at which a shard is written."""
@@ -60,7 +60,7 @@ class FileDigests:
     def save(self) -> None:
         """Write the JSON file."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        _write(self._path, json.dumps(self._known))
+        write_text(self._path, json.dumps(self._known))
 
 
 class FeatureStore(Sequence[Mapping[str, Tensor]]):
@@ -101,20 +101,15 @@ class FeatureStore(Sequence[Mapping[str, Tensor]]):
 
     def flush(self) -> None:
         """Write the clips added so far as a shard."""
-        from safetensors.torch import save_file
-
         if not self._waiting:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         name = hashlib.sha256(" ".join(self._waiting).encode()).hexdigest()[:24]
         shard = self.folder / f"{name}.safetensors"
-        partial = self.folder / f"{name}.{secrets.token_hex(8)}.partial"
-        save_file(
-            {f"{key}/{part}": value.contiguous() for key, f in self._waiting.items() for part, value in f.items()},
-            partial,
+        write_tensors(
+            shard, {f"{key}/{part}": value for key, f in self._waiting.items() for part, value in f.items()}
         )
-        partial.replace(shard)
-        _write(shard.with_suffix(".json"), json.dumps(list(self._waiting)))
+        write_text(shard.with_suffix(".json"), json.dumps(list(self._waiting)))
         self._shards.update(dict.fromkeys(self._waiting, shard))
         self._waiting, self._bytes = {}, 0
 
@@ -155,9 +150,3 @@ class _Stored(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f"{path.name}.{secrets.token_hex(8)}.partial")
-    partial.write_text(text)
-    partial.replace(path)

@@ -273,6 +273,9 @@ class FullSystem:
             noise_offset=noise_offset,
             time_ids=sampler.time_ids,
         )
+        if self.lora:  # what is stored in `lora` is all that differs from the model it started from
+            for name, parameter in self.parts.named_parameters():
+                parameter.requires_grad_("lora_" in name)
 
     @property
     def fps(self) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -12,6 +13,7 @@ from typing import Any
 from actalker.errors import ActalkerError, MissingPackageError
 from actalker.reading import parse_json
 from actalker.training.config import TrainConfig
+from actalker.writing import write_text
 
 
 class Log:
@@ -49,8 +51,10 @@ class Log:
                     "logging to Weights & Biases needs the wandb package", 'pip install wandb, or set wandb = "".'
                 ) from error
             settings = json.loads(json.dumps(asdict(config), default=str))
-            name = folder.resolve().name
-            self.wandb = wandb.init(project=config.run.wandb, id=name, resume="allow", dir=folder, config=settings)
+            self.wandb = wandb.init(
+                project=config.run.wandb, id=_wandb_id(folder), name=folder.resolve().name, resume="allow",
+                dir=folder, config=settings,
+            )  # fmt: skip
         self._drop_after(step)
 
     def _drop_after(self, step: int) -> None:
@@ -70,9 +74,7 @@ class Log:
                 continue
             if made <= step:
                 kept.append(line + "\n")
-        partial = self.path.with_suffix(".partial")
-        partial.write_text("".join(kept))
-        partial.replace(self.path)
+        write_text(self.path, "".join(kept))
 
     def write(self, step: int, numbers: Mapping[str, float]) -> None:
         """Record the numbers of one step."""
@@ -93,3 +95,11 @@ class Log:
             self.writer.close()
         if self.wandb is not None:
             self.wandb.finish()
+
+
+def _wandb_id(folder: Path) -> str:
+    """Name of the run at Weights & Biases: kept in its folder, as the folder's name may be that of others."""
+    path = folder / "wandb.id"
+    if not path.is_file():
+        path.write_text(secrets.token_hex(8) + "\n")
+    return path.read_text().strip()

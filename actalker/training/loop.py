@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from actalker.errors import CheckpointError
+from actalker.errors import CheckpointError, DivergedError
 from actalker.gates import GATES, Gates
 from actalker.training.checkpoints import Checkpoints
 from actalker.training.config import GatesConfig, PhaseConfig, TrainConfig
@@ -146,7 +146,7 @@ class Trainer:
         self.config, self.parts, self.device, self.rank, self.world = config, parts, device, rank, world
         self.loader = Loader(config, sampler, rank, world)
         parts.unet.set_gradient_checkpointing(config.run.gradient_checkpointing)
-        if device.type == "cuda" and config.run.precision != "fp32":
+        if device.type == "cuda" and config.run.precision != "fp32":  # TF32 for what autocast leaves
             torch.set_float32_matmul_precision("high")
         if config.run.compile:
             parts.unet.compile_blocks()
@@ -171,7 +171,11 @@ class Trainer:
         self._checkpoints: Checkpoints | None = None
 
     def train_step(self) -> dict[str, float]:
-        """Make one optimiser step; return loss and loss per gate of all workers, gradient norm, learning rate."""
+        """Make one optimiser step; return loss and loss per gate of all workers, gradient norm, learning rate.
+
+        Raises:
+            DivergedError: the gradients are not finite; weights and checkpoints are as before this step.
+        """
         phase, within = self.config.phase(self.step)
         rate = learning_rate(phase, within, self.config.optimiser.warm_up)
         for group in self.optimiser.param_groups:
@@ -198,6 +202,13 @@ class Trainer:
         self._forget_unused()
         self.scaler.unscale_(self.optimiser)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.optimiser.clip)
+        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+        # With a scaled loss that happens at times: the scaler leaves such a step out.
+        if not (self.scaler.is_enabled() or math.isfinite(float(norm))):
+            raise DivergedError(
+                f"the gradients of step {self.step + 1} are not finite: training has diverged",
+                "Continue from the last checkpoint with a lower lr in [[phases]].",
+            )
         self.scaler.step(self.optimiser)
         self.scaler.update()
         self.ema.update(self.parts)
@@ -209,7 +220,6 @@ class Trainer:
         per_gate = {
             f"loss/{name}": float(total / count) for name, (total, count) in zip(names, sums, strict=True) if count
         }
-        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
         total = float(sums[:, 0].sum() / sums[:, 1].sum())
         return {"loss": total, "gradient_norm": float(norm), "lr": rate, **per_gate}
 

@@ -27,6 +27,7 @@ from actalker.pipeline import ACTalkerPipeline, PipelineConfig
 from actalker.sampler import SamplerConfig
 from actalker.schedule import ScheduleConfig
 from actalker.unet import ACTalkerUNet, UNetConfig
+from actalker.writing import write_text
 
 VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi")
 _CONDITION = 32
@@ -73,7 +74,7 @@ def start(
             {"video": str(p), "identity": p.stem, **({} if seconds is None else {"seconds": seconds})}
             for p in paths
         ]
-        (out / f"{name}.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+        write_text(out / f"{name}.jsonl", "".join(json.dumps(entry) + "\n" for entry in entries))
     if model is None:
         model = out / "start"
         toy().save_pretrained(model)
@@ -81,7 +82,7 @@ def start(
         "model": str(model), "train": str(out / "train.jsonl"), "out": str(out / "run"), "steps": steps,
         "validation": f'validation = "{out / "validation.jsonl"}"' if held_out else "",
     }  # fmt: skip
-    config.write_text(_TOML.format(**settings))
+    write_text(config, _TOML.format(**settings))
     return config
 
 
@@ -108,7 +109,7 @@ def toy(seed: int = 0) -> ACTalkerPipeline:
             control=ControlConfig(residual=True, state=4, expand=1),
         )
     )  # fmt: skip
-    sampler = SamplerConfig(schedule=ScheduleConfig(steps=8), window=8, shift=3, circular=False)
+    sampler = SamplerConfig(schedule=ScheduleConfig(steps=4), window=8, shift=3, circular=False)
     codec = PatchCodec(PatchCodecConfig(patch=_PATCH))
     return ACTalkerPipeline(unet, codec, conditioner, PipelineConfig(masks="paper", sampler=sampler))
 
@@ -133,7 +134,7 @@ ema = 0.99
 steps = {steps}
 batch = 1
 frames = 8
-accumulation = 2
+accumulation = 1
 lr = 1e-3
 lr_end = 1e-4
 """

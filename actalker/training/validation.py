@@ -15,6 +15,7 @@ from torch import Tensor
 from actalker.errors import InputError
 from actalker.gates import GATES
 from actalker.media import write_video
+from actalker.reading import shown
 from actalker.training.config import TrainConfig
 from actalker.training.data import FPS, WindowSampler, step_generator
 from actalker.training.loop import sample
@@ -90,7 +91,12 @@ def validate(
         with tempfile.TemporaryDirectory() as place:
             pairs = _pairs(Path(place), truth, result, frames, fps, sound) if scores else ([], [])
             for score, measure in scores.items():
-                found = measure(*pairs)
+                try:
+                    found = measure(*pairs)
+                except Exception as error:  # somebody else's code; days of training are worth more
+                    said = shown(" ".join(str(error).split())[:300])
+                    print(f"step {step}: score {score} failed: {type(error).__name__}: {said}", flush=True)
+                    continue
                 numbers |= {f"{score}/{key}/{gates.name}": float(value) for key, value in found.items()}
     return numbers
 

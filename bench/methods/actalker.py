@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from bench.core.errors import MissingError
 from bench.core.keys import file_digest
@@ -26,6 +28,8 @@ GATES = ("audio", "visual", "audio+visual")
 READY = "ready"
 _MODEL = "ACTALKER_MODEL"
 _INDEX = "model_index.json"
+_SMALL = 2**30
+"""Bytes of weights below which a model needs no GPU; at full size the UNet alone has 3.5 GB."""
 
 
 def _package() -> Path:
@@ -75,14 +79,15 @@ def _animate(
     pipeline: ACTalkerPipeline, sample: Sample, gate: Gate, seed: int, settings: Mapping[str, Any]
 ) -> Video:
     fps = pipeline.config.fps
+    count = math.ceil(sample.frames * fps / sample.fps)
     scales = {k.removeprefix("guidance_"): v for k, v in settings.items() if k.startswith("guidance_")}
     clip = pipeline(
         sample.image,
-        audio=sample.audio,
+        audio=_lasting(sample.audio, count / fps, 2 / fps) if gate.audio else None,
         video=sample.video,
         gate=gate.name,
         seed=seed,
-        frames=math.ceil(sample.frames * fps / sample.fps),
+        frames=count,
         shortest=True,
         steps=settings.get("steps"),
         masks=settings.get("masks"),
@@ -94,6 +99,21 @@ def _animate(
         fps=clip.fps,
         heard=segment_ends(clip.count, config.segment_frames, config.segment_overlap),
     )
+
+
+def _lasting(audio: Path | None, seconds: float, most: float) -> Any:
+    """Return the sound, with silence behind it where at most `most` of `seconds` are missing.
+
+    Clips end with their last frame, which a model with a lower rate shows longer.
+    """
+    from actalker.components import SAMPLE_RATE
+    from actalker.media import read_audio
+
+    if audio is None:
+        return None
+    waveform = read_audio(audio)
+    missing = math.ceil(seconds * SAMPLE_RATE) - len(waveform)
+    return np.pad(waveform, (0, missing)) if 0 < missing <= most * SAMPLE_RATE else waveform
 
 
 def segment_ends(count: int, frames: int, overlap: int) -> list[int]:
@@ -201,6 +221,24 @@ def model_folder() -> Path:
     return Path(chosen).expanduser() if chosen else Home().path / "models" / "actalker"
 
 
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a worker needs for a model, by the size of its weights: a toy runs on a CPU."""
+
+    gpus: float = 1.0
+    memory_gb: float = 22.0
+    seconds_per_frame: float = 4.0
+
+    @classmethod
+    def of(cls, folder: Path) -> Needs:
+        """Return what the model in a folder needs; a full-size one where there is none yet."""
+        size = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
+        return cls(gpus=0.0, memory_gb=4.0, seconds_per_frame=0.1) if 0 < size < _SMALL else cls()
+
+
+_NEEDS = Needs.of(model_folder())
+
+
 class FullACTalker:
     """A full-size ACTalker, from a folder written by `python -m actalker convert` or by training."""
 
@@ -211,9 +249,9 @@ class FullACTalker:
         kind="model",
         domains=("real",),
         weights=_weights(model_folder()),
-        gpus=1.0,
-        memory_gb=22.0,
-        seconds_per_frame=4.0,
+        gpus=_NEEDS.gpus,
+        memory_gb=_NEEDS.memory_gb,
+        seconds_per_frame=_NEEDS.seconds_per_frame,
         summary="ACTalker, full size, from a converted or trained model folder",
         options=_OPTIONS,
     )

@@ -1,12 +1,16 @@
-"""Ray Train: two CPU workers share one model, survive a death, and hand over to one process."""
+"""Ray Train: two CPU workers share one model, survive a death, and hand over to one process.
+
+The job runs in a process of its own, as a user starts it: what other tests left of their Rays in this one, such as
+handles and settings that Ray reads once per process, cannot meet it.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
+import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,27 +26,6 @@ from actalker.training.command import train  # noqa: E402
 from actalker.training.config import PhaseConfig, TrainConfig  # noqa: E402
 
 pytestmark = [pytest.mark.ray, pytest.mark.long, pytest.mark.xdist_group("ray")]
-
-
-@pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A Ray of its own with two CPUs; the classes of these tests travel to its workers by value."""
-    if ray.is_initialized():
-        pytest.skip("another test's Ray is running in this process")
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    ray.init(
-        address="local", num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level="ERROR",
-        object_store_memory=100 * 2**20,
-    )  # fmt: skip
-    modules = (tiny, sys.modules[__name__])
-    for module in modules:
-        ray.cloudpickle.register_pickle_by_value(module)
-    yield
-    for module in modules:
-        ray.cloudpickle.unregister_pickle_by_value(module)
-    ray.shutdown()
 
 
 class DiesOnce(tiny.TinySystem):
@@ -74,11 +57,31 @@ def logged(folder: Path) -> dict[int, float]:
     return {line["step"]: line["loss"] for line in lines}
 
 
-def test_a_killed_worker_changes_nothing_and_one_process_continues(tmp_path: Path, cluster: None) -> None:
+def train_disturbed(out: Path) -> None:
+    """Train on a Ray of its own with two workers, of which one is killed."""
+    from bench.execute.reaper import Reaper
+
+    reaper = Reaper()  # nothing of this Ray outlives the process, not even when it is killed
+    ray.init(
+        address="local", num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level="ERROR",
+        object_store_memory=100 * 2**20,
+    )  # fmt: skip
+    ray.cloudpickle.register_pickle_by_value(tiny)  # as this file's classes, which lie in __main__
+    try:
+        train(settings(out, workers=2, max_steps=4), tiny.clips(), lambda config: DiesOnce(config.run.out))
+    finally:
+        ray.shutdown()
+        reaper.close()
+
+
+def test_a_killed_worker_changes_nothing_and_one_process_continues(tmp_path: Path) -> None:
     """Two workers, one of them killed with SIGKILL, then one process: the losses of an undisturbed run."""
     train(settings(tmp_path / "alone"), tiny.clips(), lambda config: tiny.TinySystem())
-    disturbed = settings(tmp_path / "killed", workers=2, max_steps=4)
-    train(disturbed, tiny.clips(), lambda config: DiesOnce(config.run.out))
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    environment |= {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, __file__, str(tmp_path / "killed")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=420)
+    assert done.returncode == 0, done.stderr[-4000:]
     undisturbed = logged(tmp_path / "alone")
     assert (tmp_path / "killed" / "died").exists()
     assert (tmp_path / "killed" / "model" / "unet" / "model.safetensors").is_file()
@@ -86,3 +89,7 @@ def test_a_killed_worker_changes_nothing_and_one_process_continues(tmp_path: Pat
     assert before == pytest.approx({step: undisturbed[step] for step in (1, 2, 3, 4)}, rel=1e-6, abs=1e-6)
     train(settings(tmp_path / "killed"), tiny.clips(), lambda config: tiny.TinySystem())
     assert logged(tmp_path / "killed") == pytest.approx(undisturbed, rel=1e-6, abs=1e-6)
+
+
+if __name__ == "__main__":
+    train_disturbed(Path(sys.argv[1]))

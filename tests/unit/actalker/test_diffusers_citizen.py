@@ -22,6 +22,14 @@ from actalker.schedule import ScheduleConfig
 from actalker.unet import ACTalkerUNet, UNetConfig
 
 
+@pytest.fixture
+def tiny_pipeline(tiny_pipeline):
+    """Without the window of padding, which more than doubles the work and means nothing to these tests."""
+    settings = tiny_pipeline.config
+    tiny_pipeline.config = replace(settings, sampler=replace(settings.sampler, circular=False))
+    return tiny_pipeline
+
+
 def clip(pipeline, *args, **kwargs) -> np.ndarray:
     return np.stack(list(pipeline(*args, **{"frames": 2, **kwargs})))
 
@@ -141,7 +149,7 @@ def test_moving_follows_torch(tiny_pipeline):
     pipeline = ACTalkerPipeline(unet, codec, conditioner, tiny_pipeline.config)
     assert pipeline.to(torch.bfloat16).dtype == torch.bfloat16
     assert pipeline.to("cpu").dtype == torch.bfloat16
-    assert pipeline.to(device="cpu", dtype=torch.float32).dtype == torch.float32
+    assert pipeline.to(device="cpu", dtype=torch.float32, silence_dtype_warnings=True).dtype == torch.float32
 
 
 def test_offloading_brings_each_part_only_while_it_works(tiny_pipeline, portrait, speech, monkeypatch):
@@ -188,6 +196,38 @@ def test_ids_are_fetched_and_folders_are_not(tiny_pipeline, tmp_path, monkeypatc
     tiny_pipeline.save_pretrained(tmp_path / "model")
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, **o: str(tmp_path / "model"))
     assert ACTalkerPipeline.from_pretrained("someone/talker", "cpu").config == tiny_pipeline.config
+
+
+def test_parts_may_be_given_when_a_model_is_loaded(tiny_pipeline, tmp_path, storable_parts):
+    tiny_pipeline.save_pretrained(tmp_path)
+    unipc = diffusers.UniPCMultistepScheduler.from_config(tiny_pipeline.scheduler.config)
+    loaded = ACTalkerPipeline.from_pretrained(
+        tmp_path, "cpu", unet=tiny_pipeline.unet, scheduler=unipc, use_safetensors=True
+    )
+    assert loaded.unet is tiny_pipeline.unet and loaded.scheduler is unipc
+    assert loaded.codec is not tiny_pipeline.codec
+    again = ACTalkerPipeline.from_pipe(loaded, codec=tiny_pipeline.codec)
+    assert (again.unet, again.codec, again.scheduler) == (loaded.unet, tiny_pipeline.codec, unipc)
+    assert again.config == loaded.config
+    with pytest.raises(InputError, match="knows no torchdtype"):
+        ACTalkerPipeline.from_pretrained(tmp_path, torchdtype=torch.float16)
+
+
+def test_storing_writes_into_the_folder_and_not_where_a_link_leads(
+    tiny_pipeline, portrait, speech, tmp_path, storable_parts
+):
+    foreign = tmp_path / "foreign"
+    foreign.write_text("mine")
+    (tmp_path / "model" / "unet").mkdir(parents=True)
+    links = [
+        tmp_path / "model" / name for name in ("model_index.json", "unet/model.safetensors", "unet/config.json")
+    ]
+    for link in links:
+        link.symlink_to(foreign)
+    tiny_pipeline.save_pretrained(tmp_path / "model")
+    assert foreign.read_text() == "mine" and not any(link.is_symlink() for link in links)
+    loaded = ACTalkerPipeline.from_pretrained(tmp_path / "model", "cpu")
+    assert np.array_equal(*(clip(p, portrait, speech, face=(10, 10, 30, 40)) for p in (loaded, tiny_pipeline)))
 
 
 def test_given_noise_levels_are_the_steps(tiny_pipeline, portrait, speech):
@@ -291,6 +331,8 @@ def test_tiles_of_the_decoder_blend_to_the_whole(shape):
 def test_slicing_and_tiling_are_settings(tiny_pipeline, portrait, speech):
     tiny_pipeline.enable_vae_slicing()
     assert tiny_pipeline.config.decode_chunk == 1
+    tiny_pipeline.disable_vae_slicing()
+    assert tiny_pipeline.config.decode_chunk == 4
     with pytest.raises(InputError, match="no tiles"):
         tiny_pipeline.enable_vae_tiling()
     svd = ACTalkerPipeline(tiny_pipeline.unet, SVDCodec(diffusers.AutoencoderKLTemporalDecoder(
@@ -298,6 +340,8 @@ def test_slicing_and_tiling_are_settings(tiny_pipeline, portrait, speech):
     )), tiny_pipeline.conditioner)  # fmt: skip
     svd.enable_vae_tiling(16)
     assert svd.codec.tile == 16 and svd.vae is svd.codec.vae
+    svd.disable_vae_tiling()
+    assert svd.codec.tile is None
 
 
 def test_low_rank_adaptations_are_trained_stored_and_merged(tmp_path, tiny_pipeline):

@@ -14,7 +14,7 @@ import tiny_system as tiny
 import torch
 
 from actalker.errors import CheckpointError, InputError, MissingPackageError
-from actalker.training import validation
+from actalker.training import command, validation
 from actalker.training.command import build_system, describe, export, train
 from actalker.training.config import DataConfig
 
@@ -154,7 +154,7 @@ def test_a_dry_run_says_what_would_happen(tmp_path):
     assert not (tmp_path / "checkpoints").exists()
 
 
-def test_validation_clips_have_the_models_rate_and_sound(tmp_path, monkeypatch):
+def test_validation_clips_have_the_models_rate_and_sound(tmp_path, monkeypatch, capsys):
     from actalker import media
 
     class Sounding(tiny.TinyPreparation):
@@ -176,22 +176,28 @@ def test_validation_clips_have_the_models_rate_and_sound(tmp_path, monkeypatch):
         asked.append((len(truth), len(made), media.video_length(made[0], 12.5), len(media.read_audio(truth[0]))))
         return {"offset": 2.5}
 
-    monkeypatch.setattr(validation, "find_scores", lambda names: dict.fromkeys(names, score))
+    def broken(truth, made):
+        raise RuntimeError("no such face")
+
+    for module in (validation, command):
+        monkeypatch.setattr(module, "find_scores", lambda names: {"mine": score, "broken": broken})
     manifest = write_manifest(tmp_path)
-    config = tiny.config(tmp_path / "out", steps=2, validate_every=2, scores=("mine",))
+    config = tiny.config(tmp_path / "out", steps=2, validate_every=2, scores=("mine", "broken"))
     config = replace(config, data=DataConfig(train=manifest, validation=manifest))
     train(config, build=lambda _: System())
     (checks,) = [line for line in lines(tmp_path / "out") if "validation/audio" in line]
     assert checks["mine/offset/audio+visual"] == 2.5 and len(asked) == 3
+    assert "score broken failed: RuntimeError: no such face" in capsys.readouterr().out
     assert asked[0][:3] == (2, 2, 3) and asked[0][3] >= 0.2 * 16_000
     clip = tmp_path / "out" / "clips" / "0000002_audio.mp4"
     assert media.frame_duration(clip) == pytest.approx(1 / 12.5)
     assert abs(media.read_audio(clip)).max() > 0.1
 
 
-def test_unknown_scores_are_named():
+def test_unknown_scores_are_named_before_anything_is_trained(tmp_path):
     with pytest.raises(InputError, match="no installed package offers the scores nothing"):
-        validation.find_scores(("nothing",))
+        train(tiny.config(tmp_path / "run", scores=("nothing",)), tiny.clips(), build)
+    assert not (tmp_path / "run").exists()
 
 
 def test_wandb_is_optional(tmp_path, monkeypatch):
@@ -201,13 +207,19 @@ def test_wandb_is_optional(tmp_path, monkeypatch):
 
 
 def test_wandb_gets_every_number(tmp_path, monkeypatch):
-    logged = []
-    fake = SimpleNamespace(
-        init=lambda **options: SimpleNamespace(
+    logged, begun = [], []
+
+    def init(**options):
+        begun.append(options)
+        return SimpleNamespace(
             log=lambda numbers, step: logged.append((step, numbers)), finish=lambda: logged.append("done")
         )
-    )
-    monkeypatch.setitem(sys.modules, "wandb", fake)
-    train(tiny.config(tmp_path, wandb="project", log_every=3), tiny.clips(), build)
-    assert [entry[0] for entry in logged[:2]] == [3, 6] and logged[-1] == "done"
-    assert "loss" in logged[0][1]
+
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init))
+    config = tiny.config(tmp_path / "a" / "run", wandb="project", log_every=3, max_steps=3)
+    train(config, tiny.clips(), build)
+    assert logged[0][0] == 3 and logged[-1] == "done" and "loss" in logged[0][1]
+    train(replace(config, run=replace(config.run, max_steps=4)), tiny.clips(), build)
+    train(tiny.config(tmp_path / "b" / "run", wandb="project", max_steps=1), tiny.clips(), build)
+    first, continued, other = (options["id"] for options in begun)
+    assert first == continued != other  # runs in folders of one name are two

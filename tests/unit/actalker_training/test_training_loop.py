@@ -13,11 +13,12 @@ import pytest
 import tiny_system as tiny
 import torch
 
-from actalker.errors import CheckpointError
+from actalker.errors import CheckpointError, DivergedError
 from actalker.gates import GATES, Gates
 from actalker.training.command import train
 from actalker.training.config import GatesConfig, PhaseConfig
 from actalker.training.data import step_generator
+from actalker.training.distributed import run_as_worker
 from actalker.training.ema import Ema
 from actalker.training.loop import Trainer, draw_gates, learning_rate, sample
 
@@ -160,6 +161,33 @@ def test_mixed_precision_trains(tmp_path, precision):
     assert 0 < numbers["loss"] < 10
 
 
+def test_infinite_gradients_end_the_run_before_they_reach_the_weights(tmp_path):
+    t = trainer(tmp_path)
+    before = {name: value.clone() for name, value in t.parts.state_dict().items()}
+    t.call = lambda *given: t.parts(*given) * float("inf")
+    with pytest.raises(DivergedError, match="step 1 are not finite"):
+        t.train_step()
+    assert t.step == 0 and all(torch.equal(value, before[n]) for n, value in t.parts.state_dict().items())
+
+
+def test_workers_wait_for_one_that_prepares_longer(tmp_path, monkeypatch):
+    """torch gives up after ten minutes on GPUs."""
+    waits = []
+
+    def work(*given):
+        backend = torch.distributed.group.WORLD._get_backend(CPU)
+        waits.append(backend.options._timeout.total_seconds())
+        assert given[3:5] == (0, 1)
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    for name, value in {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": 1, "RANK": 0}.items():
+        monkeypatch.setenv(name, str(value))
+    run_as_worker(tiny.config(tmp_path, device="cpu"), work, None, None)
+    assert waits[0] >= 6 * 3600 and not torch.distributed.is_initialized()
+
+
 def test_every_worker_stops_when_one_is_late(tmp_path, monkeypatch):
     from actalker.training import loop
 
@@ -171,7 +199,7 @@ def test_every_worker_stops_when_one_is_late(tmp_path, monkeypatch):
 
 
 WORKER = """
-import sys; sys.path[:0] = PATH
+import os, sys; sys.path[:0] = PATH
 from dataclasses import replace
 from pathlib import Path
 import torch
@@ -179,9 +207,12 @@ import tiny_system as tiny
 from actalker.training import command
 from actalker.training.config import PhaseConfig
 torch.set_num_threads(1)
-config = tiny.config(Path(sys.argv[1]), log_every=1, checkpoint_every=2, shard=sys.argv[2] == "shard", max_steps=2)
-config = replace(config, phases=(PhaseConfig(steps=3, batch=2, frames=2, accumulation=3, lr=1e-2),))
-command.train(config, tiny.clips(), lambda _: tiny.TinySystem())
+for how, port in (("copy", PORTS[0]), ("shard", PORTS[1])):
+    os.environ["MASTER_PORT"] = str(port)
+    out = Path(sys.argv[1]) / how
+    config = tiny.config(out, log_every=1, checkpoint_every=2, shard=how == "shard", max_steps=2)
+    config = replace(config, phases=(PhaseConfig(steps=3, batch=2, frames=2, accumulation=3, lr=1e-2),))
+    command.train(config, tiny.clips(), lambda _: tiny.TinySystem())
 """
 
 
@@ -204,27 +235,36 @@ def losses_of_one(tmp_path_factory):
     return train_alone(tmp_path_factory.mktemp("one"))
 
 
-@pytest.mark.parametrize("how", ["copy", "shard"])
-def test_two_workers_train_what_one_does_and_one_continues(tmp_path, losses_of_one, how):
-    """Three micro-batches on two workers, then on one: the same losses, per gate, as one worker throughout."""
-    script = tmp_path / "worker.py"
-    script.write_text(WORKER.replace("PATH", repr(sys.path)))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+@pytest.fixture(scope="module")
+def runs_of_two(tmp_path_factory):
+    """Runs of two workers, by copies and by shards: both in one pair of processes."""
+    folder = tmp_path_factory.mktemp("two")
+    with socket.socket() as one, socket.socket() as other:
+        for free in (one, other):
+            free.bind(("127.0.0.1", 0))
+        ports = [free.getsockname()[1] for free in (one, other)]
+    script = folder / "worker.py"
+    script.write_text(WORKER.replace("PATH", repr(sys.path)).replace("PORTS", repr(ports)))
+    shared = {"MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
     workers = []
     try:
         for rank in ("0", "1"):
             own = {**os.environ, **shared, "RANK": rank, "LOCAL_RANK": rank}  # as torchrun sets them
-            workers.append(subprocess.Popen([sys.executable, str(script), str(tmp_path / "two"), how], env=own))
+            workers.append(subprocess.Popen([sys.executable, str(script), str(folder)], env=own))
         assert [worker.wait(300) for worker in workers] == [0, 0]
     finally:
         for worker in workers:
             worker.kill()
-    assert (tmp_path / "two" / "model" / "unet" / "model.safetensors").is_file()
-    assert [line["step"] for line in losses(tmp_path / "two")] == [1, 2]
-    two = train_alone(tmp_path / "two")
+    return folder
+
+
+@pytest.mark.parametrize("how", ["copy", "shard"])
+def test_two_workers_train_what_one_does_and_one_continues(runs_of_two, losses_of_one, how):
+    """Three micro-batches on two workers, then on one: the same losses, per gate, as one worker throughout."""
+    run = runs_of_two / how
+    assert (run / "model" / "unet" / "model.safetensors").is_file()
+    assert [line["step"] for line in losses(run)] == [1, 2]
+    two = train_alone(run)
     assert [line["step"] for line in two] == [1, 2, 3]
     for mine, theirs in zip(losses_of_one, two, strict=True):
         assert mine == pytest.approx(theirs, rel=1e-6, abs=1e-6)

@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,9 @@ import pytest
 
 import bench.methods.actalker as adapter
 from actalker.embedded import FOLDER
+from actalker.errors import InputError
+from actalker.generated import Generated
+from actalker.pipeline import PipelineConfig
 from bench import report
 from bench.catalogue import find_method, require_ready, state
 from bench.core.errors import ExitCode, MissingError
@@ -111,3 +115,37 @@ def test_the_papers_ablation_table_has_a_row_for_each_gate_of_each_ablation(fake
     assert {(row.label, row.gate) for row in table.rows} == {
         (name, gate) for name in ("actalker", *ABLATIONS) for gate in gates
     }
+
+
+def test_only_a_large_model_asks_for_a_gpu(tmp_path):
+    """A toy trained on a machine without a GPU is made there."""
+    assert adapter.Needs.of(tmp_path).gpus == 1
+    weights = tmp_path / "unet" / "model.safetensors"
+    weights.parent.mkdir()
+    weights.write_bytes(b"toy")
+    assert adapter.Needs.of(tmp_path).gpus == 0
+    with weights.open("r+b") as file:
+        file.truncate(3 * 2**30)  # takes no space
+    assert adapter.Needs.of(tmp_path).gpus == 1
+
+
+def test_a_clip_whose_sound_ends_with_its_last_frame_is_made_at_a_lower_rate(tmp_path):
+    """Its 15 frames at 25 fps are 8 at 12.5, and the last of these ends after the sound."""
+    from actalker.request import as_waveform, frame_count
+
+    write_wav(tmp_path / "a.wav", np.random.default_rng(1).integers(-9000, 9000, 15 * 640 - 99, dtype=np.int16))
+    sample = Sample("d", "s", "x", "x", tmp_path / "i.png", tmp_path / "a.wav", None, None, 15)
+    made = []
+
+    class Pipeline:
+        config = PipelineConfig(fps=12.5)
+
+        def __call__(self, image, audio, video, frames, **settings):
+            lengths = {"audio": int(len(as_waveform(audio)) / 16_000 * 12.5 + 1e-6)}
+            made.append(frame_count(frames, lengths, 12.5, settings["shortest"]))
+            return Generated(iter(()), made[-1], 12.5, 8, 8)
+
+    adapter._animate(Pipeline(), sample, GATES["audio"], 0, {})
+    assert made == [8]
+    with pytest.raises(InputError, match="pass a longer audio"):  # as much silence would be no small rounding
+        adapter._animate(Pipeline(), replace(sample, frames=40), GATES["audio"], 0, {})
