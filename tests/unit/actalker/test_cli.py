@@ -55,7 +55,7 @@ def test_bad_face_box(text):
 
 
 def test_an_expected_failure_is_one_paragraph(tmp_path, monkeypatch, capsys):
-    words = "generate --image x.png --audio x.wav --out y.mp4 --model".split()
+    words = ["generate", "--image", "x.png", "--audio", "x.wav", "--out", "y.mp4", "--model"]
     monkeypatch.setattr(sys, "argv", ["actalker", *words, str(tmp_path)])
     with pytest.raises(SystemExit) as ended:
         cli.main()
