@@ -48,8 +48,8 @@ class MediaPipeFaces:
             raise MissingPackageError(
                 f"finding faces needs MediaPipe's model file {MODEL_NAME}"
                 + (f"; {model} is not there" if model else ""),
-                f"Set {MODEL_VARIABLE} to its path (`bench prepare --metrics expr` fetches it), or, to generate, give "
-                "the portrait's face box: --face x1,y1,x2,y2.",
+                f"Set {MODEL_VARIABLE} to its path (`bench prepare --metrics expr` fetches it), or, to generate, "
+                "give the portrait's face box: --face x1,y1,x2,y2.",
             )
         os.environ.setdefault("GLOG_minloglevel", "2")
         try:
