@@ -181,6 +181,10 @@ def _work(
         held_out = prepare_all(Manifest(data.validation), system.preparation, config.cache, **workers)
         validation = WindowSampler(held_out, system.preparation)
     sampler = WindowSampler(features, system.preparation)
+    for phase in config.phases:
+        sampler.require(phase.frames)
+    if validation is not None:
+        validation.require(config.phases[-1].frames)
     trainer = Trainer(config, system.parts, sampler, device, rank, wrap, world)
     continued = trainer.load(run.out)
     log = Log(run.out, trainer.step, config) if first else None

@@ -240,6 +240,14 @@ class WindowSampler:
                 chosen.append(clip)
         return self.preparation.window([self.features[i] for i in chosen], frames, gates, generator)
 
+    def require(self, frames: int) -> None:
+        """Say now whether windows of `frames` frames can be drawn.
+
+        Raises:
+            InputError: no clip is long enough.
+        """
+        self._buckets(frames)
+
     def _buckets(self, frames: int) -> tuple[list[list[int]], list[int]]:
         """Clips of at least `frames` frames by picture size, and how many lie in the buckets up to each."""
         if frames not in self._eligible:

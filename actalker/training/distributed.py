@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,6 +24,8 @@ from actalker.training.data import ClipSource
 Wrap = Callable[[nn.Module], nn.Module]
 Work = Callable[[TrainConfig, ClipSource | None, Any, int, int, torch.device, Wrap | None], None]
 
+_PASSED_ON = ("ACTALKER_", "BENCH_VALIDATION_")
+"""Beginnings of the environment variables that workers on other machines need, too."""
 PATIENCE = timedelta(hours=12)
 """How long workers wait for each other: one prepares more clips than the rest, or validates. torch's own limits of
 10 and 30 minutes are there to notice workers that died, which Ray and torchrun do."""
@@ -88,7 +92,8 @@ def run_on_ray(config: TrainConfig, work: Work, source: ClipSource | None, build
             "training on several workers needs Ray",
             "pip install 'ray[train]', start them with torchrun, or set workers = 0 in [run].",
         ) from error
-    gpus = config.run.gpus_per_worker
+    gpus, config = config.run.gpus_per_worker, absolute(config)
+    known = {name: value for name, value in os.environ.items() if name.startswith(_PASSED_ON)}
     trainer = TorchTrainer(
         _worker,
         train_loop_config={"config": config, "work": work, "source": source, "build": build},
@@ -102,11 +107,28 @@ def run_on_ray(config: TrainConfig, work: Work, source: ClipSource | None, build
         ),
         run_config=RunConfig(
             name="actalker",
-            storage_path=str(config.run.out.resolve() / "ray"),
+            storage_path=str(config.run.out / "ray"),
             failure_config=FailureConfig(max_failures=config.run.max_failures),
+            worker_runtime_env={"env_vars": known} if known else None,
         ),
     )
     trainer.fit()
+
+
+def absolute(config: TrainConfig) -> TrainConfig:
+    """The same run from any working directory."""
+    kind, separator, folder = config.model.rpartition(":")  # as in `embedded:FOLDER`
+    data = {
+        name: path.resolve()
+        for name in ("train", "validation", "cache")
+        if (path := getattr(config.data, name)) != Path()
+    }
+    return replace(
+        config,
+        model=f"{kind}{separator}{Path(folder).resolve() if Path(folder).is_dir() else folder}",
+        data=replace(config.data, **data),
+        run=replace(config.run, out=config.run.out.resolve()),
+    )
 
 
 def _worker(settings: dict[str, Any]) -> None:

@@ -28,11 +28,15 @@ from actalker.training.config import PhaseConfig, TrainConfig  # noqa: E402
 pytestmark = [pytest.mark.ray, pytest.mark.long, pytest.mark.xdist_group("ray")]
 
 
+MARK = "known to the workers"
+
+
 class DiesOnce(tiny.TinySystem):
     """The second worker is killed as soon as the first checkpoint is whole."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
+        assert os.environ.get("ACTALKER_FACE_LANDMARKER") == MARK
         forward, mark = self.parts.forward, folder / "died"
 
         def watched(*args: object) -> torch.Tensor:
@@ -66,6 +70,7 @@ def train_disturbed(out: Path) -> None:
         address="local", num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level="ERROR",
         object_store_memory=100 * 2**20,
     )  # fmt: skip
+    os.environ["ACTALKER_FACE_LANDMARKER"] = MARK  # after the start, so that no worker simply inherits it
     ray.cloudpickle.register_pickle_by_value(tiny)  # as this file's classes, which lie in __main__
     try:
         train(settings(out, workers=2, max_steps=4), tiny.clips(), lambda config: DiesOnce(config.run.out))
@@ -79,8 +84,10 @@ def test_a_killed_worker_changes_nothing_and_one_process_continues(tmp_path: Pat
     train(settings(tmp_path / "alone"), tiny.clips(), lambda config: tiny.TinySystem())
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     environment |= {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, __file__, str(tmp_path / "killed")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=420)
+    command = [sys.executable, str(Path(__file__).resolve()), "killed"]
+    done = subprocess.run(
+        command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=420
+    )  # workers have another working directory
     assert done.returncode == 0, done.stderr[-4000:]
     undisturbed = logged(tmp_path / "alone")
     assert (tmp_path / "killed" / "died").exists()

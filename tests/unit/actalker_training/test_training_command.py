@@ -200,6 +200,19 @@ def test_unknown_scores_are_named_before_anything_is_trained(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("held_out", [False, True])
+def test_clips_too_short_for_a_later_phase_are_named_before_the_first(tmp_path, held_out):
+    manifest = write_manifest(tmp_path)
+    short = tmp_path / "short.jsonl"
+    np.savez(tmp_path / "short.npz", frames=tiny.clips()[0].frames[:2], audio=tiny.clips()[0].audio[: 2 * 640])
+    short.write_text('{"clip": "short.npz"}')
+    config = tiny.config(tmp_path / "run", validate_every=6)
+    data = DataConfig(train=manifest if held_out else short, validation=short if held_out else manifest)
+    with pytest.raises(InputError, match="no training clip has 3 frames"):
+        train(replace(config, data=data), build=build)
+    assert not (tmp_path / "run" / "log.jsonl").exists()
+
+
 def test_wandb_is_optional(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(MissingPackageError, match="wandb"):
