@@ -45,6 +45,12 @@ def learning_rate(phase: PhaseConfig, step: int, warm_up: int) -> float:
     return decayed * min(1.0, (step + 1) / max(1, warm_up))
 
 
+def autocast(config: TrainConfig, device: torch.device) -> torch.autocast | nullcontext[None]:
+    """The mixed-precision context of a run."""
+    dtype = _AUTOCAST.get(config.run.precision)
+    return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
+
+
 def _attention(device: torch.device) -> AbstractContextManager[Any]:
     """Plain attention on the CPU: over the short sequences of small models its backward pass is the faster one."""
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
@@ -193,7 +199,7 @@ class Trainer:
             slot, gates, window = batches[turn] if real else spare[-1]
             noise = step_generator(self.config.run.seed, self.step, slot, _NOISE)
             with self._gradients(exchange=turn == rounds - 1), _attention(self.device):
-                with self.autocast():
+                with autocast(self.config, self.device):
                     loss = self.call(window.to(self.device), gates, noise).mean()
                 weight = self.world / phase.accumulation if real else 0.0
                 self.scaler.scale(loss * weight).backward()
@@ -243,11 +249,6 @@ class Trainer:
         for parameter, size in zip(used, sizes.tolist(), strict=True):
             if size == 0:
                 parameter.grad = None
-
-    def autocast(self) -> torch.autocast | nullcontext[None]:
-        """The mixed-precision context of this run."""
-        dtype = _AUTOCAST.get(self.config.run.precision)
-        return nullcontext() if dtype is None else torch.autocast(self.device.type, dtype)
 
     def run(self, on_log: Callback, on_checkpoint: Callable[[int], None]) -> bool:
         """Train until the last step or the time limit; return True when the last step was made.

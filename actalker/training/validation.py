@@ -18,7 +18,7 @@ from actalker.media import write_video
 from actalker.reading import shown
 from actalker.training.config import TrainConfig
 from actalker.training.data import FPS, WindowSampler, step_generator
-from actalker.training.loop import sample
+from actalker.training.loop import autocast, sample
 
 ENTRY_POINTS = "actalker.validation"
 Score = Callable[[Sequence[Path], Sequence[Path]], Mapping[str, float]]
@@ -76,7 +76,8 @@ def validate(
     for gates in GATES.values():
         generator = step_generator(config.run.seed, 0, 0, _STREAM)
         window = sampler.draw(config.run.validation_clips, frames, gates, generator).to(device)
-        made = sample(system.parts, window, gates, generator)
+        with autocast(config, device):
+            made = sample(system.parts, window, gates, generator)
         if not write:
             continue
         latents = (window.clean, window.reference.expand_as(made), made)

@@ -17,6 +17,7 @@ from actalker.errors import CheckpointError, InputError, MissingPackageError
 from actalker.training import command, validation
 from actalker.training.command import build_system, describe, export, train
 from actalker.training.config import DataConfig
+from actalker.training.loop import sample
 
 
 def write_manifest(folder):
@@ -192,6 +193,21 @@ def test_validation_clips_have_the_models_rate_and_sound(tmp_path, monkeypatch, 
     clip = tmp_path / "out" / "clips" / "0000002_audio.mp4"
     assert media.frame_duration(clip) == pytest.approx(1 / 12.5)
     assert abs(media.read_audio(clip)).max() > 0.1
+
+
+def test_validation_computes_in_the_runs_precision(tmp_path, monkeypatch):
+    seen = []
+
+    def watched(*given):
+        seen.append(torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None)
+        return sample(*given)
+
+    monkeypatch.setattr(validation, "sample", watched)
+    for precision in ("bf16", "fp32"):
+        validation.validate(
+            tiny.config(tmp_path, precision=precision), tiny.TinySystem(), tiny.sampler(), 1, torch.device("cpu")
+        )
+    assert seen == [torch.bfloat16] * 3 + [None] * 3
 
 
 def test_unknown_scores_are_named_before_anything_is_trained(tmp_path):
