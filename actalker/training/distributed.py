@@ -94,6 +94,7 @@ def run_on_ray(config: TrainConfig, work: Work, source: ClipSource | None, build
         ) from error
     gpus, config = config.run.gpus_per_worker, absolute(config)
     known = {name: value for name, value in os.environ.items() if name.startswith(_PASSED_ON)}
+    environment: dict[str, Any] = {"worker_runtime_env": {"env_vars": known}} if known else {}
     trainer = TorchTrainer(
         _worker,
         train_loop_config={"config": config, "work": work, "source": source, "build": build},
@@ -109,7 +110,7 @@ def run_on_ray(config: TrainConfig, work: Work, source: ClipSource | None, build
             name="actalker",
             storage_path=str(config.run.out / "ray"),
             failure_config=FailureConfig(max_failures=config.run.max_failures),
-            worker_runtime_env={"env_vars": known} if known else None,
+            **environment,
         ),
     )
     trainer.fit()
