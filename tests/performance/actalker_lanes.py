@@ -4,7 +4,7 @@ On the embedded model, which by itself takes one step without guidance, where no
 leave out. It is asked for more steps and the released guidance scales; every option is compared with that. Its
 noise levels are those of straight paths, in (0, 1]: half of the steps stand for the ten sigmas of the full model.
 
-With `--random`: on a UNet of the full model's four levels, layers and schedule with random weights, at a fifth of
+With `--random`: on a UNet of the full model's four levels, layers and schedule with random weights, at a tenth of
 its width, as full width takes a CPU hours. It says what arithmetic does to latents, and nothing about pictures.
 """
 
@@ -32,8 +32,8 @@ from bench.core import numerics
 from bench.data.splits import load_split
 from bench.store.home import Home
 
-FIFTH = UNetConfig(
-    channels=(64, 128, 256, 256), heads=(1, 2, 4, 4), condition=256, control=ControlConfig(residual=True)
+TENTH = UNetConfig(
+    channels=(32, 64, 128, 128), heads=(1, 2, 4, 4), condition=128, control=ControlConfig(residual=True)
 )
 """The full model's levels and layers, narrower."""
 TEN = AysSchedules["StableDiffusionVideoSigmas"][:-1]
@@ -80,10 +80,10 @@ def on_the_embedded_model(samples: int, frames: int, steps: int) -> None:
         compare(lanes, describe)
 
 
-def on_random_weights(frames: int, side: int = 16) -> None:
+def on_random_weights(frames: int, side: int = 8) -> None:
     torch.manual_seed(0)
-    unet = ACTalkerUNet(FIFTH).eval()
-    conditions = conditions_for("audio+visual", FIFTH, frames, side, 8, "cpu")
+    unet = ACTalkerUNet(TENTH).eval()
+    conditions = conditions_for("audio+visual", TENTH, frames, side, 8, "cpu")
 
     def latents(network: ACTalkerUNet = unet, circular: bool = True, **options: Any) -> torch.Tensor:
         plain = SamplerConfig(window=frames, shift=3, circular=circular)
