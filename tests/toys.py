@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,6 +54,19 @@ class Slow(Still):
         return super().generate(sample, gate, seed)
 
 
+class Noted(Still):
+    """Like Still; notes where and for what it begins, and takes as long as the notes' neighbour says."""
+
+    spec = MethodSpec("noted", "1", ("audio",), "classical")
+
+    def generate(self, sample: Sample, gate: Gate, seed: int) -> Video:
+        notes = Path(os.environ["TOY_MARKERS"])
+        with (notes / "begun").open("a") as file:
+            file.write(f"{platform.node()} {sample.id} {seed}\n")
+        time.sleep(float((notes / "seconds").read_text()))
+        return super().generate(sample, gate, seed)
+
+
 class HalfRate(Still):
     """Makes 12.5 fps, which the harness brings to 25."""
 
@@ -78,6 +92,8 @@ class Picky(Still):
             return Video([np.full((32, 32, 3), 90, np.uint8)] * 3)
         if number == 3:
             return Video([np.zeros((32, 32, 3), np.uint8)] * sample.frames)
+        if number == 4:
+            return None  # type: ignore[return-value]
         return super().generate(sample, gate, seed)
 
 

@@ -13,7 +13,7 @@ from bench.execute.tasks import BatchTask, GenerateTask, Outcome
 from bench.jobs.clips import commit_clip
 from bench.jobs.workshop import Workshop
 from bench.media.probe import Probe
-from bench.methods.base import BatchMethod, GenerationFailed
+from bench.methods.base import BatchMethod, GenerationFailed, Video
 
 
 def generate(shop: Workshop, task: GenerateTask, start: float) -> Outcome:
@@ -40,6 +40,12 @@ def generate(shop: Workshop, task: GenerateTask, start: float) -> Outcome:
             watch.begin()
             video = method.generate(task.sample, task.gate, task.seed)
             watch.end()
+            if not isinstance(video, Video):
+                raise GenerationFailed(
+                    Cause.METHOD,
+                    f"generate returned {'nothing' if video is None else type(video).__name__}, not a video.",
+                    "End it with: return bench.Video(frames)",
+                )
             sound = video.audio
             if sound is None and task.sound is not None:
                 sound = read_audio(task.sound)

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
-from bench.core.declaration import first_match, matches
+from bench.core.declaration import first_match, matches, parse_json
+from bench.core.errors import UsageError
 from bench.report.published import rows as published_rows
 from bench.report.recipes import ColumnSpec, Recipe, TableSpec
 from bench.report.table import Column, Footnote, Mark, Reason, Row, Section, Table, Value, told
@@ -302,10 +303,19 @@ def _notes(
     methods = summary.results.provenance.get("methods", {})
     shown = dict.fromkeys(e.cell.method for e in estimates)
     notes += [f"{m}: {methods[m]['note']}" for m in shown if methods.get(m, {}).get("note")]
-    machines = len(set(map(str, summary.results.provenance.get("hardware", ()))))
+    machines = len({_kind_of_machine(str(h)) for h in summary.results.provenance.get("hardware", ())})
     if machines > 1:
         notes.append(f"Made on {machines} kinds of machine, which may round differently; see the provenance.")
     return notes
+
+
+def _kind_of_machine(host: str) -> str:
+    """Return what a record says of a machine without its name: nodes of one kind round alike."""
+    try:
+        known = parse_json(host, dict[str, str], "a host")
+    except UsageError:
+        return host
+    return ", ".join(f"{k}={v}" for k, v in sorted(known.items()) if k != "node")
 
 
 def _sensitivity(summary: Summary, columns: Sequence[Column]) -> list[str]:

@@ -77,8 +77,11 @@ def check_cluster(address: str, home: Home) -> list[Check]:
         here = node_report(home.address, probe)
         nodes = [node for node in ray.nodes() if node["Alive"]]
         asked = [_ask(ray, node, home.address, probe) for node in nodes]  # all at once
-        ray.wait(asked, num_returns=len(asked), timeout=60)
-        return [_node(ray, node, answer, home, here) for node, answer in zip(nodes, asked, strict=True)]
+        answered = set(ray.wait(asked, num_returns=len(asked), timeout=60)[0])
+        return [
+            _node(ray, node, answer if answer in answered else None, home, here)
+            for node, answer in zip(nodes, asked, strict=True)
+        ]
 
 
 def _ask(ray: Any, node: dict[str, Any], home: str, probe: str) -> Any:
@@ -92,10 +95,10 @@ def _ask(ray: Any, node: dict[str, Any], home: str, probe: str) -> Any:
 
 def _node(ray: Any, node: dict[str, Any], answer: Any, home: Home, here: dict[str, Any]) -> Check:
     name = f"node {node['NodeManagerHostname']}"
-    try:
-        report = ray.get(answer, timeout=1)
-    except ray.exceptions.GetTimeoutError:
+    if answer is None:
         return Check(name, "failed", "did not answer within 60 s: it is busy, or cannot be reached")
+    try:
+        report = ray.get(answer)
     except ray.exceptions.RayError as error:
         return Check(name, "failed", f"cannot run our code: {str(error).strip().splitlines()[-1]}")
     if report["problem"]:

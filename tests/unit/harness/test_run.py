@@ -82,19 +82,22 @@ def test_a_lost_clip_is_made_again_and_nothing_else(split: Split, tmp_path: Path
 
 
 def test_failures_are_rows_and_do_not_stop_the_others(tmp_path: Path) -> None:
-    five = toys.make_split(tmp_path / "split", 5)
-    result = go(plan(five, "Picky"), tmp_path / "home")
+    six = toys.make_split(tmp_path / "split", 6)
+    result = go(plan(six, "Picky"), tmp_path / "home")
     table = rows(result)
     by_sample = table[table["column"] == "psnr"].set_index("sample")
-    assert list(by_sample["status"]) == ["error"] * 4 + ["ok"]
-    assert list(by_sample["reason"]) == ["method", "input", "method", "method", ""]
+    assert list(by_sample["status"]) == ["error"] * 5 + ["ok"]
+    assert list(by_sample["reason"]) == ["method", "input", "method", "method", "method", ""]
     details = by_sample["detail"]
     assert "cannot count to zero" in details["toy-0"]
     assert "no face in the picture" in details["toy-1"]
     assert "3 frames" in details["toy-2"] and "12 were expected" in details["toy-2"]
     assert "black" in details["toy-3"]
-    assert result.failed == 4
-    again = go(plan(five, "Picky"), tmp_path / "home")
+    assert (
+        "generate returned nothing, not a video" in details["toy-4"] and "return bench.Video" in details["toy-4"]
+    )
+    assert result.failed == 5
+    again = go(plan(six, "Picky"), tmp_path / "home")
     pd.testing.assert_frame_equal(numbers(result), numbers(again))
 
 

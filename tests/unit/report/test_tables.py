@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -286,6 +287,16 @@ def test_an_unscored_protocol_does_not_hide_a_scored_one() -> None:
 def test_a_table_made_on_different_machines_says_so() -> None:
     results = fakes.make(protocols=["psnr"])
     results.provenance["hardware"].append("8 x GPU")  # type: ignore[attr-defined]
+    assert any("2 kinds of machine" in n for n in report.build_tables(results, "summary")[0].notes)
+
+
+def test_nodes_that_differ_only_in_name_are_one_kind_of_machine() -> None:
+    results = fakes.make(protocols=["psnr"])
+    host = {"machine": "x86_64", "gpu": "NVIDIA H100"}
+    hosts = [host | {"node": "gpu-1"}, host | {"node": "gpu-2"}]
+    results.provenance["hardware"] = [json.dumps(h) for h in hosts]  # type: ignore[index]
+    assert not any("machine" in n for n in report.build_tables(results, "summary")[0].notes)
+    results.provenance["hardware"].append(json.dumps(hosts[0] | {"gpu": "NVIDIA A100"}))  # type: ignore[attr-defined]
     assert any("2 kinds of machine" in n for n in report.build_tables(results, "summary")[0].notes)
 
 
