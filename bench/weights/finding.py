@@ -98,11 +98,16 @@ def verify(names: Iterable[str]) -> list[WeightStatus]:
 
 
 def find(weight: LockedWeight) -> Path | None:
-    """Return the first file of that name in the folders, unchecked."""
-    home = Home()
-    if not (home.weights / weight.file).is_file():
+    """Return the first file of that name in the folders, unchecked; a bucket is asked when there is none here."""
+
+    def here() -> Path | None:
+        return next((p for folder in folders() if (p := folder / weight.file).is_file()), None)
+
+    if (found := here()) is None:
+        home = Home()
         home.bring(home.weights / weight.file)
-    return next((p for folder in folders() if (p := folder / weight.file).is_file()), None)
+        found = here()
+    return found
 
 
 def inspect(weight: LockedWeight) -> WeightStatus:
