@@ -33,7 +33,7 @@ def finish(run: Run, as_json: bool, max_failures: int) -> ExitCode:
                 "scores": _scores(run.results),
             }
         )
-    elif not run.rows.empty and not result.interrupted:
+    elif not run.rows.empty and (not result.interrupted or (run.rows["status"] == "ok").any()):
         output.print(_table(run.results), soft_wrap=True)
     for line in result.failures[:10]:
         errors.print(f"! {line}", soft_wrap=True)

@@ -62,7 +62,7 @@ class Worker:
         """
         start = time.perf_counter()
         try:
-            with _time_limit(task.limit):
+            with _time_limit(task.limit), self._home.storage.in_use():
                 todo = [unpacked(one, self._home.storage) for one in (task, ahead) if one is not None]
                 for one in todo:
                     self._shop.expect(one)

@@ -348,11 +348,13 @@ def reporter(recipe: str, formats: Sequence[str], home: Home) -> Callable[[Path]
         found = read(str(folder))
         if not formats or found.rows.empty:  # clips were wanted, and no numbers
             return {}
-        if "html" in formats:
-            home.bring(*(Path(path) for path in set(found.rows["clip_path"]) if path))  # the page shows them
-            bank, pictures = FeatureBank(home), _pictures(found)
-            curves.write(folder, lambda clip, name: bank.stored(clip, name, pictures.get(clip, "")))
-        return report.write(read(str(folder)), folder, recipe, tuple(formats))
+        with home.storage.in_use():
+            if "html" in formats:
+                shown = {p for c in found.rows if str(c).endswith("_path") for p in found.rows[c].unique() if p}
+                home.bring(*map(Path, shown))
+                bank, pictures = FeatureBank(home), _pictures(found)
+                curves.write(folder, lambda clip, name: bank.stored(clip, name, pictures.get(clip, "")))
+            return report.write(read(str(folder)), folder, recipe, tuple(formats))
 
     return write
 

@@ -1,7 +1,8 @@
 """A home in an object store: Amazon S3 and what speaks its protocol, Google Cloud Storage, Azure Blob Storage.
 
 Content lies in the bucket and is read through a cache on this machine's disk. Nothing there changes under its
-name (clips and features are named by their content), so what was fetched once is never asked for again. Records
+name (clips and features are named by their content), so what was fetched is not asked for again while it stays
+there (`bench.store.cache`). Records
 are small and always asked for: many at a time, by name; the bucket is never listed while a run goes on.
 """
 
@@ -13,12 +14,13 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 from bench.core.errors import MissingError, UsageError
+from bench.store.cache import Cache
 from bench.store.files import StoreUnreachable, staged
 from bench.store.storage import Stored
 
@@ -86,7 +88,7 @@ class Bucket:
 
     Raises:
         MissingError: the package for it is not installed.
-        UsageError: the address or what the environment says about it makes no sense.
+        UsageError: the address, or what the environment says about it or its cache, makes no sense.
     """
 
     near = False
@@ -96,6 +98,7 @@ class Bucket:
         self.root = cache_folder(address)
         self._store = _opened(address) if store is None else store
         self._answered = False
+        self._cache = Cache(self.root, self.sizes)
 
     def read(self, name: str) -> bytes | None:
         """See `Storage.read`."""
@@ -129,6 +132,7 @@ class Bucket:
             _obstore().put(self._store, name, path)
         with staged(self.root / name) as temporary:
             path.replace(temporary)
+        self._cache.added(name)
 
     def share(self, files: Mapping[Path, str], again: bool = False) -> None:
         """See `Storage.share`."""
@@ -141,7 +145,11 @@ class Bucket:
     def fetch(self, names: Iterable[str], again: bool = False) -> None:
         """See `Storage.fetch`."""
 
-        self._each((name for name in names if again or not (self.root / name).is_file()), self._bring)
+        self._each((name for name in names if again or not self._cache.has(name)), self._bring)
+
+    def in_use(self) -> AbstractContextManager[None]:
+        """See `Storage.in_use`."""
+        return self._cache.in_use()
 
     def drop(self, name: str) -> None:
         """See `Storage.drop`."""
@@ -167,6 +175,7 @@ class Bucket:
         with staged(self.root / name) as temporary, temporary.open("wb") as file:
             for chunk in found:
                 file.write(chunk)
+        self._cache.added(name)
 
     def _each(self, names: Iterable[str], ask: Callable[[str], T]) -> dict[str, T]:
         """Ask about names, many at a time; return the answers about those that exist."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
+import time
 import uuid
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
@@ -139,7 +140,7 @@ class Home:
         newer = [s for s in chosen if not self._has_latest(s)]
         self.storage.fetch([s.name for s in newer], again=True)
         for stored in newer:  # the newest run is the one that was written last, not the one fetched last
-            os.utime(self.path / stored.name, (stored.modified, stored.modified))
+            os.utime(self.path / stored.name, (time.time(), stored.modified))
 
     def _has_latest(self, stored: Stored) -> bool:
         try:

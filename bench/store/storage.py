@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -68,6 +68,9 @@ class Storage(Protocol):
 
     def fetch(self, names: Iterable[str], again: bool = False) -> None:
         """Bring files below `root` that are not there, or all; those that do not exist are left out."""
+
+    def in_use(self) -> AbstractContextManager[None]:
+        """Keep what is fetched, or was there when it was to be, until this ends."""
 
     def drop(self, name: str) -> None:
         """Remove, if it is there."""
@@ -140,6 +143,10 @@ class Folder:
 
     def fetch(self, names: Iterable[str], again: bool = False) -> None:
         """See `Storage.fetch`: they are there."""
+
+    def in_use(self) -> AbstractContextManager[None]:
+        """See `Storage.in_use`: nothing goes."""
+        return nullcontext()
 
     def drop(self, name: str) -> None:
         """See `Storage.drop`."""

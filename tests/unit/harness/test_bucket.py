@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -13,10 +15,11 @@ import pytest
 import tests_toys as toys
 
 from bench.catalogue import choose_metrics, find_method
-from bench.core.errors import ExitCode, MissingError
+from bench.core.errors import ExitCode, MissingError, UsageError
 from bench.run.drive import Execution, RunResult, execute
 from bench.run.plan import plan_generation
 from bench.store import bucket as buckets
+from bench.store.blobs import Blob
 from bench.store.bucket import Bucket, address_of, cache_folder
 from bench.store.files import StoreUnreachable
 from bench.store.home import Home
@@ -191,3 +194,71 @@ def test_a_bucket_that_never_answered_is_a_wrong_address_and_a_lost_one_is_not(
             bucket.write("a", b"1")
         server.shutdown()
     assert (never.value.exit_code, lost.value.exit_code) == (ExitCode.USAGE, ExitCode.FAILURES)
+
+
+def aged(home: Home, *names: str, hours: float) -> None:
+    """Say that copies were last used some hours ago."""
+    for name in names:
+        path = home.path / name
+        os.utime(path, (time.time() - 3600 * hours, path.stat().st_mtime))
+
+
+def kept(home: Home) -> int:
+    """Return the bytes of copies of a machine."""
+    folders = (home.path / name for name in ("blobs", "inputs", "data"))
+    return sum(p.stat().st_size for folder in folders for p in folder.rglob("*") if p.is_file())
+
+
+def blob_of(home: Home, letter: str) -> Blob:
+    with home.blobs.scratch(".bin") as path:
+        path.write_bytes(letter.encode() * 100_000)
+        return home.blobs.adopt(path, ".bin")
+
+
+def test_copies_of_a_buckets_files_stay_within_their_limit(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those used longest ago go, and come again when they are asked for; what only this machine has stays."""
+    monkeypatch.setenv("BENCH_CACHE_GB", "0.0005")
+    home = machines.on("a").ready()
+    own = home.data / "own" / "clip.bin"
+    own.parent.mkdir()
+    own.write_bytes(b"x" * 100_000)
+    aged(home, own.relative_to(home.path).as_posix(), hours=9)
+    made = [blob_of(home, letter) for letter in "abcd"]
+    aged(home, *(blob.name for blob in made), hours=2)
+    with home.storage.in_use():  # a job that runs for long: what it used stays
+        used = home.blobs.local(made[0])
+        aged(home, *(blob.name for blob in made[1:]), hours=1)
+        (mark,) = (home.path / "in-use").glob("[!.]*")
+        os.utime(mark, (time.time() - 3 * 3600,) * 2)
+        aged(home, made[0].name, hours=2.5)
+        aged(home, made[1].name, made[2].name, hours=4)
+        new = blob_of(home, "e")
+        assert [home.blobs.path(b).exists() for b in (*made, new)] == [True, False, True, True, True]
+        assert used is not None and used.exists() and own.exists()
+    assert kept(home) <= 500_000
+    assert home.blobs.local(made[1]) is not None, "the bucket has it"
+    assert home.blobs.path(made[1]).read_bytes() == b"b" * 100_000
+
+
+def test_copies_in_use_stay_however_many_they_are(machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BENCH_CACHE_GB", "0.0001")
+    home = machines.on("a").ready()
+    made = [blob_of(home, letter) for letter in "abc"]
+    assert all(home.blobs.path(blob).exists() for blob in made), "used a moment ago"
+    left = home.path / "in-use" / ("0" * 32)  # of a process that was killed
+    left.touch()
+    os.utime(left, (0, 0))
+    aged(home, *(blob.name for blob in made), hours=1)
+    blob_of(home, "d")
+    assert not any(home.blobs.path(blob).exists() for blob in made)
+
+
+@pytest.mark.parametrize("said", ["much", "0", "-1", "nan"])
+def test_a_limit_that_is_no_size_is_refused(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    monkeypatch.setenv("BENCH_CACHE_GB", said)
+    with pytest.raises(UsageError, match="BENCH_CACHE_GB"):
+        machines.on("a")
