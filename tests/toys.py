@@ -159,6 +159,16 @@ class Quits(Still):
         raise SystemExit(3)
 
 
+class TwoThirds(Still):
+    """Says that it needs more than half of a GPU, and for long."""
+
+    spec = MethodSpec("two-thirds", "1", ("audio",), "model", gpus=0.6, seconds_per_frame=20.0)
+
+    def generate(self, sample: Sample, gate: Gate, seed: int) -> Video:
+        time.sleep(3.0)
+        return super().generate(sample, gate, seed)
+
+
 class Giant(Still):
     """Needs more GPUs than any test machine has."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bench.core.errors import UsageError
-from bench.store.files import StoreUnreachable, append_to
+from bench.store.files import StoreUnreachable, append_to, full_disk_explained
 
 LIMIT = "BENCH_CACHE_GB"
 _DEFAULT = 100.0  # GB
@@ -50,7 +51,7 @@ class Cache:
             return False
         with suppress(OSError):  # another user's
             os.utime(path, ns=(time.time_ns(), found.st_mtime_ns))
-        return path.is_file()
+        return stat.S_ISREG(found.st_mode)
 
     def added(self, name: str) -> None:
         """Take notice of a new copy; let others go when they are too many."""
@@ -64,7 +65,9 @@ class Cache:
     def in_use(self) -> Iterator[None]:
         """Keep everything that is used from now until this ends."""
         mark = self._root / "in-use" / uuid.uuid4().hex
-        with append_to(mark) as file:
+        with full_disk_explained(mark):
+            file = append_to(mark)
+        with file:
             fcntl.flock(file, fcntl.LOCK_SH)  # ends with this process, however that ends
             try:
                 yield
