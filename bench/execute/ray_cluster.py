@@ -37,6 +37,7 @@ from bench.store.travel import Luggage
 
 _HEAD_GRACE = 30.0  # seconds the head may be silent; Ray itself ends this process after 60
 _PATIENCE = 60.0  # seconds a cluster of fixed size may take to get a node that is large enough
+_SILENT = 20.0  # seconds after which a worker that is at work is spoken to
 _SCALING = 1800.0  # the same for a cluster that says it starts nodes when they are needed
 
 
@@ -114,12 +115,14 @@ class RayCluster:
         self._run = uuid.uuid4().hex[:6]
         self._count = 0
         self._waits: dict[Any, Hand] = {}  # references, of workers that start or work
+        self._spoken: dict[Hand, tuple[float, Any]] = {}  # to workers that work: when, and what they may answer
         self._demand: Any = None
         self._scales = _scales(ray)
         host, _, port = str(ray.get_runtime_context().gcs_address).rpartition(":")
         self._head = (host, int(port))
         self._heard = self._asked = time.monotonic()
         self.head_lost = False
+        self._nodes: list[Node] = []  # as they were when the head last answered
 
     def now(self) -> float:
         """See `Cluster.now`."""
@@ -127,6 +130,11 @@ class RayCluster:
 
     def nodes(self) -> Iterable[Node]:
         """See `Cluster.nodes`."""
+        if self._head_answers():  # a question to a head that is silent would not come back
+            self._nodes = list(self._found())
+        return self._nodes
+
+    def _found(self) -> Iterator[Node]:
         from ray._private import state
 
         free = state.available_resources_per_node()
@@ -155,6 +163,7 @@ class RayCluster:
             "num_gpus": lane.gpus,
             "max_restarts": 0,
             "max_task_retries": 0,
+            "max_concurrency": 2,  # it answers while it works
             "scheduling_strategy": "SPREAD",
             "resources": dict(lane.resources),
         }
@@ -181,6 +190,7 @@ class RayCluster:
         if not self._own:
             task, ahead = self._luggage.away(task), self._luggage.away(ahead)
         self._waits[hand.handle.run.remote(task, ahead)] = hand
+        self._spoken[hand] = time.monotonic(), None
 
     def wait(self, seconds: float) -> Iterable[Event]:
         """See `Cluster.wait`.
@@ -188,7 +198,10 @@ class RayCluster:
         Raises:
             HeadLost: nobody answers there.
         """
-        self._require_head()
+        if (now := time.monotonic()) - self._asked >= 5.0:
+            self._asked = now
+            self._require_head()
+            self._speak(now)
         if not self._waits:
             time.sleep(seconds)
             return []
@@ -202,6 +215,7 @@ class RayCluster:
         """See `Cluster.stop`."""
         for reference in [r for r, other in self._waits.items() if other is hand]:
             del self._waits[reference]
+        self._spoken.pop(hand, None)
         if hand.handle is not None:  # Ray may have refused to make it
             self._ray.kill(hand.handle, no_restart=True)
 
@@ -230,6 +244,7 @@ class RayCluster:
 
     def _event(self, reference: Any) -> Event:
         hand = self._waits.pop(reference)
+        self._spoken.pop(hand, None)
         errors = self._ray.exceptions
         try:
             answer = self._ray.get(reference)
@@ -245,21 +260,35 @@ class RayCluster:
         node, problem = answer
         return Event(hand, refused=problem, on=node) if problem else Event(hand, node=node)
 
+    def _speak(self, now: float) -> None:
+        """Speak to workers that are at work for long.
+
+        When a link was down for a while, one side may have closed a connection that the other still waits at; only
+        who sends something learns of it. Ray does so after five minutes. It then reports the task as lost.
+        """
+        for hand, (when, answer) in self._spoken.items():
+            if now - when < _SILENT:
+                continue
+            if answer is not None and self._ray.wait([answer], timeout=0)[0]:
+                with suppress(self._ray.exceptions.RayError):  # the task's own reference has it too
+                    self._ray.get(answer)
+            self._spoken[hand] = now, hand.handle.hello.remote()
+
     def _require_head(self) -> None:
-        now = time.monotonic()
-        if now - self._asked < 5.0:
-            return
-        self._asked = now
+        if not self._head_answers() and time.monotonic() - self._heard > _HEAD_GRACE:
+            self.head_lost = True
+            raise HeadLost(
+                f"The head of the Ray cluster at {self._head[0]}:{self._head[1]} no longer answers.",
+                "Finished results are kept: start the cluster again and type the same command.",
+            )
+
+    def _head_answers(self) -> bool:
         try:
             socket.create_connection(self._head, timeout=3.0).close()
-            self._heard = time.monotonic()
-        except OSError as error:
-            if now - self._heard > _HEAD_GRACE:
-                self.head_lost = True
-                raise HeadLost(
-                    f"The head of the Ray cluster at {self._head[0]}:{self._head[1]} no longer answers.",
-                    "Finished results are kept: start the cluster again and type the same command.",
-                ) from error
+        except OSError:
+            return False
+        self._heard = time.monotonic()
+        return True
 
 
 def _scales(ray: Any) -> bool:
