@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -24,7 +24,7 @@ from bench.methods.base import Video
 from bench.methods.controls import reference_frames
 
 if TYPE_CHECKING:
-    from bench.methods.face_shape import LandmarkReader, Points
+    from bench.methods.face_shape import LandmarkReader, Points, Readers
 
 Frames = npt.NDArray[np.uint8]
 Sound = npt.NDArray[np.int16]
@@ -39,11 +39,10 @@ class Scene:
         rng: the sample's own, the same for every variant.
     """
 
-    def __init__(self, sample: Sample, readers: Any) -> None:
+    def __init__(self, sample: Sample) -> None:
         self.sample = sample
         self.frames: Frames = np.stack(list(reference_frames(sample)))
         self.rng = np.random.default_rng(sample_seed(0, sample.dataset, sample.id, 0))
-        self._readers = readers
 
     @property
     def sound(self) -> Sound:
@@ -79,8 +78,25 @@ class Scene:
         """Return the reader and the landmarks (n, K, 2) of the frames, gaps bridged."""
         from bench.methods.face_shape import bridged
 
-        reader: LandmarkReader = self._readers.of(self.sample)
-        return reader, bridged(reader.read(self.frames), self.sample)
+        reader = _readers().of(self.sample)
+        key = (self.sample.dataset, self.sample.id, self.sample.digests.get("reference"), self.frames.shape)
+        if key not in _TRACKS:
+            while len(_TRACKS) >= _KEPT:
+                _TRACKS.pop(next(iter(_TRACKS)))
+            _TRACKS[key] = reader.read(self.frames)
+        return reader, bridged(_TRACKS[key], self.sample)
+
+
+_KEPT = 64
+_TRACKS: dict[tuple[Any, ...], Points] = {}
+"""Landmarks of the clips seen last: every level of three ladders asks for them, and reading them is what costs."""
+
+
+@cache
+def _readers() -> Readers:
+    from bench.methods.face_shape import Readers
+
+    return Readers()
 
 
 Change = Callable[[Scene, float], Any]
@@ -292,8 +308,6 @@ class Variant:
     code_modules = (__name__, "bench.methods.variant_pictures", "bench.media.reencode")
 
     def __init__(self, family: Family, level: int) -> None:
-        from bench.methods.face_shape import Readers
-
         value = family.values[level - 1]
         settings: dict[str, Any] = {
             "variant": "invisible" if family.invisible else "damage",
@@ -320,11 +334,10 @@ class Variant:
         self._change = partial(family.change)
         self._value = value
         self._picture = family.touches == "picture"
-        self._readers = Readers()
 
     def generate(self, sample: Sample, gate: Gate, seed: int) -> Video:
         """Return the changed clip; see `bench.methods.base.Method.generate`."""
-        scene = Scene(sample, self._readers)
+        scene = Scene(sample)
         made = self._change(scene, self._value)
         return Video(made) if self._picture else Video(scene.frames, audio=made)
 

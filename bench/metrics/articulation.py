@@ -8,6 +8,7 @@ open, that is all.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,13 +24,6 @@ MAX_LAG = 3  # frames
 FROZEN = 1e-3  # E; an opening that varies less does not move
 
 
-def _split(clip: ClipView) -> speech.Splitting:
-    audio = clip.audio()
-    if audio is None:
-        raise Unscored(Reason.NO_AUDIO, "the clip has no sound")
-    return speech.split(audio, clip.frames)
-
-
 def _flags(flags: npt.NDArray[np.bool_], motion: FaceMotion) -> npt.NDArray[np.bool_]:
     n = min(len(flags), len(motion.valid))
     used = np.zeros(len(motion.valid), bool)
@@ -37,7 +31,26 @@ def _flags(flags: npt.NDArray[np.bool_], motion: FaceMotion) -> npt.NDArray[np.b
     return used
 
 
-class LipStability(MotionMetric):
+class _HeardMetric(MotionMetric):
+    splitter: speech.Splitter = speech.Energy()
+    own: ClassVar[Mapping[str, Any]]
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:  # type: ignore[override]
+        return {**self.splitter.params, **self.own}
+
+    def require(self) -> None:
+        """Raise `Unscored` when speech cannot be found here."""
+        self.splitter.require()
+
+    def _split(self, clip: ClipView) -> speech.Splitting:
+        audio = clip.audio()
+        if audio is None:
+            raise Unscored(Reason.NO_AUDIO, "the clip has no sound")
+        return self.splitter.split(audio, clip.frames)
+
+
+class LipStability(_HeardMetric):
     """How still the lips are in pauses."""
 
     protocol = "silence/lip_stability"
@@ -48,8 +61,7 @@ class LipStability(MotionMetric):
     )
     needs = ("audio",)
     default = False  # no pause in most short clips, and not yet shown to react
-    parameters: ClassVar[Mapping[str, Any]] = {
-        **speech.PARAMS,
+    own: ClassVar[Mapping[str, Any]] = {
         "spread": "median absolute deviation from the median",
         "min_frames": MIN_SILENT,
     }
@@ -63,7 +75,7 @@ class LipStability(MotionMetric):
         Raises:
             Unscored: no sound, no silence of 0.3 s, or a face in fewer than five silent frames.
         """
-        split = _split(clip)
+        split = self._split(clip)
         if not split.silence.any():
             why = "no pause of 0.3 s" if split.contrast else "loud and quiet parts differ by less than 6 dB"
             raise Unscored(Reason.NO_SILENCE, why)
@@ -79,7 +91,7 @@ class LipStability(MotionMetric):
         }
 
 
-class Loudness(MotionMetric):
+class Loudness(_HeardMetric):
     """How well the opening of the mouth follows loudness while somebody speaks."""
 
     protocol = "loudness/opening"
@@ -92,8 +104,7 @@ class Loudness(MotionMetric):
     )
     needs = ("audio",)
     default = False  # follows sound on drawn faces, not on the real clips of docs/sensitivity.md
-    parameters: ClassVar[Mapping[str, Any]] = {
-        **speech.PARAMS,
+    own: ClassVar[Mapping[str, Any]] = {
         "correlation": "Spearman",
         "smoothing": "Gaussian of 1 frame",
         "max_lag": MAX_LAG,
@@ -111,7 +122,7 @@ class Loudness(MotionMetric):
         Raises:
             Unscored: no sound, or a face in fewer than 25 frames of speech.
         """
-        split = _split(clip)
+        split = self._split(clip)
         if not split.speech.any():
             raise Unscored(Reason.NO_SPEECH, "nothing is as loud as speech for a quarter of a second")
         motion = self.world.motion(clip)
@@ -142,4 +153,20 @@ def _rank_correlation(
     return float(((x - x.mean()) * (y - y.mean())).mean() / spread) if spread > 0 else 0.0
 
 
-METRICS: tuple[type, ...] = (LipStability, Loudness)
+class VoiceStability(LipStability):
+    """How still the lips are where a network hears no voice, music or not."""
+
+    splitter = speech.Silero()
+    ending = "silero_v1"
+    columns = tuple(replace(c, label=f"{c.label}, by voice") for c in LipStability.columns)
+
+
+class VoiceLoudness(Loudness):
+    """How well the opening of the mouth follows loudness where a network hears a voice."""
+
+    splitter = speech.Silero()
+    ending = "silero_v1"
+    columns = tuple(replace(c, label=f"{c.label}, by voice") for c in Loudness.columns)
+
+
+METRICS: tuple[type, ...] = (LipStability, Loudness, VoiceStability, VoiceLoudness)

@@ -8,7 +8,7 @@ larger output is not sharper by itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -23,10 +23,11 @@ from bench.metrics.faces import CODE, FACE_WEIGHTS, FACES, inter_ocular
 from bench.metrics.pairing import check_lengths, require_reference
 
 Array = npt.NDArray[np.float64]
+Array32 = npt.NDArray[np.float32]
 
 FACE_SIDE, MOUTH_SIDE = 256, 128  # pixels
 MOUTH_SHARE = 0.8  # side of the mouth box, in distances of the outer eye corners
-STRIDE = 10  # CPBD and the median, the costly ones, look at every tenth frame
+STRIDE, EDGE_STRIDE = 5, 10  # every fifth frame is looked at, for CPBD, which is costly, every tenth
 REGIONS = ("frame", "face", "mouth")
 
 
@@ -58,9 +59,31 @@ def _real_boxes(clip: ClipView) -> Boxes:
 
 def laplacian_variance(picture: npt.NDArray[np.floating]) -> float:
     """Return the variance of the 3x3 Laplacian (0 1 0; 1 -4 1; 0 1 0) of a picture, borders repeated."""
-    p = np.pad(picture, 1, mode="edge")
-    response = p[:-2, 1:-1] + p[2:, 1:-1] + p[1:-1, :-2] + p[1:-1, 2:] - 4 * p[1:-1, 1:-1]
-    return float(response.var())
+    response = -4 * picture
+    for here, other in ((response, picture), (response.T, picture.T)):
+        here[1:] += other[:-1]
+        here[:-1] += other[1:]
+        here[0] += other[0]
+        here[-1] += other[-1]
+    flat = response.ravel()
+    return (
+        float(flat @ flat) / flat.size
+    )  # its mean is zero: every difference of neighbours is there with both signs
+
+
+def median_of_nine(picture: Array32) -> Array32:
+    """Return a picture after a 3x3 median, mirrored at its borders."""
+    p = np.pad(picture, 1, mode="symmetric")
+    low, high = np.minimum(p[:-2], p[1:-1]), np.maximum(p[:-2], p[1:-1])
+    columns = np.minimum(low, p[2:]), np.maximum(low, np.minimum(high, p[2:])), np.maximum(high, p[2:])
+    least, middle, most = ((c[:, :-2], c[:, 1:-1], c[:, 2:]) for c in columns)
+    largest_low = np.maximum(np.maximum(least[0], least[1]), least[2])
+    smallest_high = np.minimum(np.minimum(most[0], most[1]), most[2])
+    return _median(largest_low, _median(*middle), smallest_high)
+
+
+def _median(a: Array32, b: Array32, c: Array32) -> Array32:
+    return np.maximum(np.minimum(a, b), np.minimum(np.maximum(a, b), c))
 
 
 def cut(picture: npt.NDArray[Any], box: npt.NDArray[np.floating], side: int) -> npt.NDArray[np.float32]:
@@ -87,36 +110,44 @@ def _filter(start: float, end: float, size: int, count: int) -> tuple[npt.NDArra
     return (weights / np.where(total > 0, total, 1)).astype(np.float32), first, last
 
 
+def _pictures(clip: ClipView, where: Boxes, stride: int) -> Iterator[tuple[int, dict[str, Array32]]]:
+    """Yield every `stride`-th frame, counted from 0, as grey regions; the frame alone where there is no face."""
+    done, n = 0, len(where.face)
+    for chunk in clip.chunks():
+        for index in range(-done % stride, min(len(chunk), n - done), stride):
+            at = done + index
+            picture = cpbd.grey(chunk[index])
+            found = {"frame": picture.astype(np.float32)}
+            if np.isfinite(where.face[at]).all():
+                found["face"] = cut(picture, where.face[at], FACE_SIDE)
+                found["mouth"] = cut(picture, where.mouth[at], MOUTH_SIDE)
+            yield at // stride, found
+        done += len(chunk)
+
+
 def measure(clip: ClipView, where: Boxes) -> Features:
-    """Return what the sharpness protocols read of a clip; one pass over its frames.
+    """Return how sharp every fifth frame is.
 
     Returns:
-        `frame`, `face` and `mouth`, each (n,): variance of the Laplacian, NaN without a face; of every tenth frame
-        `mouth_median`, the same after a 3x3 median, and `cpbd_frame`, `cpbd_face` and `cpbd_mouth`, NaN without an
-        edge.
+        `frame`, `face` and `mouth`: variance of the Laplacian, NaN without a face; `mouth_median`, the same after
+        a 3x3 median. Each has one value per frame looked at.
     """
-    from scipy.ndimage import median_filter
+    found = {key: np.full(-(-len(where.face) // STRIDE), np.nan) for key in (*REGIONS, "mouth_median")}
+    for at, pictures in _pictures(clip, where, STRIDE):
+        for region, values in pictures.items():
+            found[region][at] = laplacian_variance(values)
+        if "mouth" in pictures:
+            found["mouth_median"][at] = laplacian_variance(median_of_nine(pictures["mouth"]))
+    return found
 
-    n = len(where.face)
-    found = {region: np.full(n, np.nan) for region in REGIONS}
-    sampled = {key: np.full(-(-n // STRIDE), np.nan) for key in ("mouth_median", *(f"cpbd_{r}" for r in REGIONS))}
-    index = 0
-    for chunk in clip.chunks():
-        for frame in chunk[: n - index]:
-            picture = cpbd.grey(frame)
-            pictures: dict[str, npt.NDArray[np.floating]] = {"frame": picture.astype(np.float32)}
-            if np.isfinite(where.face[index]).all():
-                pictures["face"] = cut(picture, where.face[index], FACE_SIDE)
-                pictures["mouth"] = cut(picture, where.mouth[index], MOUTH_SIDE)
-            for region, values in pictures.items():
-                found[region][index] = laplacian_variance(values)
-                if index % STRIDE == 0:
-                    at = index // STRIDE
-                    sampled[f"cpbd_{region}"][at] = cpbd.cpbd(np.rint(values).astype(np.float64))
-                    if region == "mouth":
-                        sampled["mouth_median"][at] = laplacian_variance(median_filter(values, 3))
-            index += 1
-    return {**found, **sampled}
+
+def measure_edges(clip: ClipView, where: Boxes) -> Features:
+    """Return `frame`, `face` and `mouth`: CPBD of every tenth frame, NaN without edges; `seen`: with a face."""
+    found = {region: np.full(-(-len(where.face) // EDGE_STRIDE), np.nan) for region in REGIONS}
+    for at, pictures in _pictures(clip, where, EDGE_STRIDE):
+        for region, values in pictures.items():
+            found[region][at] = cpbd.cpbd(np.rint(values).astype(np.float64))
+    return {**found, "seen": np.isfinite(where.face[::EDGE_STRIDE]).all(axis=1)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,26 +161,21 @@ class Place:
     code: tuple[str, ...]
     boxes: Callable[[ClipView], Boxes]
 
-    @property
-    def extractor(self) -> str:
-        """Name of the features."""
-        return f"sharpness{self.infix}"
-
 
 REAL = Place("real", "", (FACES,), FACE_WEIGHTS, CODE, _real_boxes)
 _CODE = (__name__, "bench.metrics.cpbd")
 
 
-class Sharpness:
-    """Variance of the Laplacian and CPBD of frame, face and mouth."""
-
+class _Regions:
     place = REAL
+    extractor: str
+    stride = STRIDE
 
     def __init__(self) -> None:
         self.spec = ExtractorSpec(
-            name=self.place.extractor,
+            name=f"{self.extractor}{self.place.infix}",
             version="1",
-            params={"face": FACE_SIDE, "mouth": MOUTH_SIDE, "mouth_share": MOUTH_SHARE, "stride": STRIDE},
+            params={"face": FACE_SIDE, "mouth": MOUTH_SIDE, "mouth_share": MOUTH_SHARE, "stride": self.stride},
             weights=self.place.weights,
             packages=("mediapipe",) if self.place is REAL else (),
             hears=False,
@@ -157,14 +183,32 @@ class Sharpness:
         )
         self.code_modules = (*_CODE, *self.place.code)
 
+
+class Sharpness(_Regions):
+    """Variance of the Laplacian of frame, face and mouth."""
+
+    extractor = "sharpness"
+
     def extract(self, clip: ClipView) -> Features:
         """See `measure`. Raises `Unscored` where there is no face at all."""
         return measure(clip, self.place.boxes(clip))
 
 
+class Edges(_Regions):
+    """CPBD of frame, face and mouth: costly, and read by one protocol that is asked for by name."""
+
+    extractor = "sharpness_cpbd"
+    stride = EDGE_STRIDE
+
+    def extract(self, clip: ClipView) -> Features:
+        """See `measure_edges`. Raises `Unscored` where there is no face at all."""
+        return measure_edges(clip, self.place.boxes(clip))
+
+
 class _SharpnessMetric:
     place = REAL
     protocol: str
+    extractor = Sharpness.extractor
     columns: tuple[Column, ...]
     needs: tuple[str, ...] = ()
     parameters: ClassVar[Mapping[str, Any]] = {}
@@ -180,7 +224,7 @@ class _SharpnessMetric:
             columns=self.columns,
             domains=(self.place.domain,),
             needs=self.needs,
-            features=(self.place.extractor,),
+            features=(f"{self.extractor}{self.place.infix}",),
             params={"face": FACE_SIDE, "mouth": MOUTH_SIDE, **self.parameters},
             weights=self.place.weights,
             default=self.default,
@@ -190,7 +234,7 @@ class _SharpnessMetric:
         self.code_modules = (*_CODE, *self.place.code)
 
     def _read(self, clip: ClipView) -> Features:
-        return clip.features(self.place.extractor)
+        return clip.features(f"{self.extractor}{self.place.infix}")
 
 
 class Laplacian(_SharpnessMetric):
@@ -203,13 +247,16 @@ class Laplacian(_SharpnessMetric):
         Column("vl_mouth", "VL mouth", "higher", digits=1),
     )
     default = False  # near its noise under blur on real faces, where clips differ a lot; the ratio is not
-    summary = "Variance of the Laplacian of the frame, and of face (256 px) and mouth (128 px); grows with noise."
+    summary = "Variance of the Laplacian of frame, face (256 px) and mouth (128 px); grows with noise."
     source = "Pech-Pacheco et al. 2000; used by Bigata et al., KeySync, 2025"
 
     def score(self, clip: ClipView, reference: ClipView | None) -> Mapping[str, float]:
         """Return three values >= 0, in squared grey levels."""
         found = self._read(clip)
-        return {**{f"vl_{region}": _mean(found[region]) for region in REGIONS}, **_usage(found)}
+        return {
+            **{f"vl_{region}": _mean(found[region]) for region in REGIONS},
+            **_usage(np.isfinite(found["face"])),
+        }
 
 
 class Relative(_SharpnessMetric):
@@ -225,6 +272,7 @@ class Relative(_SharpnessMetric):
     parameters: ClassVar[Mapping[str, Any]] = {
         "ratio": "of means over frames in which both show a face",
         "median": "3x3",
+        "stride": STRIDE,
     }
     summary = "Sharpness of face and mouth over the ground truth's: 1 is ideal, noise and sharpening exceed it."
     source = "no published standard; variance of the Laplacian relative to the paired truth"
@@ -236,28 +284,29 @@ class Relative(_SharpnessMetric):
             Unscored: no ground truth, or lengths that do not fit, or a truth without any detail.
         """
         truth = require_reference(reference)
-        ours, theirs = self._read(clip), self._read(truth)
-        n = check_lengths(len(ours["face"]), len(theirs["face"]))
-        both = np.isfinite(ours["face"][:n]) & np.isfinite(theirs["face"][:n])
-        if not both[::STRIDE].any() or not theirs["mouth"][:n][both].any():
+        n = -(-check_lengths(clip.frames, truth.frames) // STRIDE)
+        ours, theirs = ({key: values[:n] for key, values in self._read(side).items()} for side in (clip, truth))
+        both = np.isfinite(ours["face"]) & np.isfinite(theirs["face"])
+        if not both.any() or not theirs["mouth"][both].any():
             raise Unscored(Reason.NO_FACE, "no frame shows a face with any detail in both clips")
         ratios = {}
-        for key, chosen in (("face", both), ("mouth", both), ("mouth_median", both[::STRIDE])):
-            mine, true = (side[key][: len(chosen)][chosen].mean() for side in (ours, theirs))
+        for key in ("face", "mouth", "mouth_median"):
+            mine, true = (side[key][both].mean() for side in (ours, theirs))
             ratios[key] = float(mine / true) if true > 0 else float("nan")
-        return {**ratios, "n_frames": float(both.sum()), "coverage": float(both.sum() / max(len(ours["face"]), n))}
+        return {**ratios, "n_frames": float(both.sum()), "coverage": float(both.mean())}
 
 
 class Cpbd(_SharpnessMetric):
     """Cumulative probability of blur detection."""
 
     protocol = "cpbd"
+    extractor = Edges.extractor
     columns = (
         Column("cpbd_frame", "CPBD", "higher"),
         Column("cpbd_face", "CPBD face", "higher"),
         Column("cpbd_mouth", "CPBD mouth", "higher"),
     )
-    parameters: ClassVar[Mapping[str, Any]] = {**cpbd.PARAMS, "stride": STRIDE}
+    parameters: ClassVar[Mapping[str, Any]] = {**cpbd.PARAMS, "stride": EDGE_STRIDE}
     default = False  # stays within its noise under blur on drawn faces, see docs/sensitivity.md
     summary = "Share of edges whose blur is not noticed, every tenth frame; printed by many, follows votes weakly."
     source = "Narvekar & Karam 2011; python-cpbd 11e2553"
@@ -265,7 +314,7 @@ class Cpbd(_SharpnessMetric):
     def score(self, clip: ClipView, reference: ClipView | None) -> Mapping[str, float]:
         """Return three shares in [0, 1]; NaN for a region without an edge."""
         found = self._read(clip)
-        return {**{key: _mean(found[key]) for key in ("cpbd_frame", "cpbd_face", "cpbd_mouth")}, **_usage(found)}
+        return {**{f"cpbd_{region}": _mean(found[region]) for region in REGIONS}, **_usage(found["seen"])}
 
 
 def _mean(values: Array) -> float:
@@ -273,9 +322,8 @@ def _mean(values: Array) -> float:
     return float(finite.mean()) if len(finite) else float("nan")
 
 
-def _usage(found: Features) -> dict[str, float]:
-    valid = np.isfinite(found["face"])
-    return {"n_frames": float(valid.sum()), "coverage": float(valid.mean())}
+def _usage(seen: npt.NDArray[np.bool_]) -> dict[str, float]:
+    return {"n_frames": float(seen.sum()), "coverage": float(seen.mean())}
 
 
 def at(place: Place, name: str, kinds: tuple[type, ...]) -> tuple[type, ...]:
@@ -284,4 +332,4 @@ def at(place: Place, name: str, kinds: tuple[type, ...]) -> tuple[type, ...]:
 
 
 METRICS: tuple[type, ...] = (Laplacian, Relative, Cpbd)
-EXTRACTORS: tuple[type, ...] = (Sharpness,)
+EXTRACTORS: tuple[type, ...] = (Sharpness, Edges)

@@ -21,6 +21,7 @@ OPTIONAL = {
     "mediapipe": "pip install 'actalker-bench[faces]'",
     "insightface": "pip install 'actalker-bench[faces]'",
     "python_speech_features": "pip install 'actalker-bench[reference]'",
+    "silero-vad": "pip install silero-vad",
     "mamba-ssm": "only on a CUDA machine: see bench show doc install",
 }
 

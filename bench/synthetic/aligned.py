@@ -213,7 +213,8 @@ class SyncDrift(sync_drift.SyncDrift):
 
 _MOTION = (
     *dynamics.METRICS,
-    *articulation.METRICS,
+    articulation.LipStability,
+    articulation.Loudness,
     *closeness.METRICS,
     *timing.METRICS,
     *beat.METRICS,

@@ -1,5 +1,8 @@
 """Motion and articulation: formulas against independent ones, freedom of scale and rate, degenerate input."""
 
+import sys
+import types
+
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
@@ -8,7 +11,7 @@ from scipy.stats import spearmanr
 from bench.core.spec import Reason, Unscored
 from bench.media.faces import MOUTH, NOSE
 from bench.metrics import speech
-from bench.metrics.articulation import LipStability, Loudness
+from bench.metrics.articulation import LipStability, Loudness, VoiceStability
 from bench.metrics.closeness import MotionCloseness, closeness
 from bench.metrics.dynamics import BrowDynamics, HeadDynamics, LipDynamics
 from bench.metrics.face_motion import INNER_LOWER, INNER_UPPER
@@ -161,6 +164,39 @@ def test_shut_mouth_scores_zero_and_is_flagged(make_face):
     clip = heard(make_face(75).clip(), np.tile(TONE, 3))
     values = Loudness().score(clip, None)
     assert values["rho"] == 0 and values["frozen_mouth"] == 1
+
+
+def test_a_network_says_where_voices_are(make_face, monkeypatch):
+    """What silero-vad returns becomes frames: half of one is enough, a pause counts from 0.3 s."""
+    voices = [{"start": 0, "end": 24 * 640 + 319}, {"start": 32 * 640 + 320, "end": 75 * 640}]
+    package = types.ModuleType("silero_vad")
+    package.load_silero_vad = lambda: "network"
+    package.get_speech_timestamps = lambda waves, network, sampling_rate: (
+        voices if (network, sampling_rate, waves.abs().max() <= 1) == ("network", 16000, True) else None
+    )
+    monkeypatch.setitem(sys.modules, "silero_vad", package)
+    speech._silero.cache_clear()
+    monkeypatch.setattr(speech.util, "find_spec", lambda _: None)
+    assert reason_of(VoiceStability().require) == Reason.MISSING_PACKAGE
+    monkeypatch.setattr(speech.util, "find_spec", sys.modules.get)
+    VoiceStability().require()
+    found = speech.Silero().split(np.tile(TONE, 3), 75)
+    assert np.flatnonzero(~found.speech).tolist() == list(range(24, 32))
+    assert np.array_equal(found.silence, ~found.speech)  # 8 frames are 0.32 s
+    gaps = np.where((np.arange(75) >= 24) & (np.arange(75) < 32), 0.1, 0.3)
+    clip = heard(open_mouth(make_face(75), gaps).clip(), np.tile(TONE, 3))
+    values = VoiceStability().score(clip, None)  # the steady tone has no pause by loudness
+    assert values["lips_p90"] == pytest.approx(0.1, rel=1e-4) and values["silent_seconds"] == pytest.approx(0.32)
+    voices[1]["start"] = 31 * 640
+    assert not speech.Silero().split(np.tile(TONE, 3), 75).silence.any()
+    speech._silero.cache_clear()
+
+
+def test_a_tone_is_loud_but_no_voice():
+    pytest.importorskip("silero_vad")
+    speech._silero.cache_clear()
+    found = speech.Silero().split(np.tile(TONE, 3), 75)
+    assert not found.speech.any() and found.silence.all()
 
 
 def test_what_cannot_be_measured_says_why(make_face):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter, laplace
+from scipy.ndimage import gaussian_filter, laplace, median_filter
 from skimage.color import rgb2lab
 from skimage.transform import resize
 
@@ -61,6 +61,11 @@ def test_laplacian_of_one_pixel():
     assert sharpness.laplacian_variance(np.full((8, 8), 3.0)) == 0
 
 
+def test_median_is_scipys():
+    picture = np.random.default_rng(2).random((33, 50)).astype(np.float32)
+    assert np.array_equal(sharpness.median_of_nine(picture), median_filter(picture, 3))
+
+
 def test_cut_is_an_antialiased_resize():
     picture = gaussian_filter(np.random.default_rng(1).random((200, 300)) * 255, 3)
     part = sharpness.cut(picture, np.array([40.0, 20.0, 168.0, 148.0]), 64)
@@ -91,7 +96,7 @@ def test_blur_lowers_and_noise_raises_the_laplacian(make_face, array_clip):
     assert all(values[1][k] < values[0][k] < values[2][k] for k in ("vl_frame", "vl_face", "vl_mouth"))
     ratio = sharpness.Relative().score(noisy, plain)
     assert sharpness.Relative().score(plain, plain) == pytest.approx(
-        {"face": 1, "mouth": 1, "mouth_median": 1, "n_frames": 30, "coverage": 1}
+        {"face": 1, "mouth": 1, "mouth_median": 1, "n_frames": 6, "coverage": 1}
     )
     assert abs(ratio["mouth_median"] - 1) < abs(ratio["mouth"] - 1)  # the guard
     assert sharpness.Relative().score(soft, plain)["face"] < 0.5
@@ -100,11 +105,27 @@ def test_blur_lowers_and_noise_raises_the_laplacian(make_face, array_clip):
 def test_face_without_a_frame_does_not_count(make_face, array_clip):
     clip = Textured(make_face, array_clip).clip
     face = make_face(30)
-    face.lose(3, 4)
+    face.lose(4, 10)
     other = array_clip(frames=np.concatenate(list(clip.chunks())), features=face.clip()._features)
     found = sharpness.Sharpness().extract(other)
-    assert np.flatnonzero(np.isnan(found["face"])).tolist() == [3, 4]
+    assert np.flatnonzero(np.isnan(found["face"])).tolist() == [2]  # of frames 0, 5, 10, ...
     assert np.isfinite(found["frame"]).all()
+    edges = sharpness.Edges().extract(other)
+    assert edges["seen"].tolist() == [True, False, True] and np.isfinite(edges["frame"]).all()
+    other._features["sharpness_cpbd"] = edges
+    values = sharpness.Cpbd().score(other, None)
+    assert values["n_frames"] == 2 and values["coverage"] == pytest.approx(2 / 3)
+    whole = np.concatenate(list(other.chunks(7)))
+    assert edges["frame"][1] == cpbd.cpbd(cpbd.grey(whole[10]).astype(float))
+
+
+@pytest.mark.parametrize("length", [30, 33, 64, 70])
+def test_every_fifth_frame_of_a_clip_is_looked_at(array_clip, length):
+    frames = np.zeros((length, 16, 16, 3), np.uint8)
+    frames[:, 5, 5] = np.arange(length)[:, None]
+    nowhere = np.full((length, 4), np.nan)
+    found = sharpness.measure(array_clip(frames=frames), sharpness.Boxes(nowhere, nowhere))
+    assert found["frame"] == pytest.approx(20 * np.arange(0, length, 5.0) ** 2 / 256)
 
 
 def test_background_is_beside_and_above_the_face():
