@@ -52,7 +52,7 @@ def sensitivity(
     from bench.core.errors import ExitCode
     from bench.data.splits import load_split
     from bench.report import sensitivity as pages
-    from bench.results import reference
+    from bench.results import floors, reference
     from bench.results import sensitivity as results
     from bench.results.runs import load
     from bench.run import sensitivity as work
@@ -61,7 +61,8 @@ def sensitivity(
 
     wanted = options.names(metrics)
     match_metrics(wanted or ())
-    families, off = work.choose_families(options.names(damage), quick)
+    ladders = options.names(damage)
+    families, off = work.choose_families(ladders, quick)
     chosen_levels = work.parse_levels(levels) if levels else (work.QUICK_LEVELS if quick else work.ALL_LEVELS)
     if into_reference is not None:
         reference.load_reference(into_reference)
@@ -78,7 +79,11 @@ def sensitivity(
     if wanted is not None:
         require_available(chosen, wanted)
     parts = []
-    for part in work.plan_variants(loaded, chosen, families, chosen_levels):
+    fewer = {}
+    planned = work.plan_variants(loaded, chosen, families, chosen_levels)
+    if ladders is None or results.COUNT in ladders:
+        planned += work.plan_counts(loaded, chosen, families, chosen_levels, seed)
+    for part in planned:
         name = f"sensitivity-{part.name}-{part.plan.digest[:8]}"
         progress = None if quiet else RunProgress()
         done = execute(part.plan, part.metrics, store, how, name=name, command=command_line(), progress=progress)
@@ -87,10 +92,13 @@ def sensitivity(
         if done.interrupted:
             errors.print(f"Interrupted. Resume with: {command_line()}", soft_wrap=True)
             return ExitCode.INTERRUPTED
-        parts.append(load(str(done.folder)))
-    found = results.analyse(parts, loaded.name, seed, loaded.notes)
-    files = pages.write(found, out or results.folder(store, loaded.name))
-    results.keep(store, found)
+        if part.fewer:
+            fewer[part.fewer] = load(str(done.folder))
+        else:
+            parts.append(load(str(done.folder)))
+    found = results.analyse(parts, loaded.name, seed, loaded.notes, fewer)
+    files = pages.write(found, out or floors.folder(store, loaded.name))
+    floors.keep(store, found)
     if into_reference is not None:
         reference.add_floors(into_reference, found)
     if json:

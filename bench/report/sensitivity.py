@@ -27,6 +27,7 @@ HEADS = (
 MARKS: Mapping[str, str] = {
     "reacts": "#2b7a4b",
     "noise-bound": "#b8860b",
+    "saturates": "#5a8f2b",
     "not monotone": "#7a5ea8",
     "blind": "#9aa0a6",
     "inverted": "#b3261e",
@@ -62,7 +63,7 @@ def rows(found: Sensitivity, directed: bool = False) -> list[list[str]]:
                 column.show(column.same),
                 column.show(column.cross),
                 column.worst or "–",
-                named("reacts"),
+                named("reacts", "saturates"),
                 named("noise-bound", "not monotone"),
                 named("blind"),
                 worse,
@@ -78,11 +79,12 @@ def _unit(column: Column) -> str:
 
 def _from(curve: Curve) -> str:
     """Say from which level on, e.g. ` ≥ 2 px`."""
-    if curve.verdict != "reacts" or math.isnan(curve.threshold):
+    if curve.verdict not in ("reacts", "saturates") or math.isnan(curve.threshold):
         return ""
     falling = len(curve.points) > 1 and curve.points[0].value > curve.points[-1].value
     unit = "" if curve.unit in ("", "×") else f" {curve.unit}"
-    return f" {'≤' if falling else '≥'} {curve.threshold:g}{unit}"
+    full = ", then no more" if curve.verdict == "saturates" else ""
+    return f" {'≤' if falling else '≥'} {curve.threshold:g}{unit}{full}"
 
 
 def text(found: Sensitivity) -> str:

@@ -7,26 +7,20 @@ metrics have one value per variant.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, TypedDict
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
-from bench.core.declaration import known_json
 from bench.results import statistics
 from bench.results.runs import Results
 from bench.results.statistics import Array, Clusters
-from bench.store.files import write_bytes
-from bench.store.home import Home
 
 SCHEMA = 1
-FLOORS_FILE = "kept-floors.json"
 BASE = "ground-truth"
+COUNT = "clip_count"
 REACTS = 3.0  # floors
 MONOTONE = 0.8
 LOST = 0.2  # share of clips without a value that breaks a metric
@@ -36,6 +30,7 @@ VERDICTS: Mapping[str, str] = {
     "noise-bound": "moves by one to three floors: visible, but near what invisible changes do",
     "blind": "moves by less than a floor",
     "inverted": "damage improves the score",
+    "saturates": "moves by three floors or more, but no further from the third level on",
     "not monotone": "moves, but not in step with the damage",
     "breaks": "more than a fifth of the clips lose their value",
 }
@@ -170,7 +165,13 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def analyse(parts: Sequence[Results], split: str, seed: int = 0, said: Sequence[str] = ()) -> Sensitivity:
+def analyse(
+    parts: Sequence[Results],
+    split: str,
+    seed: int = 0,
+    said: Sequence[str] = (),
+    fewer: Mapping[int, Results] | None = None,
+) -> Sensitivity:
     """Turn the rows of scored variants into floors, curves and verdicts.
 
     Args:
@@ -178,6 +179,7 @@ def analyse(parts: Sequence[Results], split: str, seed: int = 0, said: Sequence[
         split: name of the split.
         seed: for the intervals.
         said: notes of the split that belong beneath the table.
+        fewer: results of a variant over so many of the clips, for what set metrics owe to the number of clips.
     """
     columns: list[Column] = []
     curves: list[Curve] = []
@@ -193,6 +195,8 @@ def analyse(parts: Sequence[Results], split: str, seed: int = 0, said: Sequence[
         column = table.floors()
         columns.append(column)
         curves += table.curves(column, seed)
+        if table.kind == "set" and fewer:
+            curves += table.counted(column, fewer, seed)
     few = len(identities) < statistics.MIN_CLUSTERS
     notes = (
         (
@@ -352,6 +356,20 @@ class _Table:
             for name, levels in ladders.items()
         ]
 
+    def counted(self, column: Column, fewer: Mapping[int, Results], seed: int) -> list[Curve]:
+        """Compare a variant over some of the clips with the same over all of them."""
+        for name, whole in self.variants.items():
+            found = []
+            for level, (count, part) in enumerate(sorted(fewer.items(), reverse=True), start=1):
+                rows = part.rows
+                mine = rows[(rows["protocol"] == self.key[0]) & (rows["column"] == self.key[1])]
+                mine = mine[(mine["method"] == name) & np.isfinite(mine["value"])]
+                settings = {"level": level, "value": count, "unit": "clips"}
+                found += [_Variant(settings, np.array([v])) for v in mine["value"]]
+            if found:
+                return [replace(self, base=_Variant({}, whole.values))._curve(COUNT, found, column, seed)]
+        return []
+
     def _curve(self, ladder: str, levels: Sequence[_Variant], column: Column, seed: int) -> Curve:
         points = tuple(self._point(variant, column, seed) for variant in levels)
         sizes = [abs(p.response) for p in points if not math.isnan(p.response)]
@@ -363,7 +381,7 @@ class _Table:
             ladder=ladder,
             unit=str(levels[0].settings["unit"]),
             points=points,
-            verdict=self._verdict(points, largest, tau, lost),
+            verdict=self._verdict(points, column, largest, tau, lost),
             threshold=_threshold(points, column.same),
             range=largest,
             steps=self._steps(levels, seed),
@@ -423,7 +441,7 @@ class _Table:
             count += low > 0 or high < 0
         return count
 
-    def _verdict(self, points: Sequence[Point], largest: float, tau: float, lost: float) -> str:
+    def _verdict(self, points: Sequence[Point], column: Column, largest: float, tau: float, lost: float) -> str:
         if lost > LOST:
             return "breaks"
         if math.isnan(largest) or largest < 1:
@@ -433,7 +451,15 @@ class _Table:
             return "inverted"
         if largest < REACTS:
             return "noise-bound"
+        if _saturates(points, column.clip):
+            return "saturates"
         return "reacts" if tau >= MONOTONE else "not monotone"
+
+
+def _saturates(points: Sequence[Point], clip: float) -> bool:
+    """Tell whether levels four and five lie no further from the third than an invisible change moves one clip."""
+    mean = {p.level: p.mean for p in points}
+    return all(abs(mean.get(level, math.nan) - mean.get(3, math.nan)) <= clip for level in (4, 5))
 
 
 def _threshold(points: Sequence[Point], floor: float) -> float:
@@ -445,55 +471,3 @@ def _threshold(points: Sequence[Point], floor: float) -> float:
             break
         found = point.value
     return found
-
-
-def folder(home: Home, split: str) -> Path:
-    """Return where the report of a split is kept."""
-    slug = "".join(c if c.isalnum() or c in "-_" else "-" for c in split.rpartition("/")[2])[:40] or "split"
-    return home.path / "sensitivity" / f"{slug}-{hashlib.sha256(split.encode()).hexdigest()[:8]}"
-
-
-def keep(home: Home, found: Sensitivity) -> None:
-    """Keep the floors of a split, to be shown under every table of it; columns measured before stay."""
-    known = _kept(home, found.split)
-    measured = {
-        f"{c.protocol}|{c.column}": {
-            "same": c.same,
-            "cross": c.cross,
-            "worst": c.worst,
-            "clips": len(found.clips),
-            "protocol": found.protocols.get(c.protocol, {}),
-        }
-        for c in found.columns
-        if math.isfinite(c.same)
-    }
-    text = json.dumps({"schema": SCHEMA, "split": found.split, "floors": {**known, **measured}}, indent=1)
-    path = folder(home, found.split) / FLOORS_FILE
-    write_bytes(path, text.encode())
-    home.give([path])
-
-
-def floors(home: Home, split: str, protocols: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the kept floors of a split by `protocol|column`: `same`, `cross`, `worst` and `clips`, unscaled.
-
-    Args:
-        home: where they are kept.
-        split: name of the split.
-        protocols: `params` and `weights` by protocol id; floors measured with others do not count.
-    """
-    return {
-        key: {k: v for k, v in found.items() if k != "protocol"}
-        for key, found in _kept(home, split).items()
-        if protocols.get(key.partition("|")[0]) == found.get("protocol")
-    }
-
-
-def _kept(home: Home, split: str) -> dict[str, Any]:
-    home.bring_folder(folder(home, split), only=(FLOORS_FILE,))
-    found = known_json(folder(home, split) / FLOORS_FILE, _Kept)
-    return found["floors"] if found is not None and found["schema"] == SCHEMA else {}
-
-
-class _Kept(TypedDict):
-    schema: int
-    floors: dict[str, dict[str, Any]]

@@ -381,7 +381,7 @@ def compare(
         scored: what they say, see `score`.
         values: for (protocol, column) the value of (method, sample).
         about: label and direction of each column; those without a direction are left out.
-        floors: by `protocol|column`, see `bench.results.sensitivity.floors`.
+        floors: by `protocol|column`, see `bench.results.floors.floors`.
         exclude: methods that do not count over methods, such as the ground truth.
         seed: of the intervals.
     """

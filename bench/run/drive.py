@@ -24,8 +24,8 @@ from bench.execute.cluster import HeadLost
 from bench.execute.interrupt import Interrupt
 from bench.execute.scheduler import Scheduler
 from bench.execute.tasks import METRICS, Lane, Outcome, Task
+from bench.results.floors import floors
 from bench.results.runs import PROVENANCE_FILE, ROWS_FILE
-from bench.results.sensitivity import floors
 from bench.run.flow import Flow
 from bench.run.plan import Plan
 from bench.run.rows import NO_CLIP, build_rows

@@ -14,12 +14,13 @@ from bench.core.errors import UsageError, did_you_mean
 from bench.core.spec import Rejected, Sample, Split
 from bench.core.views import ClipMetric, SetMetric
 from bench.methods.variants import DAMAGE, FAMILIES, INVISIBLE, Family, target
-from bench.results.sensitivity import BASE
+from bench.results.sensitivity import BASE, COUNT
 from bench.run.plan import Plan, plan_generation
 
 ALL_LEVELS = (1, 2, 3, 4, 5)
 QUICK_LEVELS = (2, 4)
 CLIPS, QUICK_CLIPS = 16, 8
+SHARES = (0.75, 0.5, 0.25, 0.125)  # of the clips
 QUICK_FRAMES, QUICK_SIDE = 60, 256
 EXCERPTS = (
     f"quick: clips are cut to {QUICK_FRAMES / 25:g} s and scaled to {QUICK_SIDE} pixels, where "
@@ -29,11 +30,16 @@ EXCERPTS = (
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A plan of variants with the metrics that can see them."""
+    """A plan of variants with the metrics that can see them.
+
+    Attributes:
+        fewer: the number of clips, where only some of them are looked at; 0 for all.
+    """
 
     name: str
     plan: Plan
     metrics: Sequence[ClipMetric | SetMetric]
+    fewer: int = 0
 
 
 def choose_clips(samples: Sequence[Sample], count: int, seed: int) -> tuple[Sample, ...]:
@@ -76,15 +82,19 @@ def choose_families(damage: Sequence[str] | None, quick: bool) -> tuple[list[Fam
     """
     from bench.media.reencode import available
 
-    known = {family.id for family in DAMAGE}
+    known = {COUNT, *(family.id for family in DAMAGE)}
     for name in damage or ():
         if name not in known:
             raise UsageError(
                 f"There is no damage called '{name}'.{did_you_mean(name, sorted(known))}",
-                f"Known: {', '.join(family.id for family in DAMAGE)}.",
+                f"Known: {', '.join([*(family.id for family in DAMAGE), COUNT])}.",
             )
     wanted = [f for f in INVISIBLE if f.quick or not quick]
-    wanted += [FAMILIES[name] for name in damage] if damage else [f for f in DAMAGE if f.quick or not quick]
+    wanted += (
+        [FAMILIES[name] for name in damage if name != COUNT]
+        if damage
+        else [f for f in DAMAGE if f.quick or not quick]
+    )
     missing = [f for f in wanted if f.codec and not available(f.codec)]
     off = [Rejected(f.id, f"the installed codec library has no encoder {f.codec}") for f in missing]
     return [f for f in wanted if f not in missing], off
@@ -115,6 +125,33 @@ def plan_variants(
         if names and seen:
             entries = [find_method(name) for name in (BASE, *names)]
             parts.append(Part(stream, plan_generation(split, entries, limit=limit), seen))
+    return parts
+
+
+def plan_counts(
+    split: Split,
+    metrics: Sequence[ClipMetric | SetMetric],
+    families: Sequence[Family],
+    levels: Sequence[int],
+    seed: int,
+    limit: float = 3600.0,
+) -> list[Part]:
+    """Return what shows how set metrics depend on the number of clips: the strongest blur over fewer of them.
+
+    Where blur is not among the families it is the first ladder of pictures; without any, or without set metrics,
+    nothing.
+    """
+    sets = [m for m in metrics if m.spec.kind == "set" and unavailable(m) is None]
+    ladders = [f for f in families if f.touches == "picture" and not f.invisible]
+    if not sets or not ladders:
+        return []
+    ladder = next((f for f in ladders if f.id == "blur"), ladders[0])
+    entry = find_method(target(ladder, max(levels)))
+    counts = {round(share * len(split.samples)) for share in SHARES} - {len(split.samples)}
+    parts = []
+    for count in sorted(c for c in counts if c > 1):
+        some = dataclasses.replace(split, samples=choose_clips(split.samples, count, seed))
+        parts.append(Part(f"{count}-clips", plan_generation(some, [entry], limit=limit), sets, count))
     return parts
 
 

@@ -290,18 +290,17 @@ def journal_tsv(folder: Path) -> Case:
 
 @case
 def floors_json(folder: Path) -> Case:
-    from bench.results import sensitivity
+    from bench.results import floors
+    from bench.results.sensitivity import SCHEMA
     from bench.store.home import Home
 
     home = Home(folder / "home").ready()
-    floors = {
-        "psnr/rgb|psnr": {"same": 1.0, "cross": 2.0, "worst": "x", "protocol": {"params": {}, "weights": {}}}
-    }
+    kept = {"psnr/rgb|psnr": {"same": 1.0, "cross": 2.0, "worst": "x", "protocol": {"params": {}, "weights": {}}}}
     file = dump(
-        sensitivity.folder(home, "s") / sensitivity.FLOORS_FILE,
-        {"schema": sensitivity.SCHEMA, "split": "s", "floors": floors},
+        floors.folder(home, "s") / floors.FLOORS_FILE,
+        {"schema": SCHEMA, "split": "s", "floors": kept},
     )
-    return Case(file, lambda: sensitivity.floors(home, "s", {"psnr/rgb": {"params": {}, "weights": {}}}))
+    return Case(file, lambda: floors.floors(home, "s", {"psnr/rgb": {"params": {}, "weights": {}}}))
 
 
 @case

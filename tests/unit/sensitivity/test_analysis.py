@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import t
 
 from bench.report import sensitivity as pages
-from bench.results import reference, sensitivity
+from bench.results import floors, reference, sensitivity
 from bench.results.reference import add_floors, load_reference
 from bench.results.runs import Results
 from bench.store.home import Home
@@ -86,6 +86,9 @@ def test_floors_are_those_of_the_formula():
         ([3, math.nan, math.nan], "lower", "breaks"),
         ([0, 0, 0], "lower", "blind"),
         ([-3, -6, -9], "none", "reacts"),
+        ([3, 6, 9, 9.4, 9.8], "lower", "saturates"),  # one clip moves by 2.4 under an invisible change
+        ([-3, -6, -9, -9, -9], "none", "saturates"),
+        ([3, 6, 9, 9.4, 15], "lower", "reacts"),
     ],
 )
 def test_verdicts(steps, direction, verdict):
@@ -127,6 +130,23 @@ def test_set_metric_has_its_sampling_spread_as_floor_when_that_is_larger():
     narrow = sensitivity.analyse([results(values, kind="set", low=1.0, high=1.0)], "s")
     assert narrow.columns[0].worst == "mp3"
     assert narrow.curves[0].verdict == "reacts"
+
+
+def test_set_metrics_show_what_fewer_clips_do():
+    whole = {
+        "ground-truth": ({"kind": "control", "settings": {}}, [1.0]),
+        "h264": (settings("invisible", "h264", group="video codec"), [1.5]),
+        "blur@5": (settings("damage", "blur", 5, 8.0), [50.0]),
+    }
+    spread = {"kind": "set", "low": 1.0, "high": 1.0}
+    fewer = {n: results({"blur@5": (whole["blur@5"][0], [v])}, **spread) for n, v in ((2, 90.0), (6, 60.0))}
+    found = sensitivity.analyse([results(whole, **spread)], "s", fewer=fewer)
+    (curve,) = (c for c in found.curves if c.ladder == "clip_count")
+    assert [(p.value, p.bias, p.response) for p in curve.points] == [(6, 10.0, 20.0), (2, 40.0, 80.0)]
+    assert (curve.verdict, curve.threshold, curve.unit) == ("reacts", 6, "clips")
+    assert "clip_count ≤ 6 clips" in pages.markdown(found)
+    of_clips = sensitivity.analyse([results(series([BASE]))], "s", fewer=fewer)
+    assert {c.ladder for c in of_clips.curves} == {"blur"}
 
 
 def test_clips_that_lost_their_value_are_counted():
@@ -172,21 +192,21 @@ def test_floors_go_into_a_reference_and_out_again(tmp_path, monkeypatch):
 def test_kept_floors_are_found_by_split_and_survive_damage(tmp_path):
     home = Home(tmp_path)
     found = analysed([BASE])
-    sensitivity.keep(home, found)
+    floors.keep(home, found)
     protocols = {"m/x": {"params": {}, "weights": {}}}
-    assert sensitivity.floors(home, "s", protocols)["m/x|x"]["same"] == pytest.approx(found.columns[0].same)
-    assert sensitivity.floors(home, "other", protocols) == {}
-    assert sensitivity.floors(home, "s", {"m/x": {"params": {"k": 2}, "weights": {}}}) == {}
-    (sensitivity.folder(home, "s") / sensitivity.FLOORS_FILE).write_text("[]")
-    assert sensitivity.floors(home, "s", protocols) == {}
+    assert floors.floors(home, "s", protocols)["m/x|x"]["same"] == pytest.approx(found.columns[0].same)
+    assert floors.floors(home, "other", protocols) == {}
+    assert floors.floors(home, "s", {"m/x": {"params": {"k": 2}, "weights": {}}}) == {}
+    (floors.folder(home, "s") / floors.FLOORS_FILE).write_text("[]")
+    assert floors.floors(home, "s", protocols) == {}
 
 
 def test_tables_of_the_split_say_what_is_noise():
     from bench.report import build_tables
 
     one = results(series([BASE]))
-    floors = {"m/x|x": {"same": 0.25, "cross": 2.1, "worst": "mp3", "clips": 8}}
-    told = Results.from_rows(one.rows, {**one.provenance, "floors": floors})
+    known = {"m/x|x": {"same": 0.25, "cross": 2.1, "worst": "mp3", "clips": 8}}
+    told = Results.from_rows(one.rows, {**one.provenance, "floors": known})
     notes = [note for table in build_tables(told) for note in table.notes]
     assert any("X 0.25 (2.10)" in note and "on 8 clips" in note for note in notes)
     assert not any("re-encoding" in note for table in build_tables(one) for note in table.notes)
