@@ -81,16 +81,17 @@ def test_a_late_clip_is_forgiven_and_its_lateness_is_read(make_face, metric):
     assert found["warp"] == pytest.approx(3, abs=0.6)
     same = metric().score(truth, truth)
     assert same["divergence"] == same["frames"] == same["warp"] == 0
-    far = metric().score(moving(make_face, 30), truth)
-    assert far["divergence"] > 3 * found["divergence"]
+    far = metric().score(moving(make_face, 10), truth)  # twice the band; half a period of the expression
+    assert far["divergence"] > 20 * found["divergence"]
 
 
-@pytest.mark.parametrize("shift", [-5, -2, 0, 1, 3, 8])
-def test_mouth_events_move_by_forty_milliseconds_a_frame(make_face, shift):
+@pytest.mark.parametrize("shift, lost", [(-5, 1), (-2, 1), (0, 0), (1, 0), (3, 1), (8, 3)])
+def test_mouth_events_move_by_forty_milliseconds_a_frame(make_face, shift, lost):
+    """The path begins and ends in the corners, so of ten events those near an end have no partner."""
     found = MouthEvents().score(moving(make_face, shift), moving(make_face))
-    assert found["bias"] == pytest.approx(40 * shift, abs=6)
-    assert found["error"] == pytest.approx(40 * abs(shift), abs=6)
-    assert found["recall"] > 0.6 and found["precision"] > 0.6
+    assert found["bias"] == pytest.approx(40 * shift, abs=1)
+    assert found["error"] == pytest.approx(40 * abs(shift), abs=1)
+    assert found["recall"] >= 1 - lost / 10 and found["precision"] >= 1 - (lost > 1) / 4
 
 
 def test_a_still_mouth_finds_no_event_and_a_still_truth_has_none(make_face):

@@ -8,8 +8,13 @@ import pytest
 from scipy.spatial.transform import Rotation
 from scipy.stats import spearmanr
 
+from bench.catalogue import extractors
 from bench.core.spec import Reason, Unscored
+from bench.media.clip import Clip
+from bench.media.decode import chunks
+from bench.media.encode import write_clip
 from bench.media.faces import MOUTH, NOSE
+from bench.media.scale import Fit
 from bench.metrics import speech
 from bench.metrics.articulation import LipStability, Loudness, VoiceStability
 from bench.metrics.closeness import MotionCloseness, closeness
@@ -121,6 +126,21 @@ def test_dynamics_know_neither_size_nor_frame_rate(make_face, metric):
     for key in base:
         assert large[key] == pytest.approx(base[key], rel=1e-4)
         assert fast[key] == pytest.approx(base[key], rel=0.03)
+
+
+def test_dynamics_of_a_smaller_copy_of_a_real_clip_are_the_same(shared, tmp_path, monkeypatch):
+    pytest.importorskip("mediapipe")
+    monkeypatch.setenv("BENCH_WEIGHTS", str(shared / "weights"))
+    source = shared / "media" / "talking" / "hdtf_katiehill_512_25fps.mp4"
+    frames, half = next(chunks(source, size=40)), Fit(256, 256)
+    write_clip(tmp_path / "large.mp4", frames, lossless=True)
+    write_clip(tmp_path / "small.mp4", map(half, frames), lossless=True)
+    large, small = (Clip(tmp_path / f"{name}.mp4", extractors=extractors()) for name in ("large", "small"))
+    for metric in (
+        LipDynamics(),
+        HeadDynamics(),
+    ):  # brow speed is noise at 256 pixels
+        assert metric.score(small, None) == pytest.approx(metric.score(large, None), rel=0.03)
 
 
 def test_lips_in_silence_use_deviation_from_the_median(make_face):

@@ -143,16 +143,17 @@ def centre(frames):
 def test_damping_pulls_a_landmark_towards_its_mean_by_its_share(share):
     from bench.methods.face_shape import SyntheticFaces
 
-    # A warp looks back from where a point goes to, so a sixth of the motion may be left.
+    # Every loose point moves alike: around a single one the field is a tent, of which a dot sees the flanks too.
     made, shape = make_clip("test", 911, 12), SyntheticFaces().shape
     points = geometry.landmarks(made.identity, made.expression, made.pose, 256).astype(float)
     points[:] = points[:1]
-    chin = shape.chin  # a point far from others, so that the dot is moved by it alone
-    points[:, chin, 1] += 8 * np.sin(np.arange(12))
-    before = centre(marked(points[:, chin], 256))[:, 1]
-    after = centre(pictures.damped(marked(points[:, chin], 256), share, points, shape))[:, 1]
-    assert before.std() == pytest.approx(points[:, chin, 1].std(), rel=0.02)
-    assert after.std() == pytest.approx((1 - share) * before.std(), abs=0.17 * before.std())
+    loose = np.setdiff1d(np.arange(points.shape[1]), shape.rigid)
+    points[:, loose, 1] += 8 * np.sin(np.arange(12))[:, None]
+    lip = points[:, shape.lower_outer[2]]
+    before = centre(marked(lip, 256))[:, 1]
+    after = centre(pictures.damped(marked(lip, 256), share, points, shape))[:, 1]
+    assert before.std() == pytest.approx(lip[:, 1].std(), rel=0.02)
+    assert after.std() == pytest.approx((1 - share) * before.std(), abs=0.01 * before.std())
 
 
 def test_damped_mouths_are_read_as_calmer(split):

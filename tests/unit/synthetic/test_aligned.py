@@ -44,6 +44,27 @@ def test_loudness_follows_speech_and_not_another_sentence(clip):
     assert metric.score(clip, None)["rho"] > metric.score(other, None)["rho"] + 0.1
 
 
+def test_dynamics_of_a_smaller_and_of_a_faster_copy_are_the_same(tmp_path):
+    from bench.catalogue import extractors
+    from bench.media.clip import Clip
+    from bench.media.encode import write_clip
+    from bench.media.scale import Fit
+
+    frames, half = make_clip("test", 905, 40, size=256).frames, Fit(128, 128)
+    write_clip(tmp_path / "large.mp4", frames, lossless=True)
+    write_clip(tmp_path / "small.mp4", map(half, frames), lossless=True)
+    at_30 = np.minimum(np.rint(np.arange(48) * 25 / 30).astype(int), 39)  # what is nearest in time
+    write_clip(tmp_path / "fast.mp4", frames[at_30], 30.0, lossless=True)
+    files = (tmp_path / f"{name}.mp4" for name in ("large", "small", "fast"))
+    large, small, fast = (Clip(file, extractors=extractors()) for file in files)
+    assert (fast.native.frames, fast.frames) == (48, 40)
+    for protocol in ("dynamics/lips", "dynamics/brows", "dynamics/head"):
+        metric = KINDS[protocol]()
+        whole = metric.score(large, None)
+        assert metric.score(small, None) == pytest.approx(whole, rel=0.03), protocol
+        assert metric.score(fast, None) == pytest.approx(whole, rel=0.03), protocol
+
+
 def test_frozen_clip_is_still(clip):
     still = clip.showing(np.repeat(clip.pixels[:1], 75, axis=0))
     for protocol in ("dynamics/lips", "dynamics/head"):
