@@ -96,6 +96,14 @@ def document(tables: Sequence[Table], width: int = 120) -> str:
 
 
 def _fit(widths: Sequence[int], room: int) -> list[list[int]]:
+    """Split columns into as few parts as fit the room, none wider than needs be, and leave no lone column over."""
+    parts = _filled(widths, room)
+    while room > max(widths, default=0) and len(narrower := _filled(widths, room - 1)) == len(parts):
+        parts, room = narrower, room - 1
+    return parts
+
+
+def _filled(widths: Sequence[int], room: int) -> list[list[int]]:
     parts: list[list[int]] = [[]]
     used = 0
     for index, width in enumerate(widths):

@@ -57,6 +57,12 @@ def test_text_tables_keep_to_the_width(width: int) -> None:
     assert sum("Sync-C ↑" in line for line in lines) >= 2
 
 
+def test_no_lone_column_is_left_over() -> None:
+    columns = tuple(Column("p", str(i), f"heading {i}") for i in range(4))
+    lines = text.table(Table("t", "t", "", columns, ()), 45).splitlines()  # three would fit
+    assert [line.count("heading") for line in lines if "heading" in line] == [2, 2]
+
+
 def test_text_tables_defuse_control_characters() -> None:
     methods = {"evil\x1b[31m": ("model", ("audio",), 0.5)}
     assert "\x1b" not in report.text_table(fakes.make(methods=methods), "summary")
