@@ -54,7 +54,7 @@ class LipStability(_HeardMetric):
     """How still the lips are in pauses."""
 
     protocol = "silence/lip_stability"
-    columns = (
+    columns: tuple[Column, ...] = (
         Column("lips_mad", "Lips in silence", "none", "E", digits=2, scale=100.0),
         Column("lips_p90", "Open in silence", "none", "E", digits=1, scale=100.0),
         Column("silent_seconds", "silence", "none", "s", digits=1),
@@ -95,7 +95,7 @@ class Loudness(_HeardMetric):
     """How well the opening of the mouth follows loudness while somebody speaks."""
 
     protocol = "loudness/opening"
-    columns = (
+    columns: tuple[Column, ...] = (
         Column("rho", "Loud-open", "higher", digits=3),
         Column("lag", "Loud-open lag", "none", "frames", digits=1),
         Column("rho_0", "Loud-open@0", "higher", digits=3),

@@ -147,7 +147,7 @@ def measure_edges(clip: ClipView, where: Boxes) -> Features:
     for at, pictures in _pictures(clip, where, EDGE_STRIDE):
         for region, values in pictures.items():
             found[region][at] = cpbd.cpbd(np.rint(values).astype(np.float64))
-    return {**found, "seen": np.isfinite(where.face[::EDGE_STRIDE]).all(axis=1)}
+    return {**found, "seen": np.asarray(np.isfinite(where.face[::EDGE_STRIDE]).all(axis=1))}
 
 
 @dataclass(frozen=True, slots=True)
