@@ -21,13 +21,15 @@ def status(
 
     results = load(run, home)
     rows = results.rows
-    counts = Counter(rows["status"])
+    counts: Counter[str] = Counter()
     cells: dict[tuple[str, str], Counter[str]] = {}
-    for method, gate, state in zip(rows["method"], rows["gate"], rows["status"], strict=True):
-        cells.setdefault((method, gate), Counter())[state] += 1
-    problems = Counter(
-        (state, reason) for state, reason in zip(rows["status"], rows["reason"], strict=True) if state != "ok"
-    )
+    problems: Counter[tuple[str, str]] = Counter()
+    sizes = rows.groupby(["method", "gate", "status", "reason"], sort=False).size().reset_index(name="size")
+    for method, gate, state, reason, size in sizes.itertuples(index=False, name=None):
+        counts[state] += size
+        cells.setdefault((method, gate), Counter())[state] += size
+        if state != "ok":
+            problems[state, reason] += size
     if json:
         emit_json(
             {

@@ -15,7 +15,7 @@ import pandas as pd
 
 from bench.core.errors import UsageError, did_you_mean
 from bench.results import statistics, subsets
-from bench.results.runs import Results, gate_order
+from bench.results.runs import Results, distinct, gate_order
 from bench.results.summary import Cell, Estimate, Summary
 
 WORST = 5
@@ -173,11 +173,11 @@ Clips = Mapping[tuple[str, ...], Mapping[tuple[str, int], tuple[str, str]]]
 
 
 def _clips(results: Results) -> Clips:
-    rows = results.rows[results.rows["kind"] == "clip"]
     place = ["domain", "dataset", "split", "method", "gate", "sample", "repeat"]
-    once = rows[rows["clip_sha256"] != ""].drop_duplicates(place)
-    found: dict[tuple[str, ...], dict[tuple[str, int], tuple[str, str]]] = {}
     names = [*place, "clip_sha256", "clip_path"]
+    rows = distinct(results.rows, ["kind", *names])
+    once = rows[(rows["kind"] == "clip") & (rows["clip_sha256"] != "")].drop_duplicates(place)
+    found: dict[tuple[str, ...], dict[tuple[str, int], tuple[str, str]]] = {}
     for *key, sample, repeat, sha256, path in once[names].itertuples(index=False, name=None):
         found.setdefault(tuple(key), {})[sample, int(repeat)] = (sha256, path)
     return found

@@ -236,13 +236,12 @@ def gate(
 
 
 def _covers(rule: Rule, cell: Cell, *sides: Results) -> bool:
-    control = not all(s.competes(cell.method, cell.gate) for s in sides)
     return (
-        matches(cell.protocol, rule.protocol)
+        matches(cell.method, rule.methods)
+        and matches(cell.protocol, rule.protocol)
         and matches(cell.column, rule.column)
-        and matches(cell.method, rule.methods)
         and matches(cell.gate, rule.gates)
-        and (rule.controls or not control)
+        and (rule.controls or all(s.competes(cell.method, cell.gate) for s in sides))
     )
 
 
