@@ -311,8 +311,8 @@ def load(run: str | Path, home: str | Path | None = None) -> Results:
     path = locate(str(run), home)
     folder = path if path.is_dir() else path.parent
     try:
-        file = pyarrow.parquet.ParquetFile(path / ROWS_FILE if path.is_dir() else path)
-        rows = _canonical(file.schema_arrow.names, lambda name: file.read([name]).column(0).to_pandas())
+        with pyarrow.parquet.ParquetFile(path / ROWS_FILE if path.is_dir() else path) as file:
+            rows = _canonical(file.schema_arrow.names, lambda name: file.read([name]).column(0).to_pandas())
     except UsageError:
         raise
     except Exception as error:  # pyarrow and pandas raise many kinds for damaged files, some of them their own
