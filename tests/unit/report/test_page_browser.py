@@ -17,6 +17,8 @@ from pages import embedded, wait_for_frame, wait_until
 from bench import report
 from bench.results.runs import Results
 
+pytestmark = pytest.mark.xdist_group("browser")  # one worker starts it and makes the page it looks at
+
 
 def test_it_opens_offline_without_errors(tab: Any) -> None:
     assert tab.trouble == []

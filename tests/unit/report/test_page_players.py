@@ -15,6 +15,8 @@ from pages import frames_on_screen, picture, wait_for_frame, wait_until, write_c
 from bench import report
 from bench.results.runs import Results
 
+pytestmark = pytest.mark.xdist_group("browser")  # one worker starts it and makes the page it looks at
+
 REAL = Path(__file__).parents[4] / "shared" / "media" / "talking"
 PANES = "#screens video"
 

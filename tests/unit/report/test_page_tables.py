@@ -15,6 +15,8 @@ from bench import report
 from bench.report import latex, markdown
 from bench.results.runs import Results, merge
 
+pytestmark = pytest.mark.xdist_group("browser")  # one worker starts it and makes the page it looks at
+
 CAUGHT = """() => {
   window.caught = "";
   navigator.clipboard.writeText = (text) => { window.caught = text; return Promise.resolve(); };
