@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import chain
@@ -70,6 +71,8 @@ class MediaPipeFaces:
         )
         with foreign(model):
             self._landmarker: Any = vision.FaceLandmarker.create_from_options(options)
+        # Left to the end of the interpreter, its own clean-up fails with a traceback.
+        weakref.finalize(self, self._landmarker.close)
 
     def find(self, image: npt.NDArray[np.uint8]) -> list[Face]:
         """Faces in an RGB picture (H, W, 3), largest first; empty when there is none."""

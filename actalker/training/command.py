@@ -133,18 +133,22 @@ def describe(config: TrainConfig, clips: int, world: int = 1, build: Build = bui
     total, trained = sum(n for n, _ in sizes), sum(n for n, on in sizes if on)
     share = world if config.run.shard else 1
     # Weight, gradient, two moments, average: single precision each.
-    memory = (4 * total + 16 * trained) / share / 2**30
+    memory = (4 * total + 16 * trained) / share
     phase = config.phases[-1]
     windows = phase.batch * phase.accumulation
     return [
         f"parameters: {total:,} in the trained parts, {trained:,} of them trained",
-        f"memory per worker: {memory:.1f} GiB for weights, gradients, optimiser and average"
+        f"memory per worker: {_size(memory)} for weights, gradients, optimiser and average"
         + (f", divided over {world} workers" if share > 1 else "")
         + "; activations, codec and encoders come on top",
         f"steps: {config.steps:,}",
         f"steps per epoch: {-(-clips // windows):,}, of {windows} windows each, for {clips:,} clips",
         f"micro-batches per worker and step: {-(-phase.accumulation // world)}",
     ]
+
+
+def _size(count: float) -> str:
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
 
 
 def _store(system: System, out: Path) -> None:
