@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -41,7 +42,8 @@ def train(
         typer.echo("\n".join(describe(settings, clips, max(1, settings.run.workers))))
         return
     folder = run(settings)
-    if folder.is_dir():  # not after a stop before the first checkpoint
+    first = os.environ.get("RANK", "0") == "0"  # of the processes torchrun started
+    if first and folder.is_dir():  # not after a stop before the first checkpoint
         typer.echo(shown(str(folder)))
 
 

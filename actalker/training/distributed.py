@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from actalker.errors import MissingPackageError
+from actalker.errors import ActalkerError, MissingPackageError
 from actalker.training.config import TrainConfig
 from actalker.training.data import ClipSource
 
@@ -83,6 +83,7 @@ def run_on_ray(config: TrainConfig, work: Work, source: ClipSource | None, build
 
     Raises:
         MissingPackageError: Ray is not installed.
+        ActalkerError: what a worker raised, the last time it was started.
     """
     try:
         from ray.train import FailureConfig, RunConfig, ScalingConfig
@@ -113,7 +114,15 @@ def run_on_ray(config: TrainConfig, work: Work, source: ClipSource | None, build
             **environment,
         ),
     )
-    trainer.fit()
+    try:
+        trainer.fit()
+    except Exception as error:
+        # Ray keeps what workers raised beside a message of tracebacks; what a user can act on is said as it is.
+        for failure in getattr(error, "worker_failures", {}).values():
+            cause = getattr(failure, "_base_exc", failure)
+            if isinstance(cause, ActalkerError):
+                raise cause from error
+        raise
 
 
 def absolute(config: TrainConfig) -> TrainConfig:

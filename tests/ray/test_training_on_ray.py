@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "actalker_training")
 
 import tiny_system as tiny  # noqa: E402
 
+from actalker.errors import InputError  # noqa: E402
 from actalker.training.command import train  # noqa: E402
 from actalker.training.config import PhaseConfig, TrainConfig  # noqa: E402
 
@@ -74,6 +75,11 @@ def train_disturbed(out: Path) -> None:
     ray.cloudpickle.register_pickle_by_value(tiny)  # as this file's classes, which lie in __main__
     try:
         train(settings(out, workers=2, max_steps=4), tiny.clips(), lambda config: DiesOnce(config.run.out))
+        impossible = replace(settings(Path("refused"), workers=1, max_failures=0), phases=(PhaseConfig(1, 1, 99),))
+        try:
+            train(impossible, tiny.clips(), lambda config: tiny.TinySystem())
+        except InputError as error:  # as in one process, not Ray's tracebacks
+            Path("refused.txt").write_text(error.message)
     finally:
         ray.shutdown()
         reaper.close()
@@ -89,6 +95,7 @@ def test_a_killed_worker_changes_nothing_and_one_process_continues(tmp_path: Pat
         command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=420
     )  # workers have another working directory
     assert done.returncode == 0, done.stderr[-4000:]
+    assert (tmp_path / "refused.txt").read_text() == "no training clip has 99 frames"
     undisturbed = logged(tmp_path / "alone")
     assert (tmp_path / "killed" / "died").exists()
     assert (tmp_path / "killed" / "model" / "unet" / "model.safetensors").is_file()
