@@ -40,6 +40,8 @@ class Checkpoints:
         self._group = dist.new_group(backend="gloo", timeout=PATIENCE) if dist.is_initialized() else None
         self._first = not dist.is_initialized() or dist.get_rank() == 0
         self._pending: Any = None
+        # One process without a group is meant. Not only around the calls: the thread that writes warns, too.
+        warnings.filterwarnings("ignore", "torch.distributed is disabled")
 
     def steps(self) -> list[int]:
         """Steps of the whole checkpoints, oldest first."""
@@ -64,7 +66,7 @@ class Checkpoints:
             path.mkdir(parents=True)
         self._together()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # one process without a group is meant
+            warnings.simplefilter("ignore")
             if self.background:
                 # Training goes on: what lies in main memory would change under the writer's hands.
                 still = {k: v.detach().clone() if v.device.type == "cpu" else v for k, v in state.items()}
