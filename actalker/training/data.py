@@ -301,9 +301,14 @@ def prepare_all(
         ]
     files = FileDigests(cache / "files.json")
     digest = getattr(source, "digest", None)
+    if digest and world > 1:
+        for i in range(rank, len(source), world):
+            digest(i, files)
+        files.exchange(world)
     contents = [digest(i, files) if digest else _content(source[i]) for i in range(len(source))]
     keys = [f"{content}.{variant}" for variant in range(variants) for content in contents]
-    files.save()
+    if rank == 0:
+        files.save()
     kind = type(preparation)
     name = getattr(preparation, "key", "") or f"{kind.__module__}.{kind.__qualname__}"
     store = FeatureStore(cache / hashlib.sha256(name.encode()).hexdigest()[:16], keys)

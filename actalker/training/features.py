@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import torch.distributed as dist
 from torch import Tensor
 
 from actalker.errors import InputError
@@ -56,6 +57,13 @@ class FileDigests:
             with file.open("rb") as opened:
                 self._known[name] = [hashlib.file_digest(opened, "sha256").hexdigest(), *seen]
         return str(self._known[name][0])
+
+    def exchange(self, world: int) -> None:
+        """Learn what the other workers read, so that each file is read by one of them."""
+        known: list[Any] = [None] * world
+        dist.all_gather_object(known, self._known)
+        for theirs in known:
+            self._known |= theirs
 
     def save(self) -> None:
         """Write the JSON file."""

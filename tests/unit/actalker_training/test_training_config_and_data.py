@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -243,3 +244,30 @@ def test_a_batch_repeats_clips_only_when_there_are_too_few():
     for _ in range(20):
         assert sorted(sampler.draw(3, 2, GATES["audio"], generator)) == [3, 4, 5]
         assert len(sampler.draw(5, 2, GATES["audio"], generator)) == 5
+
+
+def test_workers_read_each_file_once(tmp_path, monkeypatch):
+    """Finding features by content must not cost every worker the whole data set."""
+    from actalker.training import features
+
+    clips = [replace(clip, identity=str(i)) for i, clip in enumerate(tiny.clips(4))]
+    for i, clip in enumerate(clips):
+        save_clip(tmp_path / f"{i}.npz", clip)
+    (tmp_path / "clips.jsonl").write_text("".join(json.dumps({"clip": f"{i}.npz"}) + "\n" for i in range(4)))
+    source, read = Manifest(tmp_path / "clips.jsonl"), []
+    hashed = features.hashlib.file_digest
+    monkeypatch.setattr(
+        features.hashlib, "file_digest", lambda file, kind: (read.append(file.name), hashed(file, kind))[1]
+    )
+    other = features.FileDigests(tmp_path / "other.json")
+    for i in (1, 3):
+        source.digest(i, other)
+
+    def gather(known, mine):
+        known[:] = [mine, other._known]
+
+    monkeypatch.setattr(features.dist, "all_gather_object", gather)
+    monkeypatch.setattr(torch.distributed, "barrier", lambda: None)
+    read.clear()
+    prepare_all(source, tiny.TinyPreparation(), tmp_path / "cache", rank=0, world=2)
+    assert read == [str(tmp_path / "0.npz"), str(tmp_path / "2.npz")]

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import tiny_system as tiny
 import torch
@@ -206,13 +207,14 @@ import torch
 import tiny_system as tiny
 from actalker.training import command
 from actalker.training.config import PhaseConfig
+from actalker.training.data import Manifest
 torch.set_num_threads(1)
 for how, port in (("copy", PORTS[0]), ("shard", PORTS[1])):
     os.environ["MASTER_PORT"] = str(port)
     out = Path(sys.argv[1]) / how
     config = tiny.config(out, log_every=1, checkpoint_every=2, shard=how == "shard", max_steps=2)
     config = replace(config, phases=(PhaseConfig(steps=3, batch=2, frames=2, accumulation=3, lr=1e-2),))
-    command.train(config, tiny.clips(), lambda _: tiny.TinySystem())
+    command.train(config, Manifest(Path(sys.argv[1]) / "clips.jsonl"), lambda _: tiny.TinySystem())
 """
 
 
@@ -239,6 +241,9 @@ def losses_of_one(tmp_path_factory):
 def runs_of_two(tmp_path_factory):
     """Runs of two workers, by copies and by shards: both in one pair of processes."""
     folder = tmp_path_factory.mktemp("two")
+    for i, clip in enumerate(tiny.clips()):
+        np.savez(folder / f"{i}.npz", frames=clip.frames, audio=clip.audio)
+    (folder / "clips.jsonl").write_text("".join(f'{{"clip": "{i}.npz"}}\n' for i in range(len(tiny.clips()))))
     with socket.socket() as one, socket.socket() as other:
         for free in (one, other):
             free.bind(("127.0.0.1", 0))
