@@ -62,7 +62,14 @@ def _rows(
     levels: dict[tuple[str, str], float],
     rng: np.random.Generator,
 ) -> pd.DataFrame:
-    about = {**SPLIT, "kind": spec.kind, "method": cell[0], "gate": cell[1], "repeat": 0, "protocol": spec.id}
+    about: dict[str, Any] = {
+        **SPLIT,
+        "kind": spec.kind,
+        "method": cell[0],
+        "gate": cell[1],
+        "repeat": 0,
+        "protocol": spec.id,
+    }
     parts = []
     for column in spec.columns:
         level = levels[spec.id, column.key] * (1 + 0.02 * place)
