@@ -35,7 +35,8 @@ from bench.execute.tasks import Lane, Outcome, Task
 from bench.store.home import Home
 from bench.store.travel import Luggage
 
-_HEAD_GRACE = 30.0  # seconds the head may be silent; Ray itself ends this process after 60
+_HEAD_GRACE = 30.0  # seconds the head may be silent
+_RAY_GRACE = "600"  # the same for Ray itself, which then ends this process; its 60 s leave no time for a table
 _PATIENCE = 60.0  # seconds a cluster of fixed size may take to get a node that is large enough
 _SILENT = 20.0  # seconds after which a worker that is at work is spoken to
 _SCALING = 1800.0  # the same for a cluster that says it starts nodes when they are needed
@@ -372,6 +373,7 @@ def connected(address: str | None, workers: int | None = None) -> Iterator[Any]:
         MissingError: it cannot be reached or started.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", _RAY_GRACE)
     if address is not None:
         _require_listener(address)
     import ray

@@ -202,6 +202,28 @@ def test_a_link_that_is_down_for_40_seconds(machines: Machines, inline: pd.DataF
     assert begun(machines) <= 8 + LOST
 
 
+def test_a_lost_head_ends_with_the_table_and_the_command_that_resumes(
+    machines: Machines, inline: pd.DataFrame
+) -> None:
+    machines.join()
+    take(machines, 15)
+    run = start(machines, bucket("head"))
+    namespaces.wait(lambda: begun(machines) >= 2, 120, machines.said)
+    machines.kill(HEAD, only="gcs_server")
+    assert run.ends(120) == 130, run.said()
+    assert "The head of the Ray cluster" in run.said() and "no longer answers" in run.said()
+    assert "Resume with: bench run --split synthetic-ci" in run.said()
+    assert "noted" in run.table.read_text()
+    there = rows(bucket("head"), machines)
+    assert set(there["status"]) == {"ok", "error"} and set(there["reason"]) == {"", "not_run"}
+    (machines.notes / "seconds").write_text("0")
+    machines.serve()
+    again = start(machines, bucket("head"))
+    assert again.ends() == 0, again.said()
+    pd.testing.assert_frame_equal(rows(bucket("head"), machines), inline, check_exact=True)
+    assert begun(machines) <= 8 + 3 * LOST  # the head took its own machine's worker along
+
+
 def test_a_cluster_without_nodes_is_waited_for(machines: Machines, inline: pd.DataFrame) -> None:
     machines.serve(cpus=0)
     take(machines, 0)
