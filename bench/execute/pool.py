@@ -103,7 +103,7 @@ class Pool:
         self._looked = now
         self._nodes = {node.id: node for node in self.cluster.nodes()}
         self._names |= {node.id: node.name for node in self._nodes.values()}
-        self._sizes |= {(node.cpus, node.gpus) for node in self._nodes.values()}
+        self._sizes |= {(node.cpus, node.gpus) for node in self._nodes.values() if node.cpus}  # not a bare head
         for hand in [h for h in self._hands if h.node and h.node not in self._nodes]:
             self._take(Event(hand, lost=f"node {self._names.get(hand.node, hand.node)} left the cluster"))
         for hand in [h for idle in self._idle.values() for h in idle]:

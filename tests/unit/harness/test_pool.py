@@ -125,3 +125,19 @@ def test_a_cluster_that_makes_no_worker_ends_the_run_with_its_reason() -> None:
 
     with pytest.raises(HeadLost, match="no such image"):
         run(Broken(2), clips("a", 3, 10.0))
+
+
+def test_a_bare_head_is_no_node_that_is_too_small() -> None:
+    """Where only a head without CPUs is there, nodes are still to come, and are waited for as long as it takes."""
+
+    class Late(OneNode):
+        def nodes(self) -> Iterable[Node]:
+            head = Node("head", "head", 0, 0, 0, 0)
+            return [head, *super().nodes()] if self.clock > 500 else [head]
+
+        def patience(self, empty: bool) -> float:
+            return 1e4 if empty else 60.0
+
+    cluster = Late(1)
+    scheduler = run(cluster, clips("a", 3, 10.0))
+    assert scheduler.finished and not scheduler.failures and cluster.clock > 500
