@@ -67,6 +67,18 @@ class Noted(Still):
         return super().generate(sample, gate, seed)
 
 
+class Counted(Still):
+    """Notes that it was begun, and takes long enough for another run to come by."""
+
+    spec = MethodSpec("counted", "1", ("audio",), "classical")
+
+    def generate(self, sample: Sample, gate: Gate, seed: int) -> Video:
+        with (Path(os.environ["TOY_MARKERS"]) / "begun").open("a") as file:
+            file.write(f"{sample.id} {os.getpid()}\n")
+        time.sleep(0.7)
+        return super().generate(sample, gate, seed)
+
+
 class HalfRate(Still):
     """Makes 12.5 fps, which the harness brings to 25."""
 

@@ -29,10 +29,11 @@ class Child:
     Args:
         home, weights: see `Worker`.
         log: file that everything it prints is appended to.
+        run: see `Worker`.
     """
 
-    def __init__(self, home: str | Path, weights: Path | None, log: Path) -> None:
-        self._home, self._weights, self.log = home, weights, log
+    def __init__(self, home: str | Path, weights: Path | None, log: Path, run: str = "") -> None:
+        self._home, self._weights, self.log, self._run = home, weights, log, run
         self._guard = Reaper(MARK)  # its children's children end with it, however this process ends
         self._process: subprocess.Popen[bytes] | None = None
         self._talk: Connection | None = None
@@ -63,7 +64,7 @@ class Child:
             **numerics.ENVIRONMENT,
             "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
         }
-        arguments = [str(theirs.fileno()), str(self._home), str(self._weights or "")]
+        arguments = [str(theirs.fileno()), str(self._home), str(self._weights or ""), self._run]
         with append_to(self.log, fresh=full) as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "bench.execute.child", *arguments],
@@ -105,12 +106,12 @@ def _kernel_kills() -> int:
     return 0
 
 
-def serve(descriptor: int, home: str, weights: Path | None) -> None:
+def serve(descriptor: int, home: str, weights: Path | None, run: str) -> None:
     """Do tasks until the parent is gone."""
     talk = Connection(descriptor)
     from bench.execute.worker import Worker
 
-    worker = Worker(home, weights, loaded=lambda: talk.send("loaded"))
+    worker = Worker(home, weights, loaded=lambda: talk.send("loaded"), run=run)
     while True:
         try:
             task, ahead = talk.recv()
@@ -120,4 +121,4 @@ def serve(descriptor: int, home: str, weights: Path | None) -> None:
 
 
 if __name__ == "__main__":
-    serve(int(sys.argv[1]), sys.argv[2], Path(sys.argv[3]) if sys.argv[3] else None)
+    serve(int(sys.argv[1]), sys.argv[2], Path(sys.argv[3]) if sys.argv[3] else None, sys.argv[4])

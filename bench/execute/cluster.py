@@ -43,7 +43,11 @@ class Hand:
         task: what it does.
         ahead: what it will do next and prepares already.
         deadline: when the task has overrun its limit.
+        asked: when it was asked for, and there was room.
         since: when it was placed.
+        began: when it was given its task.
+        warm: it has done something, so that what it needs is loaded.
+        twin: another worker that does the same task; the first answer counts.
     """
 
     lane: Lane
@@ -52,7 +56,11 @@ class Hand:
     task: Task | None = None
     ahead: Task | None = None
     deadline: float = math.inf
+    asked: float = 0.0
     since: float = 0.0
+    began: float = 0.0
+    warm: bool = False
+    twin: Hand | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from bench.execute.interrupt import Interrupt
-from bench.execute.scheduler import Scheduler
+from bench.execute.scheduler import OtherRuns, Scheduler
 from bench.execute.tasks import Outcome, Task
 
 
@@ -17,6 +18,7 @@ def run_inline(
     weights: Path | None,
     observe: Callable[[Task, Outcome], None],
     interrupt: Interrupt,
+    notice: Callable[[str], None] = lambda text: None,
 ) -> None:
     """Run tasks until none is left or a stop was asked for.
 
@@ -25,14 +27,20 @@ def run_inline(
         home, weights: see `bench.execute.worker.Worker`.
         observe: called after every task.
         interrupt: asked between tasks.
+        notice: told what a user should know while it goes on.
 
     Raises:
         StoreFull: the disk is full.
     """
     from bench.execute.worker import Worker
 
+    others = OtherRuns(scheduler, notice)
     with contextlib.closing(Worker(home, weights)) as worker:
         while not scheduler.finished and not interrupt.requested:
+            if not scheduler.ready:
+                others.wait(time.monotonic())
+                time.sleep(0.2)
+                continue
             # The least demanding lane first: a clip is scored before the next one is made.
             lane = scheduler.ready[-1]
             task = scheduler.take(lane)
@@ -40,5 +48,8 @@ def run_inline(
             outcome = worker.run(task, scheduler.peek(lane))
             if outcome.error is not None:
                 raise outcome.error
+            if outcome.status == "claimed":
+                scheduler.defer(task)
+                continue
             scheduler.settle(task, outcome)
             observe(task, outcome)

@@ -15,14 +15,16 @@ from bench.core.errors import MissingError
 from bench.core.spec import Cause
 from bench.execute.cluster import Cluster, Event, Hand, HeadLost, Node
 from bench.execute.interrupt import Interrupt
-from bench.execute.scheduler import Scheduler
+from bench.execute.machines import STRIKES, Machines
+from bench.execute.pace import Pace
+from bench.execute.scheduler import OtherRuns, Scheduler, task_name
 from bench.execute.tasks import METRICS, GenerateTask, Lane, Outcome, Task
 
 LOOK_EVERY = 2.0  # seconds between questions about the cluster's nodes
 GRACE = 30.0  # seconds: for running tasks after Ctrl-C, and past a task's own limit before its worker is stopped
-HOLD = 60.0  # seconds of work that a worker on a GPU must be behind before another takes its GPU: loading costs
-_STRAGGLE = 5.0  # times its expected length that a task may take
-STRIKES = 3  # failures of different workers in a row after which a node is set aside
+HOLD = 45.0  # seconds that a worker keeps its GPU at least, and that scores may wait
+SLOW = 2.0  # times what others of its lane take, after which a clip is begun once more
+_STRAGGLE = 3.0  # times the length of a lane's shortest task that its last ones may take, begun again or not
 
 
 class Pool:
@@ -54,15 +56,14 @@ class Pool:
         self._queued: Counter[Lane] = Counter()  # workers that wait for room
         self._placed: Counter[Lane] = Counter()
         self._used = 0.0  # CPUs
+        self._slow: dict[str, Hand] = {}  # by task, who does what is queued once more
+        self._pace = Pace()
+        self._others = OtherRuns(scheduler, notice)
         self._deadlines: list[tuple[float, int, Hand]] = []
         self._sequence = 0
-        self._nodes: dict[str, Node] = {}
-        self._names: dict[str, str] = {}
-        self._sizes: set[tuple[float, float]] = set()  # CPUs and GPUs of every node seen: one that left may return
-        self._bad: dict[str, str] = {}  # nodes set aside, and why
-        self._strikes: Counter[str] = Counter()
-        self._good: dict[str, set[str]] = defaultdict(set)  # method -> nodes it worked on
-        self._failed: dict[str, set[str]] = defaultdict(set)  # method -> nodes it could not be loaded on
+        self._machines = Machines()
+        self._resting: dict[str, dict[Hand, None]] = defaultdict(dict)  # idle workers by node
+        self._changed: set[str] = set()  # nodes with workers that became idle since work was given out
         self._homeless: dict[Lane, float] = {}  # lanes that no node could hold, and since when
         self._looked = -math.inf
         self._horizon = {True: 0.0, False: 0.0}  # seconds until all work on GPUs, and on CPUs, could be done
@@ -101,42 +102,56 @@ class Pool:
         if now - self._looked < LOOK_EVERY:
             return
         self._looked = now
-        self._nodes = {node.id: node for node in self.cluster.nodes()}
-        self._names |= {node.id: node.name for node in self._nodes.values()}
-        self._sizes |= {(node.cpus, node.gpus) for node in self._nodes.values() if node.cpus}  # not a bare head
-        for hand in [h for h in self._hands if h.node and h.node not in self._nodes]:
-            self._take(Event(hand, lost=f"node {self._names.get(hand.node, hand.node)} left the cluster"))
-        for hand in [h for idle in self._idle.values() for h in idle]:
-            if self._nodes[hand.node].draining:
-                self._drop(hand)
-        for hand in [h for h in self._hands if not h.node]:  # asked for, and not yet counted there
-            if (node := self._with_room(hand.lane) or self._make_room(hand.lane)) is not None:
-                self._count_in(hand, node)
+        machines = self._machines
+        machines.look(self.cluster.nodes())
+        for hand in [h for h in self._hands if h.node and h.node not in machines.known]:
+            self._take(Event(hand, lost=f"node {machines.name(hand.node)} left the cluster"))
+        for hand in [h for idle in self._idle.values() for h in idle if machines.known[h.node].draining]:
+            self._drop(hand)
+        for hand in [h for h in self._hands if not h.node and h not in self._standing]:
+            # What the cluster says is free may not count yet what it was asked for a moment ago.
+            if now - hand.asked < 2 * LOOK_EVERY and (node := machines.with_room(hand.lane)) is not None:
+                machines.occupy(node, hand.lane)
+        self._changed.update(self._resting)
         for gpu in (True, False):
-            there = sum(node.gpus if gpu else node.cpus for node in self._usable())
+            there = sum(node.gpus if gpu else node.cpus for node in machines.usable)
             work = sum(
                 self.scheduler.backlog(o) * (o.gpus or o.cpus) for o in self.scheduler.ready if (o.gpus > 0) == gpu
             )
             self._horizon[gpu] = work / there if there else 0.0
+        self._begin_slow_ones_again(now)
         wanted = {lane: self.scheduler.queued(lane) for lane in self.scheduler.ready}
         busy = Counter(hand.lane for hand in self._hands if hand.task is not None)
         self.cluster.demand({lane: wanted.get(lane, 0) + busy[lane] for lane in dict.fromkeys((*wanted, *busy))})
 
-    def _usable(self) -> list[Node]:
-        return [n for n in self._nodes.values() if n.id not in self._bad and not n.draining]
+    def _begin_slow_ones_again(self, now: float) -> None:
+        """Let a second worker try clips that take much longer than others of their method, after the last began.
+
+        They would hold up the end, and a node that is slow is slow for all of them (backup tasks: Dean and
+        Ghemawat, MapReduce, OSDI 2004, section 3.6). CPUs are shared by everything; what is slow there is no sign.
+        """
+        doubled = Counter(hand.lane for hand in self._slow.values())
+        for hand in [h for h in self._hands if h.lane.gpus and h.twin is None]:
+            task, lane = hand.task, hand.lane
+            if not isinstance(task, GenerateTask) or self.scheduler.queued(lane) > doubled[lane]:
+                continue
+            usual = self._pace.expected(task)
+            if usual is not None and now - hand.began > SLOW * usual and task_name(task) not in self._slow:
+                self._slow[task_name(task)] = hand
+                self.scheduler.double(task)
+                doubled[lane] += 1
 
     def _refuse_what_fits_nowhere(self, lane: Lane, now: float) -> bool:
         """Tell whether no node could hold a worker of a lane; after a while its tasks are given up."""
-        if any(lane.cpus <= cpus and lane.gpus <= gpus + 1e-9 for cpus, gpus in self._sizes):
+        if self._machines.could_hold(lane):
             self._homeless.pop(lane, None)
             return False
-        has = " or ".join(f"{cpus:g} CPUs and {gpus:g} GPUs" for cpus, gpus in sorted(self._sizes))
-        has = has or "no node that takes work yet"
+        patience, has = self.cluster.patience(not self._machines.sizes), self._machines.offer
         if lane not in self._homeless:
             self._homeless[lane] = now
-            if self.cluster.patience(not self._sizes):
+            if patience:
                 self.notice(f"Waiting for a node with {lane.needs}; the cluster has {has}.")
-        if now - self._homeless[lane] < self.cluster.patience(not self._sizes):
+        if now - self._homeless[lane] < patience:
             return False
         while (task := self.scheduler.take(lane)) is not None:
             detail = f"needs {lane.needs} on one node; the cluster has {has}"
@@ -157,52 +172,52 @@ class Pool:
         # Lanes with GPUs first; among them the one that is furthest behind, so that all end at the same time.
         open_lanes = {lane for lane in self.scheduler.ready if self._waiting(lane) > 0}
         for first in list(self._standing):  # the cluster gives it what others left
-            if (node := self._with_room(first.lane)) is not None:
-                del self._standing[first]
-                self._count_in(first, node)
+            node = self._machines.with_room(first.lane) or self._make_room(first.lane, self._changed)
+            if node is not None:
+                self._settle_in(first, node)
         while open_lanes:
             lane = max(open_lanes, key=self._order)
             if self._waiting(lane) <= 0 or not self._allowed(lane):
                 open_lanes.remove(lane)
-            elif (node := self._with_room(lane)) is not None:
+            elif (node := self._machines.with_room(lane)) is not None:
                 self._start(lane, node)
-            elif (node := self._make_room((first := self._stand(lane)).lane)) is not None:
-                del self._standing[first]
-                self._count_in(first, node)
-            else:
-                open_lanes -= {other for other in open_lanes if _rivals(other, lane)}
+            elif self._room_for_next(lane) is None:
+                open_lanes -= {other for other in open_lanes if lane.rivals(other)}
+        self._changed.clear()
+        if not self.scheduler.ready:
+            self._others.wait(now)
 
     def _order(self, lane: Lane) -> tuple[bool, bool, float, float, str]:
         late = self._late(lane)
         return lane.gpus > 0, late > 0, self._tail(lane) if late > 0 else late, lane.gpus, lane.name
 
-    def _with_room(self, lane: Lane) -> Node | None:
-        return next((node for node in self._usable() if node.room(lane)), None)
-
-    @staticmethod
-    def _count_in(hand: Hand, node: Node) -> None:
-        """Take a worker's share off what a node has free; the next look says what is really free."""
-        node.free_cpus -= hand.lane.cpus
-        node.free_gpus -= hand.lane.gpus
-
-    def _stand(self, lane: Lane) -> Hand:
-        """Return the worker that waits for the next place, which the cluster knows of.
+    def _room_for_next(self, lane: Lane) -> Node | None:
+        """Let a worker wait for the next place of its kind; return a node if one can be made now.
 
         It is the only one among lanes that could take the same place: the cluster would give it to whichever came
         first, and workers that leave for the sake of one lane would make room for another.
         """
-        first = next((h for h in self._standing if _rivals(h.lane, lane)), None)
+        first = next((h for h in self._standing if lane.rivals(h.lane)), None)
         if first is not None and first.lane != lane and self._ahead_of(lane, first.lane):
             self._drop(first)
             first = None
-        if first is None:
-            first = self._start(lane, None)
-            self._standing[first] = None
-        return first
+        if first is not None:
+            return None
+        first = self._start(lane, None)
+        self._standing[first] = None
+        if (node := self._make_room(lane, self._resting)) is not None:
+            self._settle_in(first, node)
+        return node
+
+    def _settle_in(self, first: Hand, node: Node) -> None:
+        """Count a worker that waited where the cluster will place it now."""
+        del self._standing[first]
+        first.asked = self.cluster.now()
+        self._machines.occupy(node, first.lane)
 
     def _waiting(self, lane: Lane) -> int:
         """Return how many tasks of a lane have no worker in sight, and are worth another one."""
-        if lane.gpus and 0 < self._share(lane, 0) <= HOLD:
+        if lane.gpus and 0 < self._share(lane, 0) <= self._pace.loading(lane):
             return 0
         return self.scheduler.queued(lane) - len(self._idle[lane]) - self._queued[lane]
 
@@ -240,6 +255,8 @@ class Pool:
 
     def _allowed(self, lane: Lane) -> bool:
         """Tell whether the limit lets another worker start; idle ones without work leave for it."""
+        if self._used + lane.cpus <= self.limit:
+            return True
         for hand in [h for other, idle in self._idle.items() if not self.scheduler.queued(other) for h in idle]:
             if self._used + lane.cpus <= self.limit:
                 break
@@ -247,62 +264,56 @@ class Pool:
         return self._used + lane.cpus <= self.limit or not self._hands
 
     def _start(self, lane: Lane, node: Node | None) -> Hand:
-        hand = Hand(lane)
+        hand = Hand(lane, asked=self.cluster.now())
         self._hands[hand] = None
         self._queued[lane] += 1
         self._used += lane.cpus
         if node is not None:
-            self._count_in(hand, node)
-        self.cluster.start(hand, self._bad)
+            self._machines.occupy(node, lane)
+        self.cluster.start(hand, self._machines.bad)
         return hand
 
-    def _make_room(self, lane: Lane) -> Node | None:
-        """Stop idle workers without work on one node, if just that makes room for a worker of a lane."""
-        idle: dict[str, list[Hand]] = defaultdict(list)
-        for other, hands in self._idle.items():
-            if other != lane and not self.scheduler.queued(other):
-                for hand in hands:
-                    idle[hand.node].append(hand)
-        for node in self._usable():
-            hands_there = idle.get(node.id, [])
-            for count in range(1, len(hands_there) + 1):
-                chosen = hands_there[:count]
-                if node.room(lane, sum(h.lane.cpus for h in chosen), sum(h.lane.gpus for h in chosen)):
-                    for hand in chosen:
-                        self._drop(hand)
+    def _make_room(self, lane: Lane, nodes: Collection[str]) -> Node | None:
+        """Stop idle workers without work on one of some nodes, if just that makes room for a worker of a lane."""
+        for name in nodes:
+            node = self._machines.known.get(name)
+            if node is None or self._machines.closed(name):
+                continue
+            idle = [h for h in self._resting[name] if h.lane != lane and not self.scheduler.queued(h.lane)]
+            cpus = gpus = 0.0
+            for count, hand in enumerate(idle, 1):
+                cpus, gpus = cpus + hand.lane.cpus, gpus + hand.lane.gpus
+                if node.room(lane, cpus, gpus):
+                    for chosen in idle[:count]:
+                        self._drop(chosen)
                     return node
         return None
 
     def _give(self, hand: Hand) -> bool:
-        """Give an idle worker its next task, or its place to a lane that waits; False: it stays idle."""
-        node = self._nodes.get(hand.node)
-        if hand.node in self._bad or (node is not None and node.draining) or self._yields(hand, node):
+        """Give an idle worker its next task, or its place to another lane; False: it stays idle."""
+        if self._machines.closed(hand.node) or self._yields(hand):
             self._drop(hand)
             return True
         task, hand.ahead = hand.ahead, None
         self._ahead[hand.lane].pop(hand, None)
         if task is None:
-            task = self.scheduler.take(hand.lane, self._unfit(hand)) or self._steal(hand.lane)
+            task = self.scheduler.take(hand.lane, self._machines.unfit(hand.node)) or self._steal(hand.lane)
         if task is None:
             return False
         if hand.lane.name == METRICS and (following := self.scheduler.take(hand.lane)) is not None:
             hand.ahead = following
             self._ahead[hand.lane][hand] = None
-        hand.task = task
-        hand.deadline = self.cluster.now() + task.limit + GRACE
+        hand.task, hand.began = task, self.cluster.now()
+        if (other := self._slow.pop(task_name(task), None)) is not None:
+            hand.twin, other.twin = other, hand
+        hand.deadline = hand.began + task.limit + GRACE
         self._sequence += 1
         heapq.heappush(self._deadlines, (hand.deadline, self._sequence, hand))
         self._idle[hand.lane].pop(hand, None)
+        self._resting[hand.node].pop(hand, None)
         self._busy += 1
         self.cluster.submit(hand, task, hand.ahead)
         return True
-
-    def _unfit(self, hand: Hand) -> list[str]:
-        """Return methods that could not be loaded on a worker's node, while there are nodes to try them on."""
-        return [m for m, nodes in self._failed.items() if hand.node in nodes and self._elsewhere(nodes)]
-
-    def _elsewhere(self, nodes: Collection[str]) -> bool:
-        return any(node.id not in nodes and node.cpus for node in self._usable())
 
     def _steal(self, lane: Lane) -> Task | None:
         """Take what another worker of the lane would do next: it is busy still."""
@@ -312,13 +323,14 @@ class Pool:
             return task
         return None
 
-    def _yields(self, hand: Hand, node: Node | None) -> bool:
+    def _yields(self, hand: Hand) -> bool:
         """Tell whether a worker should leave its place to one of another lane that waits for room.
 
         A worker on a CPU leaves it to one that needs a GPU, for a GPU must not stand idle. Workers on GPUs change
         places only when the other lane is far behind, because loading a model costs.
         """
-        if node is None:
+        node = self._machines.known.get(hand.node)
+        if node is None or any(other.lane == hand.lane for other in self._slow.values()):
             return False
         for lane in {waiting.lane: None for waiting in self._standing}:
             if lane == hand.lane or node.room(lane) or not node.room(lane, hand.lane.cpus, hand.lane.gpus):
@@ -343,26 +355,37 @@ class Pool:
             hand.node, hand.since = event.node, self.cluster.now()
             self._queued[hand.lane] -= 1
             self._placed[hand.lane] += 1
-            self._idle[hand.lane][hand] = None
+            self._rest(hand)
         elif event.outcome is not None:
             task, hand.task = hand.task, None
             assert task is not None, "only a worker with a task answers"
             self._busy -= 1
-            self._idle[hand.lane][hand] = None
+            self._rest(hand)
+            if (twin := _part(hand)) is not None:
+                if event.outcome.status == "error":
+                    return  # the other one may do better
+                self._drop(twin)
             self._judge(hand, task, event.outcome)
         elif event.refused:
             self._drop(hand)
             self._set_aside(event.on, event.refused)
         else:
-            task, node = hand.task, hand.node
+            task, node = hand.task if hand.twin is None else None, hand.node
             self._drop(hand)
             self._looked = -math.inf
             if task is not None:
                 self._settle(task, Outcome("error", event.cause, event.lost))
             if node:
-                self._strike(node, event.lost)
+                self._machines.strike(node)
+                if node in self._machines.known and self._machines.out(node):
+                    self._set_aside(node, event.lost)
             else:
                 self._count_unplaced(event.lost)
+
+    def _rest(self, hand: Hand) -> None:
+        self._idle[hand.lane][hand] = None
+        self._resting[hand.node][hand] = None
+        self._changed.add(hand.node)
 
     def _count_unplaced(self, why: str) -> None:
         """Count workers that were lost in a row before they were anywhere.
@@ -371,7 +394,7 @@ class Pool:
             HeadLost: there were too many for an accident.
         """
         self._unplaced += 1
-        if self._unplaced > STRIKES * (1 + len(self._nodes)):
+        if self._unplaced > STRIKES * (1 + len(self._machines.known)):
             raise HeadLost(
                 f"The cluster makes no worker: {why}",
                 "Finished results are kept. See what its nodes lack (bench doctor --cluster ADDRESS), then type"
@@ -381,28 +404,29 @@ class Pool:
     def _judge(self, hand: Hand, task: Task, outcome: Outcome) -> None:
         if outcome.error is not None:
             raise outcome.error
+        if outcome.status == "claimed":
+            self.scheduler.defer(task)
+            return
         if isinstance(task, GenerateTask) and outcome.cause is Cause.ENVIRONMENT:
-            failed = self._failed[task.method]
+            failed = self._machines.failed[task.method]
             failed.add(hand.node)
-            if self._good[task.method] - {hand.node}:
+            if self._machines.good[task.method] - {hand.node}:
                 self._set_aside(hand.node, f"{task.method} works elsewhere: {_last_line(outcome.detail)}")
-            if self._elsewhere(failed):
+            if self._machines.elsewhere(failed):
+                self._slow.pop(task_name(task), None)
                 self.scheduler.put_back(task)
                 return
         elif outcome.status == "ok":
-            self._strikes[hand.node] = 0
+            self._machines.praise(hand.node)
+            self._pace.note(hand, task, outcome)
             if isinstance(task, GenerateTask):
-                self._good[task.method].add(hand.node)
+                self._machines.good[task.method].add(hand.node)
         self._settle(task, outcome)
 
     def _settle(self, task: Task, outcome: Outcome) -> None:
+        self._slow.pop(task_name(task), None)
         self.scheduler.settle(task, outcome)
         self.observe(task, outcome)
-
-    def _strike(self, node: str, why: str) -> None:
-        self._strikes[node] += 1
-        if node in self._nodes and self._strikes[node] >= STRIKES:
-            self._set_aside(node, why)
 
     def _set_aside(self, node: str, why: str) -> None:
         """Use a node no more.
@@ -410,17 +434,18 @@ class Pool:
         Raises:
             MissingError: it was the last one, and no worker could begin there.
         """
-        if node in self._bad:
+        machines = self._machines
+        if node in machines.bad:
             return
-        if not self._elsewhere({node}):
-            if self._strikes[node] >= STRIKES:
+        if not machines.elsewhere({node}):
+            if machines.out(node):
                 return  # what fails there are the tasks themselves
             raise MissingError(
                 f"A worker cannot be started: {why}",
                 "On a cluster, see what each node lacks: bench doctor --cluster ADDRESS",
             )
-        self._bad[node] = why
-        self.notice(f"Node {self._names.get(node, node)} is set aside, the others go on: {why}")
+        machines.set_aside(node, why)
+        self.notice(f"Node {machines.name(node)} is set aside, the others go on: {why}")
         for hand in [h for h in self._hands if h.node == node and h.task is None]:
             self._drop(hand)
 
@@ -430,24 +455,24 @@ class Pool:
             deadline, _, hand = heapq.heappop(self._deadlines)
             if hand not in self._hands or hand.task is None or hand.deadline != deadline:
                 continue
-            task = hand.task
+            task, twin = hand.task, hand.twin
             self._drop(hand)
-            detail = f"took longer than {task.limit:g} s; its worker was stopped"
-            self._settle(task, Outcome("error", Cause.TIMEOUT, detail))
+            if twin is None:
+                detail = f"took longer than {task.limit:g} s; its worker was stopped"
+                self._settle(task, Outcome("error", Cause.TIMEOUT, detail))
 
     def _drop(self, hand: Hand) -> None:
         """End a worker; what it would have done next goes back."""
+        _part(hand)
         if self._hands.pop(hand, hand) is hand:
             return
-        node = self._nodes.get(hand.node)
-        if node is not None:
-            node.free_cpus += hand.lane.cpus
-            node.free_gpus += hand.lane.gpus
+        self._machines.release(hand.node, hand.lane)
         self._used -= hand.lane.cpus
         self._busy -= hand.task is not None
         (self._placed if hand.node else self._queued)[hand.lane] -= 1
         self._standing.pop(hand, None)
         self._idle[hand.lane].pop(hand, None)
+        self._resting[hand.node].pop(hand, None)
         self._ahead[hand.lane].pop(hand, None)
         if hand.ahead is not None:
             self.scheduler.put_back(hand.ahead)
@@ -462,14 +487,13 @@ class Pool:
         self._ahead.clear()
 
 
+def _part(hand: Hand) -> Hand | None:
+    """Let a worker and the other one that does the same task know nothing of each other; return that other."""
+    twin, hand.twin = hand.twin, None
+    if twin is not None:
+        twin.twin = None
+    return twin
+
+
 def _last_line(text: str) -> str:
     return text.strip().splitlines()[-1] if text.strip() else "no detail"
-
-
-def _rivals(one: Lane, other: Lane) -> bool:
-    """Tell whether workers of two lanes could take the same place."""
-    return (
-        (one.gpus > 0) == (other.gpus > 0)
-        and one.accelerator == other.accelerator
-        and (one.labels, one.resources) == (other.labels, other.resources)
-    )

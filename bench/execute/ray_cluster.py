@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import pickle
 import platform
 import shutil
 import socket
@@ -18,8 +19,10 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from bench.core.errors import BenchError, MissingError
@@ -29,6 +32,7 @@ from bench.execute import ray_token
 from bench.execute.cluster import Event, Hand, HeadLost, Node
 from bench.execute.interrupt import Interrupt
 from bench.execute.pool import Pool
+from bench.execute.ray_meter import Meter
 from bench.execute.reaper import Reaper
 from bench.execute.scheduler import Scheduler
 from bench.execute.tasks import Lane, Outcome, Task
@@ -75,10 +79,13 @@ def run_on_ray(
     """
     with home.witness() as marker:
         cluster = RayCluster(ray, home, weights, marker, own, inputs)
-        pool = Pool(cluster, scheduler, observe, notice, workers or math.inf)
+        meter = None if own else Meter(scheduler, cluster.name, observe)
+        pool = Pool(cluster, scheduler, meter.settled if meter else observe, notice, workers or math.inf)
         try:
             pool.run(interrupt)
         finally:
+            if meter:
+                meter.look()
             if not cluster.head_lost:
                 pool.close()
                 cluster.demand({})
@@ -100,6 +107,7 @@ class RayCluster:
         inputs: see `run_on_ray`.
 
     Attributes:
+        name: what the names of its workers begin with.
         head_lost: it no longer answers, so it is not to be asked for anything more.
     """
 
@@ -108,15 +116,17 @@ class RayCluster:
     ) -> None:
         self._ray = ray
         self._own = own
-        self._arguments = (home.address, weights, marker, package_digest(), os.environ.get(_SANDBOX, ""))
+        run = uuid.uuid4().hex
+        self._arguments = (home.address, weights, marker, package_digest(), os.environ.get(_SANDBOX, ""), run)
         self._luggage = Luggage(home.storage)
         if not own:
             self._luggage.pack(inputs)
         self._actor = ray.remote(_RayWorker)
-        self._run = uuid.uuid4().hex[:6]
+        self.name = f"bench-{run[:6]}"
         self._count = 0
         self._waits: dict[Any, Hand] = {}  # references, of workers that start or work
         self._spoken: dict[Hand, tuple[float, Any]] = {}  # to workers that work: when, and what they may answer
+        self._answers: SimpleQueue[tuple[Any, Future[Any]]] = SimpleQueue()  # put there by a thread of Ray's
         self._demand: Any = None
         self._scales = _scales(ray)
         host, _, port = str(ray.get_runtime_context().gcs_address).rpartition(":")
@@ -159,7 +169,7 @@ class RayCluster:
         lane = hand.lane
         self._count += 1
         options: dict[str, Any] = {
-            "name": f"bench-{self._run}-{lane.name}-{self._count}",
+            "name": f"{self.name}-{lane.name}-{self._count}",
             "num_cpus": lane.cpus,
             "num_gpus": lane.gpus,
             "max_restarts": 0,
@@ -184,14 +194,20 @@ class RayCluster:
                 f"The Ray cluster makes no worker: {error}",
                 "Check that all nodes reach each other, and type the same command: finished results are kept.",
             ) from error
-        self._waits[hand.handle.hello.remote()] = hand
+        self._expect(hand.handle.hello.remote(), hand)
 
     def submit(self, hand: Hand, task: Task, ahead: Task | None) -> None:
         """See `Cluster.submit`."""
         if not self._own:
             task, ahead = self._luggage.away(task), self._luggage.away(ahead)
-        self._waits[hand.handle.run.remote(task, ahead)] = hand
+        # Ray would pickle in Python, for objects that only Python functions can make; these are plain.
+        self._expect(hand.handle.run.remote(pickle.dumps((task, ahead))), hand)
         self._spoken[hand] = time.monotonic(), None
+
+    def _expect(self, reference: Any, hand: Hand) -> None:
+        # `ray.wait` looks at every reference every time, which takes too long with thousands of workers.
+        self._waits[reference] = hand
+        reference.future().add_done_callback(lambda future: self._answers.put((reference, future)))
 
     def wait(self, seconds: float) -> Iterable[Event]:
         """See `Cluster.wait`.
@@ -203,14 +219,15 @@ class RayCluster:
             self._asked = now
             self._require_head()
             self._speak(now)
-        if not self._waits:
-            time.sleep(seconds)
-            return []
-        references = list(self._waits)
-        ready, _ = self._ray.wait(references, num_returns=1, timeout=seconds)
-        if ready:  # whatever else is there too
-            ready, _ = self._ray.wait(references, num_returns=len(references), timeout=0)
-        return [self._event(reference) for reference in ready]
+        events: list[Event] = []
+        until = time.monotonic() + seconds
+        while not events and (left := until - time.monotonic()) > 0:
+            with suppress(Empty):
+                events += self._event(*self._answers.get(timeout=left))
+        with suppress(Empty):
+            while True:
+                events += self._event(*self._answers.get_nowait())
+        return events
 
     def stop(self, hand: Hand) -> None:
         """See `Cluster.stop`."""
@@ -243,23 +260,25 @@ class RayCluster:
             return math.inf
         return _SCALING if self._scales else _PATIENCE
 
-    def _event(self, reference: Any) -> Event:
-        hand = self._waits.pop(reference)
+    def _event(self, reference: Any, future: Future[Any]) -> list[Event]:
+        hand = self._waits.pop(reference, None)
+        if hand is None:  # it was stopped
+            return []
         self._spoken.pop(hand, None)
         errors = self._ray.exceptions
         try:
-            answer = self._ray.get(reference)
+            answer = future.result()
         except errors.OutOfMemoryError as error:
-            return Event(hand, lost=str(error), cause=Cause.OOM)
+            return [Event(hand, lost=str(error), cause=Cause.OOM)]
         except errors.RayError as error:
             detail = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
             if isinstance(error, errors.ActorUnschedulableError):
-                return Event(hand, lost=f"Ray cannot place its worker: {detail}", cause=Cause.ENVIRONMENT)
-            return Event(hand, lost=f"its worker was lost ({type(error).__name__}: {detail})")
-        if isinstance(answer, Outcome):
-            return Event(hand, outcome=answer)
+                return [Event(hand, lost=f"Ray cannot place its worker: {detail}", cause=Cause.ENVIRONMENT)]
+            return [Event(hand, lost=f"its worker was lost ({type(error).__name__}: {detail})")]
+        if isinstance(answer, bytes):
+            return [Event(hand, outcome=pickle.loads(answer))]
         node, problem = answer
-        return Event(hand, refused=problem, on=node) if problem else Event(hand, node=node)
+        return [Event(hand, refused=problem, on=node) if problem else Event(hand, node=node)]
 
     def _speak(self, now: float) -> None:
         """Speak to workers that are at work for long.
@@ -306,7 +325,7 @@ class _RayWorker:
     """The actor: watches over the process that does the work."""
 
     def __init__(
-        self, address: str, weights: Path | None, marker: str, code: str, closed: str, lane: Lane
+        self, address: str, weights: Path | None, marker: str, code: str, closed: str, run: str, lane: Lane
     ) -> None:
         ray_token.hide()
         os.environ[_SANDBOX] = closed  # what the user asked for, on whatever node this is
@@ -318,7 +337,7 @@ class _RayWorker:
             from bench.execute.child import Child
 
             log = Home(address).logs / "workers" / f"{platform.node()}-{lane.name}.log"
-            self._child = Child(address, weights, log)
+            self._child = Child(address, weights, log, run)
 
     def hello(self) -> tuple[str, str]:
         """Return this worker's node, and why it cannot work there if so."""
@@ -326,9 +345,10 @@ class _RayWorker:
 
         return ray.get_runtime_context().get_node_id(), self._problem
 
-    def run(self, task: Task, ahead: Task | None) -> Outcome:
-        """See `bench.execute.worker.Worker.run`."""
-        return self._child.run(task, ahead)
+    def run(self, packed: bytes) -> bytes:
+        """Take and return what `bench.execute.worker.Worker.run` does, pickled."""
+        task, ahead = pickle.loads(packed)
+        return pickle.dumps(self._child.run(task, ahead))
 
 
 def _problem_here(address: str, marker: str, code: str) -> str:

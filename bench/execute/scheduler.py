@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ TRIES = {
     Cause.METHOD: 1,
 }
 QUARANTINE_AFTER = 3
+ASK_EVERY = 2.0  # seconds between questions about what another run does
 
 # Scores come before new clips: numbers appear early, and a clip is scored while it is in the page cache.
 _RANK = {"feature": 0, "set": 1, "score": 2, "ingest": 3, "prepare": 3, "generate": 4, "batch": 4}
@@ -51,8 +53,10 @@ class Scheduler:
         self._costs: dict[Lane, float] = defaultdict(float)  # of what is in the queues
         self._shortest: dict[Lane, float] = {}
         self._alone: list[Task] = []
+        self.deferred: list[Task] = []  # another run does them now
         self._exclusive: str | None = None
         self._running: dict[str, Task] = {}
+        self._again: set[str] = set()  # running, and in a queue a second time
         self._tries: Counter[str] = Counter()
         self._setup_failures: Counter[str] = Counter()
         self._quarantined: dict[str, str] = {}
@@ -68,7 +72,7 @@ class Scheduler:
     @property
     def waiting(self) -> int:
         """Number of tasks not handed out yet."""
-        return sum(map(len, self._queues.values())) + len(self._alone)
+        return sum(map(len, self._queues.values())) + len(self._alone) + len(self.deferred)
 
     @property
     def ready(self) -> list[Lane]:
@@ -123,8 +127,9 @@ class Scheduler:
             task = entry[-1]
             self._costs[lane] -= task.cost
         name = task_name(task)
+        self._tries[name] += name not in self._again
+        self._again.discard(name)
         self._running[name] = task
-        self._tries[name] += 1
         return task
 
     def peek(self, lane: Lane) -> Task | None:
@@ -133,21 +138,34 @@ class Scheduler:
             return None
         return self._alone[0] if self._alone else self._queues[lane][0][-1]
 
-    def put_back(self, task: Task) -> None:
+    def double(self, task: Task) -> None:
+        """Queue a running task once more: it takes suspiciously long, and the first of two workers may win."""
+        self._again.add(task_name(task))
+        self._push(task)
+
+    def put_back(self, task: Task, where: Callable[[Task], None] | None = None) -> None:
         """Take a task back that was handed out and not begun, or whose failure says nothing about it."""
-        name = task_name(task)
-        self._running.pop(name, None)
+        name = self._end(task)
         self._tries[name] -= 1
         if self._exclusive == name:
             self._exclusive = None
             self._alone.insert(0, task)
         else:
+            (where or self._push)(task)
+
+    def defer(self, task: Task) -> None:
+        """Take a task back that another run does now: its result may soon be there."""
+        self.put_back(task, self.deferred.append)
+
+    def recall(self) -> None:
+        """Queue what was deferred again."""
+        tasks, self.deferred[:] = list(self.deferred), []
+        for task in tasks:
             self._push(task)
 
     def settle(self, task: Task, outcome: Outcome) -> None:
         """Take a worker's outcome: queue what follows, or the task again, or give up on it."""
-        name = task_name(task)
-        self._running.pop(name, None)
+        name = self._end(task)
         if self._exclusive == name:
             self._exclusive = None
         if outcome.status == "ok":
@@ -173,6 +191,17 @@ class Scheduler:
                 self._push(task)
             return
         self._give_up(task, cause, outcome.detail)
+
+    def _end(self, task: Task) -> str:
+        """Take a task out of those that run, and what it was queued once more for; return its name."""
+        name = task_name(task)
+        self._running.pop(name, None)
+        if name in self._again:
+            self._again.discard(name)
+            self._queues[task.lane] = [e for e in self._queues[task.lane] if e[-1] is not task]
+            self._costs[task.lane] -= task.cost
+            heapq.heapify(self._queues[task.lane])
+        return name
 
     def _submit(self, tasks: Iterable[Task]) -> None:
         for task in tasks:
@@ -206,6 +235,35 @@ class Scheduler:
     def _give_up(self, task: Task, cause: Cause, detail: str) -> None:
         self.failures.append(Failure(task, cause, detail, self._tries[task_name(task)]))
         self._submit(self._follow(task, None))
+
+
+class OtherRuns:
+    """Asks now and then what became of the tasks that other runs on the same home do.
+
+    Args:
+        scheduler: has such tasks deferred.
+        notice: told once that they are waited for.
+    """
+
+    def __init__(self, scheduler: Scheduler, notice: Callable[[str], None]) -> None:
+        self._scheduler, self._notice = scheduler, notice
+        self._asked = -math.inf
+        self._said = False
+
+    def wait(self, now: float) -> None:
+        """Queue deferred tasks again, where it is time to; called when nothing else can be begun.
+
+        Args:
+            now: seconds on any clock.
+        """
+        count = len(self._scheduler.deferred)
+        if not count or now - self._asked < ASK_EVERY:
+            return
+        if not self._said:
+            self._said = True
+            self._notice(f"Another run on this home makes the last {count} clips; waiting for them.")
+        self._asked = now
+        self._scheduler.recall()
 
 
 def task_name(task: Task) -> str:

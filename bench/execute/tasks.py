@@ -31,6 +31,14 @@ class Lane:
     labels: tuple[tuple[str, str], ...] = ()
     resources: tuple[tuple[str, float], ...] = ()
 
+    def __hash__(self) -> int:  # asked several times for every task
+        return hash(self.name)
+
+    def rivals(self, other: Lane) -> bool:
+        """Tell whether workers of two lanes could take the same place."""
+        mine, theirs = ((lane.gpus > 0, lane.accelerator, lane.labels, lane.resources) for lane in (self, other))
+        return mine == theirs
+
     @property
     def needs(self) -> str:
         """What one worker needs, in words."""
@@ -275,14 +283,15 @@ class Outcome:
 
     Attributes:
         status: `ok`: the task's records exist (a record may itself say `error` or `unscored`);
-            `error`: nothing was recorded, see `cause`; `fatal`: the whole run must stop with `error`.
+            `error`: nothing was recorded, see `cause`; `claimed`: another run does it now;
+            `fatal`: the whole run must stop with `error`.
         cause, detail: why not.
         records: the committed records by key.
         seconds: time in the worker.
         error: what the driver raises, for `fatal`.
     """
 
-    status: Literal["ok", "error", "fatal"]
+    status: Literal["ok", "error", "claimed", "fatal"]
     cause: Cause | None = None
     detail: str = ""
     records: Mapping[str, dict[str, Any]] = field(default_factory=dict)

@@ -12,6 +12,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +39,20 @@ class Worker:
         home: folder or address of the store.
         weights: folder searched first for weight files, or None.
         loaded: called when a task's method is loaded and begins to work.
+        run: what all workers of a run call it, see `bench.store.claims.Claims`.
     """
 
     def __init__(
-        self, home: str | Path, weights: Path | None = None, loaded: Callable[[], None] = lambda: None
+        self,
+        home: str | Path,
+        weights: Path | None = None,
+        loaded: Callable[[], None] = lambda: None,
+        run: str = "",
     ) -> None:
         numerics.pin()
         self._home = Home(home)
         os.environ["BENCH_HOME"] = self._home.address  # where methods find what was prepared for them
-        self._shop: Any = importlib.import_module(WORKSHOP).Workshop(home, weights)
+        self._shop: Any = importlib.import_module(WORKSHOP).Workshop(home, weights, run)
         self._shop.loaded = loaded
 
     def close(self) -> None:
@@ -76,7 +82,9 @@ class Worker:
             known = getattr(error, "cause", None)
             fallback = Cause.OOM if is_out_of_memory(error) else Cause.INFRA
             return Outcome("error", known if isinstance(known, Cause) else fallback, in_words(error))
-        return outcome
+        # What a record's key was made of is asked of the store (`bench cache explain`), never of a run.
+        light = {key: {k: v for k, v in r.items() if k != "fields"} for key, r in outcome.records.items()}
+        return replace(outcome, records=light)
 
 
 @contextlib.contextmanager

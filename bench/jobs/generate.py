@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,10 +15,29 @@ from bench.jobs.clips import commit_clip
 from bench.jobs.workshop import Workshop
 from bench.media.probe import Probe
 from bench.methods.base import BatchMethod, GenerationFailed, Video
+from bench.store.blobs import Blob
 
 
 def generate(shop: Workshop, task: GenerateTask, start: float) -> Outcome:
-    """Make one clip."""
+    """Make one clip, unless another run has just made it or makes it now."""
+    if task.fresh:
+        return _made(shop, task, start)
+    with shop.claims.held(task.key) as mine:
+        if not mine:
+            return Outcome("claimed", detail=f"{task.title} is being made by another run")
+        there = _there(shop, task)
+        return Outcome("ok", records=there) if there else _made(shop, task, start)
+
+
+def _there(shop: Workshop, task: GenerateTask) -> dict[str, dict[str, Any]]:
+    """Return the record of a clip that was made since the run began, by key; nothing when it was not."""
+    record = shop.home.records.get("gen", task.key)
+    if record is None or record["status"] != "ok" or not shop.home.blobs.has(Blob(**record["clip"])):
+        return {}
+    return {task.key: record}
+
+
+def _made(shop: Workshop, task: GenerateTask, start: float) -> Outcome:
     from bench.media.decode import read_audio
     from bench.media.encode import write_clip
     from bench.media.retime import retime
@@ -62,11 +82,16 @@ def generate(shop: Workshop, task: GenerateTask, start: float) -> Outcome:
 
 
 def together(shop: Workshop, task: BatchTask, start: float) -> Outcome:
-    """Make several clips of one method at once."""
-    method = cast(BatchMethod, shop.method(task.jobs[0]))
-    good = method.make_together([(job.sample, job.gate, job.seed) for job in task.jobs])
-    share = (time.perf_counter() - start) / len(task.jobs)
+    """Make several clips of one method at once, those that no other run makes now."""
     records: dict[str, dict[str, Any]] = {}
-    for job in (task.jobs[index] for index in good):
-        records |= generate(shop, job, time.perf_counter() - share).records
+    with ExitStack() as claims:
+        jobs = [job for job in task.jobs if job.fresh or claims.enter_context(shop.claims.held(job.key))]
+        for job in jobs:
+            records |= {} if job.fresh else _there(shop, job)
+        jobs = [job for job in jobs if job.key not in records]
+        method = cast(BatchMethod, shop.method(task.jobs[0]))
+        good = method.make_together([(job.sample, job.gate, job.seed) for job in jobs]) if jobs else []
+        share = (time.perf_counter() - start) / len(task.jobs)
+        for job in (jobs[index] for index in good):
+            records |= generate(shop, job, time.perf_counter() - share).records
     return Outcome("ok", records=records, seconds=time.perf_counter() - start)

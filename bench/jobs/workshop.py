@@ -16,7 +16,9 @@ from bench.jobs.on_device import OnDevice
 from bench.jobs.speed import Stopwatch
 from bench.media.clip import MEMORY_BUDGET, Clip
 from bench.methods.base import GenerationFailed, Method
+from bench.store.claims import Claims
 from bench.store.home import Home
+from bench.store.travel import arrived_code
 from bench.weights import use_folder
 
 
@@ -26,13 +28,16 @@ class Workshop:
     Args:
         home: folder or address of the store.
         weights: folder searched first for weight files, or None.
+        run: see `bench.store.claims.Claims`.
     """
 
-    def __init__(self, home: str | Path, weights: Path | None = None) -> None:
+    def __init__(self, home: str | Path, weights: Path | None = None, run: str = "") -> None:
         if weights is not None:
             use_folder(weights)
         self.home = Home(home)
+        self.claims = Claims(self.home.storage, run)
         self.bank = FeatureBank(self.home)
+        self._unchanged: set[Path] = set()  # clips whose digest was checked
         self._methods: dict[str, Method] = {}
         self.loaded: Callable[[], None] = lambda: None  # told when a method begins to work
         self._load_seconds: dict[str, float] = {}  # of methods that were not called yet
@@ -45,12 +50,14 @@ class Workshop:
             GenerationFailed: this machine has other code for it than the plan was made with.
         """
         if task.target not in self._methods:
-            if task.method_code and not task.target.startswith(catalogue.HERE):
-                _require_same(task, catalogue.method_code(task.target))
+            target = task.target
+            if task.method_code and not target.startswith(catalogue.HERE):
+                target = arrived_code(self.home.storage, target, task.method_code)
+                _require_same(task, catalogue.method_code(target))
             if task.lane.gpus:
                 self.close()  # two models rarely fit on one GPU
             start = time.perf_counter()
-            self._methods[task.target] = catalogue.load_method(task.target)
+            self._methods[task.target] = catalogue.load_method(target)
             self._load_seconds[task.target] = time.perf_counter() - start
         return self._methods[task.target]
 
@@ -80,6 +87,9 @@ class Workshop:
         return self._on_device.get(clip) if on_device else self._open(clip)
 
     def _open(self, clip: ClipRef, budget: int = MEMORY_BUDGET) -> Clip:
+        if clip.path not in self._unchanged:  # some milliseconds, where reading it takes a hundred
+            self.home.blobs.require_unchanged(clip.path)
+            self._unchanged.add(clip.path)
         return Clip(
             clip.path,
             clip.image,

@@ -23,7 +23,7 @@ from bench.core.views import ClipMetric, SetMetric
 from bench.execute.cluster import HeadLost
 from bench.execute.interrupt import Interrupt
 from bench.execute.scheduler import Scheduler
-from bench.execute.tasks import METRICS, Lane, Outcome, Task
+from bench.execute.tasks import METRICS, GenerateTask, Lane, Outcome, Task
 from bench.results.floors import floors
 from bench.results.runs import PROVENANCE_FILE, ROWS_FILE
 from bench.run.flow import Flow
@@ -31,6 +31,7 @@ from bench.run.plan import Plan
 from bench.run.rows import NO_CLIP, build_rows
 from bench.store.files import staged, sweep, write_bytes
 from bench.store.home import Home
+from bench.store.travel import send_code
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -278,7 +279,7 @@ def _drive(
         from bench.execute.inline import run_inline
 
         gpus = 1.0 if on_gpus and how.metric_gpus != 0 and _sees_gpu() else 0.0
-        run_inline(start(_metric_lane(gpus)), home.address, how.weights, observe, interrupt)
+        run_inline(start(_metric_lane(gpus)), home.address, how.weights, observe, interrupt, notice)
         return
     from bench.execute.ray_cluster import connected, gpus_of, run_on_ray
 
@@ -289,6 +290,9 @@ def _drive(
         scheduler = start(_metric_lane(share if on_gpus else 0.0))
         own = how.cluster is None
         inputs = (*plan.split.samples, *plan.jobs)
+        for target, code in {(j.target, j.method_code) for j in plan.jobs if isinstance(j, GenerateTask)}:
+            if not own:
+                send_code(home.storage, target, code)
         run_on_ray(ray, scheduler, home, how.weights, observe, interrupt, own, how.workers, notice, inputs)
 
 

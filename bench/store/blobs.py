@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.core.errors import BenchError
 from bench.core.keys import file_digest
+from bench.core.spec import Cause
 from bench.store.files import full_disk_explained
 from bench.store.storage import Storage
 
@@ -33,6 +35,12 @@ class Blob:
     def name(self) -> str:
         """What the storage knows it by."""
         return f"blobs/{self.sha256[:2]}/{self.sha256}{self.suffix}"
+
+
+class ChangedBlob(BenchError):
+    """A file in the store is not what was put there."""
+
+    cause = Cause.INPUT  # of a job that reads it: trying again is of no use
 
 
 class Blobs:
@@ -77,6 +85,19 @@ class Blobs:
             return self.has(blob) and file_digest(self.path(blob)) == blob.sha256
         data = self._storage.read(blob.name)
         return data is not None and hashlib.sha256(data).hexdigest() == blob.sha256
+
+    def require_unchanged(self, path: Path) -> None:
+        """Check the digest of a blob's file, which is also its name; what differs is removed, to be made again.
+
+        Raises:
+            ChangedBlob: it is not what was stored.
+        """
+        if path.is_relative_to(self.root) and path.is_file() and file_digest(path) != path.name[:64]:
+            self._storage.drop(path.relative_to(self._storage.root).as_posix())
+            raise ChangedBlob(
+                f"{path.name} was changed after it was stored, or its disk failed; it is removed.",
+                "Type the same command again to make it anew.",
+            )
 
     @contextmanager
     def scratch(self, suffix: str) -> Iterator[Path]:

@@ -108,12 +108,12 @@ class Bucket:
         """See `Storage.read_many`."""
         return self._each(names, self._get)
 
-    def write(self, name: str, data: bytes) -> None:
+    def write(self, name: str, data: bytes, lasting: bool = True) -> None:
         """See `Storage.write`."""
         with self._explained():
             _obstore().put(self._store, name, data)
 
-    def create(self, name: str, data: bytes) -> bool:
+    def create(self, name: str, data: bytes, lasting: bool = True) -> bool:
         """See `Storage.create`: a conditional write (`If-None-Match: *`), decided by the object store."""
         try:
             with self._explained():

@@ -55,7 +55,7 @@ os.umask(_UMASK)
 
 
 @contextmanager
-def staged(final: Path, within: Path | None = None) -> Iterator[Path]:
+def staged(final: Path, within: Path | None = None, lasting: bool = True) -> Iterator[Path]:
     """Yield a new empty file beside `final`; on success flush it to disk and rename it into place.
 
     The one way a file is written. The temporary file has a name nobody can guess and is made by this call, and
@@ -67,6 +67,7 @@ def staged(final: Path, within: Path | None = None) -> Iterator[Path]:
         final: the file's name; its folder is made when missing.
         within: the folder a user named, when `final` lies below folders that may have come from somebody else:
             links that lead out of it are refused.
+        lasting: flush it; what nobody misses after a power cut is written ten times as fast without.
 
     Raises:
         StoreFull: no space is left.
@@ -85,15 +86,16 @@ def staged(final: Path, within: Path | None = None) -> Iterator[Path]:
             yield temporary
             with temporary.open("rb") as file:
                 os.fchmod(file.fileno(), file_mode(final.parent))  # the writer may have put another file here
-                os.fsync(file.fileno())
+                if lasting:
+                    os.fsync(file.fileno())
             temporary.replace(final)
         finally:
             temporary.unlink(missing_ok=True)
 
 
-def write_bytes(final: Path, data: bytes, within: Path | None = None) -> None:
+def write_bytes(final: Path, data: bytes, within: Path | None = None, lasting: bool = True) -> None:
     """Write a whole file atomically; see `staged`."""
-    with staged(final, within) as temporary:
+    with staged(final, within, lasting) as temporary:
         temporary.write_bytes(data)
 
 

@@ -51,10 +51,10 @@ class Storage(Protocol):
     def read_many(self, names: Iterable[str]) -> dict[str, bytes]:
         """Return the contents of those that exist."""
 
-    def write(self, name: str, data: bytes) -> None:
-        """Write, over what is there."""
+    def write(self, name: str, data: bytes, lasting: bool = True) -> None:
+        """Write, over what is there; `lasting`: so that it outlives a power cut."""
 
-    def create(self, name: str, data: bytes) -> bool:
+    def create(self, name: str, data: bytes, lasting: bool = True) -> bool:
         """Write if there is none yet; of several at the same time one succeeds. False: there is one."""
 
     def sizes(self, names: Iterable[str]) -> dict[str, int]:
@@ -104,17 +104,17 @@ class Folder:
         """See `Storage.read_many`."""
         return {name: data for name in names if (data := self.read(name)) is not None}
 
-    def write(self, name: str, data: bytes) -> None:
+    def write(self, name: str, data: bytes, lasting: bool = True) -> None:
         """See `Storage.write`."""
-        write_bytes(self.root / name, data)
+        write_bytes(self.root / name, data, lasting=lasting)
 
-    def create(self, name: str, data: bytes) -> bool:
+    def create(self, name: str, data: bytes, lasting: bool = True) -> bool:
         """See `Storage.create`."""
         final = self.root / name
         if final.exists():
             return False
         part = final.with_name(f".{final.name[:100]}.{uuid.uuid4().hex}.part")
-        write_bytes(part, data)
+        write_bytes(part, data, lasting=lasting)
         try:
             os.link(part, final)
         except FileExistsError:

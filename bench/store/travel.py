@@ -7,13 +7,18 @@ that its files have in the home; a worker puts in where they lie on its own disk
 from __future__ import annotations
 
 import dataclasses
+import json
+import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bench.core.keys import digest, file_digest
+from bench.core.declaration import parse_json
+from bench.core.keys import digest, file_digest, imported_files
 from bench.store.storage import Storage
 
+_FILES = "files.json"  # names of a method's files, its own first
 _ANYWHERE = Path("/home-of-this-task")  # stands for the cache folder while a task travels
 
 T = TypeVar("T")
@@ -71,6 +76,53 @@ def unpacked(task: T, storage: Storage) -> T:
     below = (path for path in _paths(arrived) if path.is_relative_to(storage.root))
     storage.fetch(dict.fromkeys(path.relative_to(storage.root).as_posix() for path in below))
     return arrived
+
+
+def send_code(storage: Storage, target: str, code: str) -> None:
+    """Put a method that is a user's file, with what it imports from beside it, where every node gets it.
+
+    Args:
+        storage: of the home.
+        target: what a worker loads, `file.py:Class` among others.
+        code: digest of the method's code.
+    """
+    file = _file_of(target)
+    if file is None:
+        return
+    files = imported_files(file)
+    root = Path(os.path.commonpath([path.parent for path in files]))
+    names = [path.relative_to(root).as_posix() for path in files]
+    for path, name in zip(files, names, strict=True):
+        storage.create(f"{_code_folder(code)}/{name}", path.read_bytes())
+    storage.create(f"{_code_folder(code)}/{_FILES}", json.dumps(names).encode())
+
+
+def arrived_code(storage: Storage, target: str, code: str) -> str:
+    """Return what to load for a method on this machine: the target, or what was sent where its file is not there.
+
+    A file that is there is the user's to place; whoever loads it compares its digest.
+    """
+    file = _file_of(target)
+    if file is None or file.is_file():
+        return target
+    sent = storage.read(f"{_code_folder(code)}/{_FILES}")
+    if sent is None:
+        return target
+    names = parse_json(sent, list[str], _FILES)
+    storage.fetch([f"{_code_folder(code)}/{name}" for name in names])
+    folder = storage.root / _code_folder(code)
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))  # for what the file imports from beside it
+    return f"{folder / names[0]}{target[len(str(file)) :]}"
+
+
+def _file_of(target: str) -> Path | None:
+    name, colon, _ = target.partition(".py:")
+    return Path(f"{name}.py") if colon else None
+
+
+def _code_folder(code: str) -> str:
+    return f"inputs/code/{code}"
 
 
 def _paths(value: Any) -> Iterator[Path]:

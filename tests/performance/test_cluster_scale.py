@@ -1,9 +1,11 @@
 """The real scheduler and pool on simulated clusters: 64 and 512 nodes with 8 GPUs each, as discrete events.
 
-Nothing sleeps: the cluster's clock jumps to the next event. Nodes die, one task in two hundred takes four times as
+Nothing sleeps: the clock jumps to the next event. Nodes die, one attempt in two hundred takes four times as
 long as it should, four methods and the metric networks share the GPUs. Printed: virtual hours until the last GPU
-task; the lower bound of that time, see `lower_bound`; their ratio; what loading took; and the driver's processor
-time.
+task; the lower bound of that time, see `lower_bound`; their ratio; where the rest of the GPUs' time went; and the
+driver's processor time.
+
+The scheduler's constants were chosen on 16 and 64 nodes with `TUNING` seeds; what is printed has others.
 
 Run alone: `python -m pytest -m performance -s tests/performance/test_cluster_scale.py`.
 """
@@ -32,25 +34,31 @@ CPUS, GPUS = 64, 8
 LOAD, LOAD_METRICS = 45.0, 10.0  # virtual seconds until a new worker is ready
 METHODS = {"fast": 20.0, "medium": 45.0, "slow": 120.0, "large": 300.0}  # GPU seconds per clip
 METRIC = Lane(METRICS, 1, 1.0)
+TUNING = (101, 102, 103)
+REPORTED = (1, 2)
 
 
 class Simulated:
     """A cluster of equal nodes whose tasks take what a seeded draw says."""
 
-    def __init__(self, nodes: int, losses: int, horizon: float) -> None:
-        self._draw = random.Random(nodes)
+    def __init__(self, nodes: int, losses: int, horizon: float, seed: int) -> None:
+        self._draw = random.Random(seed)
         self._clock = 0.0
         self._events: list[tuple[float, int, Event]] = []
         self._sequence = 0
         self._nodes = {f"n{i}": Node(f"n{i}", f"n{i}", CPUS, GPUS, CPUS, GPUS) for i in range(nodes)}
         self._on: dict[str, dict[Hand, None]] = defaultdict(dict)
+        self._free = {True: dict.fromkeys(self._nodes), False: dict.fromkeys(self._nodes)}  # with GPUs, with CPUs
         self._queue: list[Hand] = []
+        self._where: dict[Hand, str] = {}
         self._began: dict[Hand, float] = {}
+        self._own: dict[str, float] = {}  # by how much a task is longer than expected, whoever does it
         doomed = self._draw.sample(sorted(self._nodes), losses)
         self._losses = sorted((self._draw.uniform(0.1, 0.9) * horizon, name) for name in doomed)
         self.gpu_seconds = 0.0  # of finished tasks
         self.metric_seconds = 0.0  # of these, of metric networks
         self.lost = 0.0  # GPU seconds of work that went down with its node
+        self.doubled = 0.0  # of work that another worker was faster with
         self.loading = 0.0
         self.longest = 0.0  # seconds of one task
 
@@ -67,7 +75,7 @@ class Simulated:
         self._place()
 
     def submit(self, hand: Hand, task: Task, ahead: Task | None) -> None:
-        seconds = task.cost * self._draw.lognormvariate(0.0, 0.25)
+        seconds = task.cost * self._own.setdefault(task.key, self._draw.lognormvariate(0.0, 0.25))
         if self._draw.random() < 0.005:
             seconds *= 4  # a straggler
         self._began[hand] = self._clock
@@ -95,14 +103,16 @@ class Simulated:
         return found
 
     def stop(self, hand: Hand) -> None:
-        self._began.pop(hand, None)
+        if hand in self._began:  # somebody else has done its task
+            self.doubled += (self._clock - self._began.pop(hand)) * hand.lane.gpus
         if hand in self._queue:
             self._queue.remove(hand)
-        for name, hands in self._on.items():
-            if hands.pop(hand, 0) is None and name in self._nodes:
-                self._nodes[name].free_cpus += hand.lane.cpus
-                self._nodes[name].free_gpus += hand.lane.gpus
-                break
+        name = self._where.pop(hand, "")
+        if name in self._nodes:
+            del self._on[name][hand]
+            self._nodes[name].free_cpus += hand.lane.cpus
+            self._nodes[name].free_gpus += hand.lane.gpus
+            self._free[True][name] = self._free[False][name] = None
         self._place()
 
     def demand(self, lanes: Mapping[Lane, int]) -> None:
@@ -117,19 +127,26 @@ class Simulated:
 
     def _place(self) -> None:
         for hand in list(self._queue):
-            node = next((n for n in self._nodes.values() if n.room(hand.lane)), None)
+            free = self._free[hand.lane.gpus > 0]
+            node = next((n for name in free if (n := self._nodes[name]).room(hand.lane)), None)
             if node is None:
                 continue
             self._queue.remove(hand)
             node.free_cpus -= hand.lane.cpus
             node.free_gpus -= hand.lane.gpus
+            for gpus, left in ((True, node.free_gpus), (False, node.free_cpus)):
+                if left < 1:
+                    self._free[gpus].pop(node.id, None)
             self._on[node.id][hand] = None
+            self._where[hand] = node.id
             ready = LOAD_METRICS if hand.lane.name == METRICS else LOAD
             self.loading += ready * hand.lane.gpus
             self._post(ready, Event(hand, node=node.id))
 
     def _lose(self, name: str) -> list[Event]:
         del self._nodes[name]
+        for free in self._free.values():
+            free.pop(name, None)
         hands = self._on.pop(name)
         self._events = [e for e in self._events if e[-1].hand not in hands]
         heapq.heapify(self._events)
@@ -162,6 +179,7 @@ def follow(task: Task, outcome: Outcome | None) -> list[Task]:
 def lower_bound(cluster: Simulated, gpus: int, deaths: Collection[float]) -> float:
     """Return a time before which no scheduler could have done the finished GPU tasks, even knowing all draws.
 
+    What went down with nodes is not in it: who knows when they die begins nothing there that would be lost.
     Every GPU that does anything loads something first: a method, unless it does nothing but metrics, and of those
     there is no use for more than their work fills. GPUs of dead nodes offer nothing after their death. And the
     longest task takes as long as it takes.
@@ -175,11 +193,15 @@ def lower_bound(cluster: Simulated, gpus: int, deaths: Collection[float]) -> flo
     return max(bound, cluster.longest + LOAD_METRICS)
 
 
-@pytest.mark.parametrize(("nodes", "losses", "each"), [(64, 3, 3_000), (512, 12, 24_000)], ids=["64", "512"])
-def test_a_simulated_cluster_is_kept_busy(nodes: int, losses: int, each: int) -> None:
+@pytest.mark.parametrize(("nodes", "losses", "each", "seed"), [
+    (64, 3, 3_000, REPORTED[0]),
+    (64, 3, 3_000, REPORTED[1]),
+    (512, 12, 24_000, REPORTED[0]),
+], ids=["64", "64-again", "512"])  # fmt: skip
+def test_a_simulated_cluster_is_kept_busy(nodes: int, losses: int, each: int, seed: int) -> None:
     tasks = clips(each)
     expected = sum(t.cost + 2.0 for t in tasks) / (nodes * GPUS)
-    cluster = Simulated(nodes, losses, expected)
+    cluster = Simulated(nodes, losses, expected, seed)
     done: dict[str, int] = defaultdict(int)
     last_gpu = 0.0
 
@@ -195,10 +217,19 @@ def test_a_simulated_cluster_is_kept_busy(nodes: int, losses: int, each: int) ->
     used = time.process_time() - start
     gpus = nodes * GPUS
     bound = lower_bound(cluster, gpus, [died for died, _ in deaths])
+    there = gpus * last_gpu - sum(max(0.0, last_gpu - died) * GPUS for died, _ in deaths)
+    spent = {
+        "work": cluster.gpu_seconds,
+        "loading": cluster.loading,
+        "begun twice": cluster.doubled,
+        "lost with its node": cluster.lost,
+    }
+    spent["idle"] = there - sum(spent.values())
     print(
         f"\n  {nodes} nodes x {GPUS} GPUs, {done['ok']} tasks, {losses} nodes lost: last GPU task after"
-        f" {last_gpu / 3600:.2f} h, lower bound {bound / 3600:.2f} h: {100 * bound / last_gpu:.1f} %; loading took"
-        f" {100 * cluster.loading / (gpus * last_gpu):.1f} % of the GPUs' time; driver"
+        f" {last_gpu / 3600:.3f} h, lower bound {bound / 3600:.3f} h: {100 * bound / last_gpu:.1f} %."
+        f"\n  The GPUs' time: {', '.join(f'{what} {100 * t / there:.1f} %' for what, t in spent.items())};"
         f" {1000 * used / done['ok']:.2f} ms of processor per task"
     )
     assert done["ok"] == 3 * len(tasks) and not scheduler.failures
+    assert bound / last_gpu > 0.94

@@ -53,7 +53,7 @@ class OneNode:
                 self.events.append((self.clock + 5, Event(hand, node="n")))
 
     def submit(self, hand: Hand, task: Task, ahead: Task | None) -> None:
-        outcome = Outcome("ok", records={task.key: {"status": "ok"}})
+        outcome = Outcome("ok", records={task.key: {"status": "ok"}}, seconds=task.cost)
         self.events.append((self.clock + task.cost, Event(hand, outcome=outcome)))
 
     def wait(self, seconds: float) -> Iterable[Event]:
@@ -110,10 +110,33 @@ def test_methods_share_gpus_without_loading_for_each_clip() -> None:
     cluster = OneNode(2)
     scheduler = run(cluster, [*clips("a", 30, 60.0), *clips("b", 30, 20.0), *clips("c", 10, 300.0)])
     assert scheduler.finished and not scheduler.failures
-    assert set(cluster.loads) == {"a", "b", "c"} and len(cluster.loads) <= 10
+    assert set(cluster.loads) == {"a", "b", "c"} and len(cluster.loads) <= 12
     assert cluster.rivals == 1, "a place that is left goes to the lane it was left for"
     busy = (30 * 60 + 30 * 20 + 10 * 300) / 2
-    assert cluster.clock <= 1.15 * busy
+    assert cluster.clock <= 1.08 * busy
+
+
+@pytest.mark.parametrize("node_dies", [False, True])
+def test_a_clip_that_takes_too_long_is_begun_again_and_counts_once(node_dies: bool) -> None:
+    class OneSlow(OneNode):
+        attempts = 0
+
+        def submit(self, hand: Hand, task: Task, ahead: Task | None) -> None:
+            super().submit(hand, task, ahead)
+            if task.key == "a0":
+                self.attempts += 1
+                if self.attempts == 1:
+                    died = Event(hand, lost="it was unplugged")
+                    self.events[-1] = (
+                        (self.clock + 1180, died) if node_dies else (self.clock + 2000, self.events[-1][1])
+                    )
+
+    cluster, settled = OneSlow(2), []
+    scheduler = Scheduler(clips("a", 20, 60.0), lambda task, outcome: ())
+    Pool(cluster, scheduler, lambda task, outcome: settled.append(task.key)).run(Interrupt())
+    assert scheduler.finished and not scheduler.failures
+    assert cluster.attempts == 2 and sorted(settled) == sorted(f"a{i}" for i in range(20))
+    assert cluster.clock < 1400, "the slow attempt is not waited for"
 
 
 def test_a_cluster_that_makes_no_worker_ends_the_run_with_its_reason() -> None:
