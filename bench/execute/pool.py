@@ -1,7 +1,6 @@
 """Which workers a cluster should have, and which task each of them does next. The cluster places them.
 
-Nothing here knows Ray or looks at a clock of its own: a cluster is anything with the methods of `Cluster`, so that
-the same code drives a simulated one.
+Nothing here knows Ray or looks at a clock of its own: the same code drives a simulated `Cluster`.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from bench.execute.tasks import METRICS, GenerateTask, Lane, Outcome, Task
 
 LOOK_EVERY = 2.0  # seconds between questions about the cluster's nodes
 GRACE = 30.0  # seconds: for running tasks after Ctrl-C, and past a task's own limit before its worker is stopped
+AWAITED = 10.0  # seconds after which a worker that is not there has found its place taken
 HOLD = 45.0  # seconds that a worker keeps its GPU at least, and that scores may wait
 SLOW = 2.0  # times what others of its lane take, after which a clip is begun once more
 _STRAGGLE = 3.0  # times the length of a lane's shortest task that its last ones may take, begun again or not
@@ -51,7 +51,8 @@ class Pool:
         self._hands: dict[Hand, None] = {}
         self._idle: dict[Lane, dict[Hand, None]] = defaultdict(dict)
         self._ahead: dict[Lane, dict[Hand, None]] = defaultdict(dict)  # those that know their next task
-        self._standing: dict[Hand, None] = {}  # workers asked for where there was no room
+        self._coming: dict[Hand, None] = {}  # those that are nowhere yet
+        self._standing: dict[Hand, None] = {}  # of these, those asked for where there was no room
         self._busy = 0
         self._queued: Counter[Lane] = Counter()  # workers that wait for room
         self._placed: Counter[Lane] = Counter()
@@ -64,7 +65,7 @@ class Pool:
         self._machines = Machines()
         self._resting: dict[str, dict[Hand, None]] = defaultdict(dict)  # idle workers by node
         self._changed: set[str] = set()  # nodes with workers that became idle since work was given out
-        self._homeless: dict[Lane, float] = {}  # lanes that no node could hold, and since when
+        self._homeless: dict[Lane, float] = {}  # since when no node could hold a lane
         self._looked = -math.inf
         self._horizon = {True: 0.0, False: 0.0}  # seconds until all work on GPUs, and on CPUs, could be done
         self._unplaced = 0  # workers lost in a row before they were anywhere
@@ -108,10 +109,12 @@ class Pool:
             self._take(Event(hand, lost=f"node {machines.name(hand.node)} left the cluster"))
         for hand in [h for idle in self._idle.values() for h in idle if machines.known[h.node].draining]:
             self._drop(hand)
-        for hand in [h for h in self._hands if not h.node and h not in self._standing]:
+        for hand in [h for h in self._coming if h not in self._standing]:
             # What the cluster says is free may not count yet what it was asked for a moment ago.
             if now - hand.asked < 2 * LOOK_EVERY and (node := machines.with_room(hand.lane)) is not None:
                 machines.occupy(node, hand.lane)
+            elif now - hand.asked > AWAITED:
+                self._standing[hand] = None
         self._changed.update(self._resting)
         for gpu in (True, False):
             there = sum(node.gpus if gpu else node.cpus for node in machines.usable)
@@ -125,10 +128,9 @@ class Pool:
         self.cluster.demand({lane: wanted.get(lane, 0) + busy[lane] for lane in dict.fromkeys((*wanted, *busy))})
 
     def _begin_slow_ones_again(self, now: float) -> None:
-        """Let a second worker try clips that take much longer than others of their method, after the last began.
+        """Let a second worker try clips on GPUs that take far longer than others of their lane, once all are begun.
 
-        They would hold up the end, and a node that is slow is slow for all of them (backup tasks: Dean and
-        Ghemawat, MapReduce, OSDI 2004, section 3.6). CPUs are shared by everything; what is slow there is no sign.
+        They would hold up the end (backup tasks: Dean and Ghemawat, MapReduce, OSDI 2004, section 3.6).
         """
         doubled = Counter(hand.lane for hand in self._slow.values())
         for hand in [h for h in self._hands if h.lane.gpus and h.twin is None]:
@@ -203,6 +205,8 @@ class Pool:
             first = None
         if first is not None:
             return None
+        for hand in [h for h in self._coming if h.lane.rivals(lane) and not self.scheduler.queued(h.lane)]:
+            self._drop(hand)  # nobody needs it, and it would take the place that is made now
         first = self._start(lane, None)
         self._standing[first] = None
         if (node := self._make_room(lane, self._resting)) is not None:
@@ -234,7 +238,7 @@ class Pool:
         return share - self._horizon[lane.gpus > 0] + self._tail(lane)
 
     def _tail(self, lane: Lane) -> float:
-        return math.inf if lane.name == METRICS else _STRAGGLE * self.scheduler.shortest(lane)
+        return _STRAGGLE * self.scheduler.shortest(lane) if lane.name != METRICS else math.inf
 
     def _ahead_of(self, lane: Lane, other: Lane, fewer: int = 0) -> bool:
         """Tell whether a lane should rather have a place than another one, which has it or waits for it.
@@ -265,7 +269,7 @@ class Pool:
 
     def _start(self, lane: Lane, node: Node | None) -> Hand:
         hand = Hand(lane, asked=self.cluster.now())
-        self._hands[hand] = None
+        self._hands[hand] = self._coming[hand] = None
         self._queued[lane] += 1
         self._used += lane.cpus
         if node is not None:
@@ -296,8 +300,7 @@ class Pool:
             return True
         task, hand.ahead = hand.ahead, None
         self._ahead[hand.lane].pop(hand, None)
-        if task is None:
-            task = self.scheduler.take(hand.lane, self._machines.unfit(hand.node)) or self._steal(hand.lane)
+        task = task or self.scheduler.take(hand.lane, self._machines.unfit(hand.node)) or self._steal(hand.lane)
         if task is None:
             return False
         if hand.lane.name == METRICS and (following := self.scheduler.take(hand.lane)) is not None:
@@ -352,6 +355,7 @@ class Pool:
         if event.node:
             self._unplaced = 0
             self._standing.pop(hand, None)
+            self._coming.pop(hand, None)
             hand.node, hand.since = event.node, self.cluster.now()
             self._queued[hand.lane] -= 1
             self._placed[hand.lane] += 1
@@ -383,8 +387,7 @@ class Pool:
                 self._count_unplaced(event.lost)
 
     def _rest(self, hand: Hand) -> None:
-        self._idle[hand.lane][hand] = None
-        self._resting[hand.node][hand] = None
+        self._idle[hand.lane][hand] = self._resting[hand.node][hand] = None
         self._changed.add(hand.node)
 
     def _count_unplaced(self, why: str) -> None:
@@ -438,8 +441,8 @@ class Pool:
         if node in machines.bad:
             return
         if not machines.elsewhere({node}):
-            if machines.out(node):
-                return  # what fails there are the tasks themselves
+            if machines.out(node):  # what fails there are the tasks themselves
+                return
             raise MissingError(
                 f"A worker cannot be started: {why}",
                 "On a cluster, see what each node lacks: bench doctor --cluster ADDRESS",
@@ -470,13 +473,11 @@ class Pool:
         self._used -= hand.lane.cpus
         self._busy -= hand.task is not None
         (self._placed if hand.node else self._queued)[hand.lane] -= 1
-        self._standing.pop(hand, None)
-        self._idle[hand.lane].pop(hand, None)
-        self._resting[hand.node].pop(hand, None)
+        for known in (self._standing, self._coming, self._idle[hand.lane], self._resting[hand.node]):
+            known.pop(hand, None)
         self._ahead[hand.lane].pop(hand, None)
         if hand.ahead is not None:
             self.scheduler.put_back(hand.ahead)
-            hand.ahead = None
         self.cluster.stop(hand)
 
     def _return_what_is_ahead(self) -> None:

@@ -31,7 +31,8 @@ from bench.execute.tasks import METRICS, ClipRef, GenerateTask, Lane, Outcome, S
 pytestmark = pytest.mark.performance
 
 CPUS, GPUS = 64, 8
-LOAD, LOAD_METRICS = 45.0, 10.0  # virtual seconds until a new worker is ready
+LOAD, LOAD_METRICS = 45.0, 10.0  # virtual seconds until a new worker has loaded what it needs
+PLACED = 5.0  # virtual seconds until a new worker says where it is; it loads the rest with its first task
 METHODS = {"fast": 20.0, "medium": 45.0, "slow": 120.0, "large": 300.0}  # GPU seconds per clip
 METRIC = Lane(METRICS, 1, 1.0)
 TUNING = (101, 102, 103)
@@ -52,6 +53,7 @@ class Simulated:
         self._queue: list[Hand] = []
         self._where: dict[Hand, str] = {}
         self._began: dict[Hand, float] = {}
+        self._unloaded: dict[Hand, float] = {}  # seconds that a worker's first task takes longer
         self._own: dict[str, float] = {}  # by how much a task is longer than expected, whoever does it
         doomed = self._draw.sample(sorted(self._nodes), losses)
         self._losses = sorted((self._draw.uniform(0.1, 0.9) * horizon, name) for name in doomed)
@@ -80,6 +82,7 @@ class Simulated:
             seconds *= 4  # a straggler
         self._began[hand] = self._clock
         records = {task.key: {"status": "ok"}}
+        seconds += self._unloaded.get(hand, 0.0)
         self._post(seconds, Event(hand, outcome=Outcome("ok", records=records, seconds=seconds)))
 
     def wait(self, seconds: float) -> Iterable[Event]:
@@ -97,9 +100,10 @@ class Simulated:
         for one in found:
             if one.outcome is not None and one.hand in self._began:
                 self._began.pop(one.hand)
-                self.gpu_seconds += one.outcome.seconds * one.hand.lane.gpus
-                self.metric_seconds += one.outcome.seconds * (one.hand.lane.name == METRICS)
-                self.longest = max(self.longest, one.outcome.seconds)
+                seconds = one.outcome.seconds - self._unloaded.pop(one.hand, 0.0)
+                self.gpu_seconds += seconds * one.hand.lane.gpus
+                self.metric_seconds += seconds * (one.hand.lane.name == METRICS)
+                self.longest = max(self.longest, seconds)
         return found
 
     def stop(self, hand: Hand) -> None:
@@ -141,7 +145,8 @@ class Simulated:
             self._where[hand] = node.id
             ready = LOAD_METRICS if hand.lane.name == METRICS else LOAD
             self.loading += ready * hand.lane.gpus
-            self._post(ready, Event(hand, node=node.id))
+            self._unloaded[hand] = ready - PLACED
+            self._post(PLACED, Event(hand, node=node.id))
 
     def _lose(self, name: str) -> list[Event]:
         del self._nodes[name]
