@@ -128,7 +128,7 @@ class Pool:
         self.cluster.demand({lane: wanted.get(lane, 0) + busy[lane] for lane in dict.fromkeys((*wanted, *busy))})
 
     def _begin_slow_ones_again(self, now: float) -> None:
-        """Let a second worker try clips on GPUs that take far longer than others of their lane, once all are begun.
+        """Let a second worker try clips on GPUs that take far longer than others of their lane, when none waits.
 
         They would hold up the end (backup tasks: Dean and Ghemawat, MapReduce, OSDI 2004, section 3.6).
         """
