@@ -92,7 +92,7 @@ def test_only_who_has_the_runs_token_can_use_its_ray(tmp_path: Path, monkeypatch
     with connected(None, workers=2) as ray, Home(tmp_path).ready().witness() as marker:
         address = ray.get_runtime_context().gcs_address
         token = ray.get(ray.remote(lambda: os.environ["RAY_AUTH_TOKEN"]).remote())
-        worker = ray.remote(Spy).remote(str(tmp_path), None, marker, package_digest(), "auto", Lane("cpu"))
+        worker = ray.remote(Spy).remote(str(tmp_path), None, marker, package_digest(), "auto", "", Lane("cpu"))
         assert token not in ray.get(worker.environment.remote()).values()
         assert token not in os.environ.values()
         commands = subprocess.run(["ps", "axww", "-o", "args"], capture_output=True, text=True).stdout
