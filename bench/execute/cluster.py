@@ -62,6 +62,13 @@ class Hand:
     warm: bool = False
     twin: Hand | None = None
 
+    def part(self) -> Hand | None:
+        """Let this worker and its twin know nothing of each other; return the twin."""
+        twin, self.twin = self.twin, None
+        if twin is not None:
+            twin.twin = None
+        return twin
+
 
 @dataclass(frozen=True, slots=True)
 class Event:

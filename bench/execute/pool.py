@@ -85,10 +85,16 @@ class Pool:
                 self._return_what_is_ahead()
             if stop_by < math.inf and (not self._busy or now > stop_by):
                 return
-            self._look(now)
-            if stop_by == math.inf:
-                self._dispatch(now)
-            for event in self.cluster.wait(1.0):
+            try:
+                self._look(now)
+                if stop_by == math.inf:
+                    self._dispatch(now)
+                events = list(self.cluster.wait(1.0))
+            except HeadLost:
+                for event in self.cluster.wait(0.0):  # what workers had answered before
+                    self._take(event)
+                raise
+            for event in events:
                 self._take(event)
             self._stop_overdue()
 
@@ -365,7 +371,7 @@ class Pool:
             assert task is not None, "only a worker with a task answers"
             self._busy -= 1
             self._rest(hand)
-            if (twin := _part(hand)) is not None:
+            if (twin := hand.part()) is not None:
                 if event.outcome.status == "error":
                     return  # the other one may do better
                 self._drop(twin)
@@ -466,7 +472,7 @@ class Pool:
 
     def _drop(self, hand: Hand) -> None:
         """End a worker; what it would have done next goes back."""
-        _part(hand)
+        hand.part()
         if self._hands.pop(hand, hand) is hand:
             return
         self._machines.release(hand.node, hand.lane)
@@ -486,14 +492,6 @@ class Pool:
             self.scheduler.put_back(hand.ahead)
             hand.ahead = None
         self._ahead.clear()
-
-
-def _part(hand: Hand) -> Hand | None:
-    """Let a worker and the other one that does the same task know nothing of each other; return that other."""
-    twin, hand.twin = hand.twin, None
-    if twin is not None:
-        twin.twin = None
-    return twin
 
 
 def _last_line(text: str) -> str:

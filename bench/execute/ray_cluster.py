@@ -11,21 +11,17 @@ import math
 import os
 import pickle
 import platform
-import shutil
 import socket
-import stat
-import sys
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from bench.core.errors import BenchError, MissingError
+from bench.core.errors import BenchError
 from bench.core.keys import package_digest
 from bench.core.spec import Cause
 from bench.execute import ray_token
@@ -33,16 +29,15 @@ from bench.execute.cluster import Event, Hand, HeadLost, Node
 from bench.execute.interrupt import Interrupt
 from bench.execute.pool import Pool
 from bench.execute.ray_meter import Meter
-from bench.execute.reaper import Reaper
 from bench.execute.scheduler import Scheduler
 from bench.execute.tasks import Lane, Outcome, Task
 from bench.store.home import Home
 from bench.store.travel import Luggage
 
 _HEAD_GRACE = 30.0  # seconds the head may be silent
-_RAY_GRACE = "600"  # the same for Ray itself, which then ends this process; its 60 s leave no time for a table
 _PATIENCE = 60.0  # seconds a cluster of fixed size may take to get a node that is large enough
 _SILENT = 20.0  # seconds after which a worker that is at work is spoken to
+_SANDBOX = "BENCH_SANDBOX"  # see `bench.systems.sandbox`
 _SCALING = 1800.0  # the same for a cluster that says it starts nodes when they are needed
 
 
@@ -127,6 +122,7 @@ class RayCluster:
         self._waits: dict[Any, Hand] = {}  # references, of workers that start or work
         self._spoken: dict[Hand, tuple[float, Any]] = {}  # to workers that work: when, and what they may answer
         self._answers: SimpleQueue[tuple[Any, Future[Any]]] = SimpleQueue()  # put there by a thread of Ray's
+        self._later: list[tuple[Hand, Collection[str]]] = []  # workers to start when the head answers again
         self._demand: Any = None
         self._scales = _scales(ray)
         host, _, port = str(ray.get_runtime_context().gcs_address).rpartition(":")
@@ -166,6 +162,9 @@ class RayCluster:
 
     def start(self, hand: Hand, avoid: Collection[str]) -> None:
         """See `Cluster.start`."""
+        if not self._head_answers():  # Ray would ask for the name, and wait for an answer
+            self._later.append((hand, avoid))
+            return
         lane = hand.lane
         self._count += 1
         options: dict[str, Any] = {
@@ -189,7 +188,9 @@ class RayCluster:
             options["label_selector"] = labels
         try:
             hand.handle = self._actor.options(**options).remote(*self._arguments, lane)
-        except self._ray.exceptions.RaySystemError as error:
+        except self._ray.exceptions.RayError as error:
+            if not self._head_answers():
+                raise self._lost() from error
             raise HeadLost(
                 f"The Ray cluster makes no worker: {error}",
                 "Check that all nodes reach each other, and type the same command: finished results are kept.",
@@ -215,10 +216,13 @@ class RayCluster:
         Raises:
             HeadLost: nobody answers there.
         """
-        if (now := time.monotonic()) - self._asked >= 5.0:
+        if not self.head_lost and (now := time.monotonic()) - self._asked >= 5.0:
             self._asked = now
             self._require_head()
             self._speak(now)
+            later, self._later = self._later, []
+            for hand, avoid in later:
+                self.start(hand, avoid)
         events: list[Event] = []
         until = time.monotonic() + seconds
         while not events and (left := until - time.monotonic()) > 0:
@@ -234,6 +238,7 @@ class RayCluster:
         for reference in [r for r, other in self._waits.items() if other is hand]:
             del self._waits[reference]
         self._spoken.pop(hand, None)
+        self._later = [(other, avoid) for other, avoid in self._later if other is not hand]
         if hand.handle is not None:  # Ray may have refused to make it
             self._ray.kill(hand.handle, no_restart=True)
 
@@ -296,11 +301,14 @@ class RayCluster:
 
     def _require_head(self) -> None:
         if not self._head_answers() and time.monotonic() - self._heard > _HEAD_GRACE:
-            self.head_lost = True
-            raise HeadLost(
-                f"The head of the Ray cluster at {self._head[0]}:{self._head[1]} no longer answers.",
-                "Finished results are kept: start the cluster again and type the same command.",
-            )
+            raise self._lost()
+
+    def _lost(self) -> HeadLost:
+        self.head_lost = True
+        return HeadLost(
+            f"The head of the Ray cluster at {self._head[0]}:{self._head[1]} no longer answers.",
+            "Finished results are kept: start the cluster again and type the same command.",
+        )
 
     def _head_answers(self) -> bool:
         try:
@@ -365,121 +373,3 @@ def _problem_here(address: str, marker: str, code: str) -> str:
     except BenchError as error:
         return f"{node}: {error.message} {error.hint}"
     return ""
-
-
-def _require_listener(address: str) -> None:
-    """Refuse an address that nobody answers at: Ray itself would try for minutes.
-
-    Raises:
-        MissingError: nobody does.
-    """
-    host, _, port = address.rpartition(":")
-    if not port.isdigit() or "://" in address:
-        return
-    try:
-        socket.create_connection((host, int(port)), timeout=10).close()
-    except OSError as error:
-        raise MissingError(
-            f"No Ray cluster answers at {address}: {error.strerror or error}.",
-            "Start one there (ray start --head --port PORT), check --ray-address, or use --executor inline",
-        ) from error
-
-
-@contextmanager
-def connected(address: str | None, workers: int | None = None) -> Iterator[Any]:
-    """Connect to a cluster, or start one on this machine and stop it afterwards; yields the `ray` module.
-
-    Raises:
-        MissingError: it cannot be reached or started.
-    """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", _RAY_GRACE)
-    if address is not None:
-        _require_listener(address)
-    import ray
-
-    if ray.is_initialized():
-        yield ray
-        return
-    quiet: dict[str, Any] = {"configure_logging": False, "log_to_driver": False, "logging_level": "ERROR"}
-    with ExitStack() as stack:
-        stack.enter_context(_messages_to_stderr())
-        if address is not None:
-            ray_token.user_token()
-            ray_token.require_accepted(address)
-        else:
-            folder = _own_folder()
-            stack.callback(shutil.rmtree, folder, ignore_errors=True)
-            # Nothing of Ray started here may outlive this process, not even when it is killed.
-            stack.callback(Reaper().close)
-            stack.enter_context(ray_token.own_token())
-        stack.callback(ray.shutdown)
-        try:
-            if address is not None:
-                ray.init(address=address, **quiet)
-            else:
-                # "local" makes a new one even where another user's or an abandoned cluster runs on this
-                # machine. Messages are small, so the shared-memory store can be too.
-                ray.init(
-                    address="local",
-                    num_cpus=workers or usable_cpus(),
-                    include_dashboard=False,
-                    _temp_dir=str(folder / "r"),  # Ray opens it to everybody
-                    object_store_memory=200 * 1024**2,
-                    **quiet,
-                )
-                ray_token.hide()
-        except Exception as error:  # Ray raises that very class when a node takes too long to start
-            if address is not None:
-                ray_token.require_accepted(str(error))
-            raise MissingError(
-                f"Cannot {'reach the Ray cluster at ' + address if address else 'start Ray'}: {error}",
-                "Check --ray-address, or run without a cluster: --executor inline",
-            ) from error
-        yield ray
-
-
-_FOLDERS = "bench-ray-"
-_SANDBOX = "BENCH_SANDBOX"  # see `bench.systems.sandbox`
-
-
-def _own_folder() -> Path:
-    """Make the folder of a Ray of ours, which only this user can enter; remove those that dead processes left.
-
-    Ray's own, `/tmp/ray`, belongs to whoever came first, is read by everybody, and keeps every session's logs. The
-    path is short because sockets lie in it, whose names are limited to some hundred bytes.
-    """
-    root = Path("/tmp" if Path("/tmp").is_dir() else tempfile.gettempdir())
-    for old in root.glob(f"{_FOLDERS}*-*"):
-        owner = old.name.removeprefix(_FOLDERS).partition("-")[0]
-        if owner.isdigit() and Path("/proc/self").exists() and not Path(f"/proc/{owner}").exists():
-            with suppress(OSError):
-                found = old.lstat()
-                if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid():
-                    shutil.rmtree(old, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix=f"{_FOLDERS}{os.getpid()}-", dir=root))
-
-
-@contextmanager
-def _messages_to_stderr() -> Iterator[None]:
-    """Keep standard output for data: Ray prints there when a node or worker dies."""
-    sys.stdout.flush()
-    kept = os.dup(1)
-    try:
-        os.dup2(2, 1)
-        yield
-    finally:
-        sys.stdout.flush()
-        os.dup2(kept, 1)
-        os.close(kept)
-
-
-def usable_cpus() -> int:
-    """Return the CPUs this process may use: those of its affinity mask, within its container's limit."""
-    allowed = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        allowed = min(allowed, int(quota) / int(period))
-    except (OSError, ValueError):  # no such control group, or "max"
-        pass
-    return max(1, int(allowed))

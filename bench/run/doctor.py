@@ -72,7 +72,7 @@ def check_cluster(address: str, home: Home) -> list[Check]:
     Raises:
         MissingError: the cluster cannot be reached.
     """
-    from bench.execute.ray_cluster import connected
+    from bench.execute.ray_session import connected
 
     with connected(address) as ray, home.witness() as probe:
         here = node_report(home.address, probe)

@@ -281,7 +281,8 @@ def _drive(
         gpus = 1.0 if on_gpus and how.metric_gpus != 0 and _sees_gpu() else 0.0
         run_inline(start(_metric_lane(gpus)), home.address, how.weights, observe, interrupt, notice)
         return
-    from bench.execute.ray_cluster import connected, gpus_of, run_on_ray
+    from bench.execute.ray_cluster import gpus_of, run_on_ray
+    from bench.execute.ray_session import connected
 
     with connected(how.cluster, how.workers) as ray:
         share = how.metric_gpus

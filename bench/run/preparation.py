@@ -174,7 +174,8 @@ class Preparer:
 
             run_inline(scheduler, self._home.address, None, ignore, interrupt)
         else:
-            from bench.execute.ray_cluster import connected, run_on_ray
+            from bench.execute.ray_cluster import run_on_ray
+            from bench.execute.ray_session import connected
 
             with connected(None, self._workers) as ray:
                 run_on_ray(ray, scheduler, self._home, None, ignore, interrupt, own=True, workers=self._workers)

@@ -20,7 +20,8 @@ from bench.catalogue import find_method
 from bench.core.keys import digest
 from bench.core.spec import Split
 from bench.execute.interrupt import Interrupt
-from bench.execute.ray_cluster import connected, run_on_ray
+from bench.execute.ray_cluster import run_on_ray
+from bench.execute.ray_session import connected
 from bench.execute.scheduler import Scheduler
 from bench.run.flow import Flow
 from bench.run.plan import plan_generation

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from bench.core.keys import package_digest
-from bench.execute.ray_cluster import _RayWorker, connected
+from bench.execute.ray_cluster import _RayWorker
+from bench.execute.ray_session import connected
 from bench.execute.tasks import Lane
 from bench.store.home import Home
 
@@ -21,7 +22,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray")]
 
 CLIENT = """import sys
 from bench.core.errors import MissingError
-from bench.execute.ray_cluster import connected
+from bench.execute.ray_session import connected
 try:
     with connected(sys.argv[1]) as ray:
         count = len(ray.nodes())
