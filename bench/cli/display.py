@@ -17,9 +17,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 from rich.text import Text
 
+from bench.core.errors import last_line
 from bench.core.printable import printable_json, printable_lines
 from bench.execute.tasks import Outcome, Task
-from bench.run.drive import last_line
 from bench.run.flow import Flow
 
 

@@ -81,3 +81,8 @@ def in_words(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno} in {frames[-1].name})" if frames else ""
     return text + where
+
+
+def last_line(detail: str) -> str:
+    """Return the last line of a failure's detail, which says what happened."""
+    return detail.strip().splitlines()[-1] if detail.strip() else "no detail"

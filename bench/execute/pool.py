@@ -10,7 +10,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection
 
-from bench.core.errors import MissingError
+from bench.core.errors import MissingError, last_line
 from bench.core.spec import Cause
 from bench.execute.cluster import Cluster, Event, Hand, HeadLost, Node
 from bench.execute.interrupt import Interrupt
@@ -420,7 +420,7 @@ class Pool:
             failed = self._machines.failed[task.method]
             failed.add(hand.node)
             if self._machines.good[task.method] - {hand.node}:
-                self._set_aside(hand.node, f"{task.method} works elsewhere: {_last_line(outcome.detail)}")
+                self._set_aside(hand.node, f"{task.method} works elsewhere: {last_line(outcome.detail)}")
             if self._machines.elsewhere(failed):
                 self._slow.pop(task_name(task), None)
                 self.scheduler.put_back(task)
@@ -492,7 +492,3 @@ class Pool:
             self.scheduler.put_back(hand.ahead)
             hand.ahead = None
         self._ahead.clear()
-
-
-def _last_line(text: str) -> str:
-    return text.strip().splitlines()[-1] if text.strip() else "no detail"

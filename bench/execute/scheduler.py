@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
+from bench.core.errors import last_line
 from bench.core.spec import Cause
 from bench.execute.tasks import BatchTask, GenerateTask, Lane, Outcome, Task
 
@@ -220,8 +221,7 @@ class Scheduler:
         self._shortest[task.lane] = min(task.cost, self._shortest.get(task.lane, task.cost))
 
     def _quarantine(self, method: str, detail: str) -> None:
-        said = detail.strip().splitlines()[-1] if detail.strip() else "no detail"
-        reason = f"not tried: {method} failed {QUARANTINE_AFTER} times in a row: {said}"
+        reason = f"not tried: {method} failed {QUARANTINE_AFTER} times in a row: {last_line(detail)}"
         self._quarantined[method] = reason
         for lane, queue in self._queues.items():
             stopped = [e for e in queue if e[1] == method]

@@ -93,5 +93,5 @@ def together(shop: Workshop, task: BatchTask, start: float) -> Outcome:
         good = method.make_together([(job.sample, job.gate, job.seed) for job in jobs]) if jobs else []
         share = (time.perf_counter() - start) / len(task.jobs)
         for job in (jobs[index] for index in good):
-            records |= generate(shop, job, time.perf_counter() - share).records
+            records |= _made(shop, job, time.perf_counter() - share).records
     return Outcome("ok", records=records, seconds=time.perf_counter() - start)

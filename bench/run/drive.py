@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from bench import __version__
 from bench.catalogue import HERE, Unavailable, unavailable
 from bench.core.declaration import known_json
-from bench.core.errors import UsageError, did_you_mean
+from bench.core.errors import UsageError, did_you_mean, last_line
 from bench.core.keys import digest
 from bench.core.spec import MetricSpec
 from bench.core.views import ClipMetric, SetMetric
@@ -435,11 +435,6 @@ def _summarise(flow: Flow, scheduler: Scheduler) -> list[str]:
         if record["status"] == "error":
             groups.setdefault(("metric", last_line(record["detail"])), []).append(record["protocol"])
     return [f"{len(items)} x {cause}: {text} (e.g. {items[0]})" for (cause, text), items in sorted(groups.items())]
-
-
-def last_line(detail: str) -> str:
-    """Return the last line of a failure's detail, which says what happened."""
-    return detail.strip().splitlines()[-1] if detail.strip() else "no detail"
 
 
 def _jsonable(values: Mapping[str, Any]) -> dict[str, Any]:

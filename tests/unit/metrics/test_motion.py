@@ -136,10 +136,7 @@ def test_dynamics_of_a_smaller_copy_of_a_real_clip_are_the_same(shared, tmp_path
     write_clip(tmp_path / "large.mp4", frames, lossless=True)
     write_clip(tmp_path / "small.mp4", map(half, frames), lossless=True)
     large, small = (Clip(tmp_path / f"{name}.mp4", extractors=extractors()) for name in ("large", "small"))
-    for metric in (
-        LipDynamics(),
-        HeadDynamics(),
-    ):  # brow speed is noise at 256 pixels
+    for metric in (LipDynamics(), HeadDynamics()):  # brow speed is noise at 256 pixels
         assert metric.score(small, None) == pytest.approx(metric.score(large, None), rel=0.03)
 
 
